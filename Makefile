@@ -1,0 +1,67 @@
+# Each command runs in .venv, which envs/create.sh makes from exact versions and then leaves alone.
+
+STUDY ?= cochlea
+DATA ?=
+CORES ?= all
+SNAKEMAKE_OPTIONS ?=
+PYTEST_OPTIONS ?=
+PYTHON ?= python3
+
+export STUDY DATA CORES PYTHON
+unexport PYTHONPATH PYTHONHOME
+ACTIVATE = . .venv/bin/activate
+
+.PHONY: help run test check pytest environment lock clean
+
+help:
+	@echo 'make run                       the default study, from scans to report'
+	@echo 'make run STUDY=x DATA=folder   the study of studies/x.yaml (or a .yaml file) on the scans in folder'
+	@echo 'make test                      the tests and the checks of the code'
+	@echo 'make environment               only create .venv'
+	@echo 'make lock                      choose versions again, after a change of envs/pins.toml'
+	@echo 'make clean                     remove .venv and caches; results stay'
+	@echo
+	@echo 'CORES=4 limits the processor cores (default: all); PYTHON=python3.12 chooses the Python for .venv;'
+	@echo 'SNAKEMAKE_OPTIONS and PYTEST_OPTIONS are passed on, as in make run SNAKEMAKE_OPTIONS=--dry-run.'
+
+run: environment
+	@set -- --cores "$$CORES" $(SNAKEMAKE_OPTIONS); \
+	case "$$STUDY" in \
+	    cochlea) study= ;; \
+	    *.yaml | *.yml) study=$$STUDY ;; \
+	    *) study=studies/$$STUDY.yaml ;; \
+	esac; \
+	if [ -n "$$study" ]; then \
+	    [ -f "$$study" ] || { echo "landmarkflow: STUDY=$$STUDY: there is no file $$study." >&2; exit 1; }; \
+	    set -- "$$@" --configfile "$$study"; \
+	fi; \
+	if [ -n "$$DATA" ]; then \
+	    folder=$$(cd -- "$$DATA" 2>/dev/null && pwd) || \
+	        { echo "landmarkflow: DATA=$$DATA: there is no such folder." >&2; exit 1; }; \
+	    set -- "$$@" --config "data_folder=$$folder"; \
+	fi; \
+	echo "snakemake $$*"; \
+	$(ACTIVATE) && exec snakemake "$$@"
+
+# Both run even where the first fails, and the tests' closing line comes last.
+test:
+	@$(MAKE) --no-print-directory --keep-going check pytest
+
+check: environment
+	$(ACTIVATE) && ruff check .
+	$(ACTIVATE) && ruff format --check .
+	$(ACTIVATE) && mypy
+	$(ACTIVATE) && snakefmt --check .
+	$(ACTIVATE) && snakemake --lint
+
+pytest: environment
+	$(ACTIVATE) && python -m pytest $(PYTEST_OPTIONS)
+
+environment:
+	@envs/create.sh
+
+lock:
+	envs/lock.sh
+
+clean:
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache

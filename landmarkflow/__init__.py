@@ -1,0 +1,1 @@
+"""One-shot 3D landmark detection as a reproducible Snakemake pipeline."""

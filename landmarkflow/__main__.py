@@ -1,0 +1,63 @@
+"""`python -m landmarkflow COMMAND ...`: one command for each rule of the workflow."""
+
+import argparse
+import importlib
+import logging
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from landmarkflow import commands
+from landmarkflow.errors import InputError
+
+COMMANDS = tuple(
+    sorted(m.name for m in pkgutil.iter_modules(commands.__path__) if m.name != "arguments")
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 1 after one sentence on what is wrong with its input."""
+    parser = argparse.ArgumentParser(prog="landmarkflow", description=__doc__)
+    parser.add_argument("--log", type=Path, help="file that gets the log and any traceback")
+    names = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    # A command's module is imported only when it is run: some take ten seconds.
+    name = next((a for a in arguments or sys.argv[1:] if a in COMMANDS), None)
+    for command in COMMANDS:
+        sub = names.add_parser(command)
+        if command == name:
+            module = importlib.import_module(f"landmarkflow.commands.{command}")
+            sub.description = module.__doc__
+            module.add_arguments(sub)
+    chosen = parser.parse_args(arguments)
+    _start_log(chosen.log)
+    logger = logging.getLogger(f"landmarkflow.{name}")
+    try:
+        module.run(chosen)
+    except InputError as error:
+        logger.debug("traceback", exc_info=True)
+        logger.error("%s", error)
+        return 1
+    except Exception:
+        logger.exception("stopped by a defect in the program or the machine")
+        return 2
+    return 0
+
+
+def _start_log(path: Path | None) -> None:
+    """Log to stderr, and with tracebacks to a file."""
+    root = logging.getLogger("landmarkflow")
+    root.setLevel(logging.DEBUG)
+    console = logging.StreamHandler()
+    console.setLevel(logging.INFO)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    root.addHandler(console)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root.addHandler(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

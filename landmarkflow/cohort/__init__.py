@@ -1,0 +1,1 @@
+"""Simulated temporal-bone CT with landmarks known exactly."""

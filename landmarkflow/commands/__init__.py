@@ -1,0 +1,1 @@
+"""What each rule runs: reading, writing, batches and records around the stages' functions."""

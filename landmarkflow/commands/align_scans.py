@@ -1,0 +1,111 @@
+"""Align a batch of scans rigidly: moments of inertia, then normalised cross-correlation."""
+
+import argparse
+import functools
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from landmarkflow.batch import Task
+from landmarkflow.commands.arguments import (
+    add_batch,
+    add_paths,
+    add_settings,
+    as_json,
+    read_settings,
+    require_result,
+    run_stage,
+)
+from landmarkflow.errors import ScanFailure
+from landmarkflow.files import replacing
+from landmarkflow.oneshot.align import Subject, Template, align, prepare_template
+from landmarkflow.oneshot.mixture import Mixture
+from landmarkflow.oneshot.settings import AlignSettings
+from landmarkflow.records import Record, read_record
+from landmarkflow.volumes import (
+    dilated,
+    grid_of,
+    mirrored,
+    read_grid,
+    read_segmentation,
+    read_volume,
+    resample,
+)
+
+# Whether a scan is mirrored before it is aligned: known from the sides, or tried both ways.
+HANDS = {"same": (False,), "other": (True,), "unknown": (False, True)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_settings(parser)
+    parser.add_argument("--labels", nargs="*", type=int, default=[])
+    add_paths(parser, "template-image", "template-segmentation")
+    add_paths(parser, "template-centred", "template-centred-record", "template-region-record")
+    parser.add_argument("--hands", required=True, nargs="+", choices=tuple(HANDS))
+    add_batch(
+        parser, ("centred", "centred_record", "region_record"), ("rigid", "record")
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Align every scan of the batch with the template prepared once."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    settings = read_settings(AlignSettings, arguments.settings)
+    template = functools.cache(lambda: _template(arguments, settings))
+    hands = dict(zip(arguments.scans, arguments.hands, strict=True))
+
+    def compute(task: Task) -> Record:
+        crop = read_volume(task.inputs["centred"])
+        mixture = _mixture(task.inputs["region_record"])
+        outcomes = [
+            (align(template(), Subject(mirrored(crop) if flip else crop, mixture), settings), flip)
+            for flip in HANDS[hands[task.scan]]
+        ]
+        found, flip = max(outcomes, key=lambda outcome: outcome[0].correlation)
+        if found.correlation < settings.least_correlation:
+            raise ScanFailure(
+                f"rigid registration ends at a correlation of {found.correlation:.3f}, expected "
+                f"at least {settings.least_correlation:g}: this does not look like the "
+                "template's anatomy"
+            )
+        with replacing(task.outputs["rigid"]) as beside:
+            sitk.WriteTransform(found.pose.transform(mirrored=flip), str(beside))
+        details = {
+            "correlation": found.correlation,
+            "mirrored": flip,
+            "start": found.start,
+            "tried": {start.name: start.correlation for start in found.tried},
+        }
+        return Record(task.scan, "align", details=details)
+
+    run_stage(
+        arguments,
+        "align",
+        __name__,
+        compute,
+        shared={
+            "settings": as_json(settings),
+            "hands": hands,
+            "labels": arguments.labels,
+            "template": arguments.template_centred,
+            "template_record": arguments.template_region_record,
+            "segmentation": arguments.template_segmentation,
+        },
+        after="centred_record",
+    )
+
+
+def _template(arguments: argparse.Namespace, settings: AlignSettings) -> Template:
+    require_result(arguments.template_centred_record, "template")
+    crop = read_volume(arguments.template_centred)
+    target = read_segmentation(
+        arguments.template_segmentation, read_grid(arguments.template_image), arguments.labels
+    )
+    mask = dilated(resample(target, grid_of(crop), "nearest"), settings.mask_margin_mm)
+    mixture = _mixture(arguments.template_region_record)
+    return prepare_template(Subject(crop, mixture), mask, settings)
+
+
+def _mixture(record: Path) -> Mixture:
+    return Mixture.from_record(read_record(record).details)

@@ -1,0 +1,86 @@
+"""Deform a batch of scans with B-splines, elastix loaded once."""
+
+import argparse
+import functools
+
+import SimpleITK as sitk
+
+from landmarkflow.batch import Task
+from landmarkflow.commands.arguments import (
+    add_batch,
+    add_paths,
+    add_settings,
+    as_json,
+    read_settings,
+    run_stage,
+)
+from landmarkflow.files import replacing
+from landmarkflow.oneshot.deform import deform, folded_share
+from landmarkflow.oneshot.settings import DeformSettings
+from landmarkflow.records import Record
+from landmarkflow.volumes import (
+    dilated,
+    grid_of,
+    read_grid,
+    read_segmentation,
+    read_volume,
+    resample,
+    shrunk,
+)
+
+FOLDING_SPACING_MM = 0.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_settings(parser)
+    parser.add_argument("--seed", required=True, type=int)
+    parser.add_argument("--labels", nargs="*", type=int, default=[])
+    add_paths(parser, "template-image", "template-segmentation", "template-centred")
+    add_batch(parser, ("centred", "rigid", "rigid_record"), ("bspline", "record"))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Register every scan of the batch."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    settings = read_settings(DeformSettings, arguments.settings)
+    template = functools.cache(lambda: _template(arguments, settings))
+
+    def compute(task: Task) -> Record:
+        crop, mask = template()
+        target = read_volume(task.inputs["centred"])
+        rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
+        whole = deform(crop, mask, target, rigid, settings, arguments.seed)
+        with replacing(task.outputs["bspline"]) as beside:
+            sitk.WriteTransform(whole, str(beside))
+        folded = folded_share(whole, shrunk(mask, FOLDING_SPACING_MM))
+        details = {"folded_share": folded}
+        if folded > settings.most_folded:
+            reason = f"the B-spline folds in {100 * folded:.2f} % of the region compared"
+            return Record(task.scan, "deform", "doubtful", reason, details)
+        return Record(task.scan, "deform", details=details)
+
+    run_stage(
+        arguments,
+        "deform",
+        __name__,
+        compute,
+        shared={
+            "settings": as_json(settings),
+            "seed": arguments.seed,
+            "labels": arguments.labels,
+            "template": arguments.template_centred,
+            "segmentation": arguments.template_segmentation,
+        },
+        after="rigid_record",
+    )
+
+
+def _template(
+    arguments: argparse.Namespace, settings: DeformSettings
+) -> tuple[sitk.Image, sitk.Image]:
+    crop = read_volume(arguments.template_centred)
+    target = read_segmentation(
+        arguments.template_segmentation, read_grid(arguments.template_image), arguments.labels
+    )
+    return crop, dilated(resample(target, grid_of(crop), "nearest"), settings.mask_margin_mm)

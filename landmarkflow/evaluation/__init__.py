@@ -1,0 +1,1 @@
+"""Errors, success rates and tables: knows points and result files, not methods."""

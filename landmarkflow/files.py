@@ -1,0 +1,137 @@
+"""Files written whole or not at all, and JSON read strictly."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from landmarkflow.errors import InputError
+
+LARGEST_JSON_BYTES = 64 * 1024 * 1024
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that becomes `path` when the block succeeds.
+
+    The temporary name ends with the whole name of `path`, so that writers that choose a format
+    by suffix (".nii.gz") choose the same one. Readers see the old file or the new one, never a
+    part of one. The folder is created when needed.
+
+    Args:
+        path: The file to write or replace.
+
+    Yields:
+        The path to write to. The block must have written and closed it when it ends.
+
+    Raises:
+        FileNotFoundError: The block wrote nothing there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        yield temporary
+        # Without the flush to disk a crash of the machine can leave the new name on an empty file.
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8 with the line ends it has, replacing `path` as a whole."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes `data` as indented JSON with its keys in their own order, replacing `path`.
+
+    Args:
+        path: The file to write or replace.
+        data: Dicts, lists, strings, numbers, booleans and None.
+
+    Raises:
+        ValueError: A number is NaN or infinite; JSON has no way to write it.
+    """
+    text = json.dumps(data, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file strictly.
+
+    Args:
+        path: A UTF-8 file, with or without a byte order mark, of at most 64 MB.
+
+    Returns:
+        The value it holds.
+
+    Raises:
+        InputError: The file is missing, unreadable, too large or not valid JSON, repeats a key
+            within one object, or holds the literals NaN or Infinity.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_JSON_BYTES:
+            raise InputError(
+                f"{path}: holds {size} bytes, expected a JSON file of at most "
+                f"{LARGEST_JSON_BYTES} bytes"
+            )
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected a JSON file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8 text, expected a JSON file"
+        ) from None
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: line {error.lineno}, column {error.colno} is not valid JSON ({error.msg})"
+        ) from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply to be read as JSON") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 digest of a file's bytes as 64 lower-case hexadecimal digits.
+
+    A folder's digest is that of its files' names and digests.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    if Path(path).is_dir():
+        listing = "".join(f"{file.name} {sha256(file)}\n" for file in sorted(Path(path).iterdir()))
+        return hashlib.sha256(listing.encode()).hexdigest()
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f'the key "{key}" stands twice in one object, expected once')
+        result[key] = value
+    return result
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"holds the number {name}, expected finite numbers")

@@ -1,0 +1,395 @@
+"""Landmark files: the one place where frames are read and turned into LPS millimetres.
+
+RAS and LPS differ in the signs of x and y: (x, y, z) in one is (-x, -y, z) in the other.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landmarkflow.errors import InputError
+from landmarkflow.files import read_json, write_json
+from landmarkflow.geometry import Landmarks
+
+Frame = Literal["LPS", "RAS"]
+
+SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/"
+    "Schema/markups-schema-v1.0.3.json#"
+)
+DECIMALS = 4
+
+_FRAMES: dict[str, Frame] = {"LPS": "LPS", "RAS": "RAS", "0": "RAS", "1": "LPS"}
+_MISSING_STATUSES = ("undefined", "missing")
+# fmt: off
+_FCSV_COLUMNS = [
+    "id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc",
+    "associatedNodeID",
+]
+# fmt: on
+_LARGEST_TABLE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, eq=False)
+class PointList:
+    """One named list of landmarks of one scan.
+
+    Attributes:
+        name: What the list is, for example "final".
+        landmarks: n landmarks, LPS mm.
+        confidence: (n,) or None; NaN where a landmark has none.
+        notes: One per landmark, the reason where one is missing; empty for no notes at all.
+
+    Raises:
+        InputError: The name is empty, or confidence or notes are not one per landmark.
+    """
+
+    name: str
+    landmarks: Landmarks
+    confidence: NDArray[np.float64] | None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.landmarks.labels)
+        if not self.name:
+            raise InputError("a list of landmarks has no name, expected one")
+        if self.confidence is not None and np.shape(self.confidence) != (count,):
+            raise InputError(
+                f'the list "{self.name}" has confidences of the shape '
+                f"{np.shape(self.confidence)}, expected ({count},)"
+            )
+        if self.notes and len(self.notes) != count:
+            raise InputError(
+                f'the list "{self.name}" has {len(self.notes)} notes, expected {count}'
+            )
+
+
+def read_landmarks(path: Path, frame: Frame | None = None) -> Landmarks:
+    """Reads the landmarks of one scan.
+
+    Args:
+        path: 3D Slicer markups (.mrk.json, the first list; .fcsv), a table (.csv) with the columns
+            label, x, y, z and its frame in a column `frame` or a line "# frame: LPS", or a plain
+            .json of {"label": [x, y, z], ..., "frame": "LPS"}. Millimetres.
+        frame: The frame of a file that does not state its own.
+
+    Returns:
+        The landmarks in the file's order, LPS mm; NaN rows for points that a markups file calls
+        undefined or missing.
+
+    Raises:
+        InputError: The file cannot be read, holds no points, repeats or omits a label, gives a
+            position that is not three finite numbers, does not state its frame while `frame` is
+            None, or states another one than `frame`.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    if name.endswith(".fcsv"):
+        return _read_fcsv(path, frame)
+    if name.endswith(".csv"):
+        return _read_csv(path, frame)
+    if name.endswith(".json"):
+        data = read_json(path)
+        if isinstance(data, dict) and "markups" in data:
+            return _read_node(path, _nodes(path, data)[0], frame).landmarks
+        return _read_plain(path, data, frame)
+    raise InputError(
+        f'{path}: has the suffix "{path.suffix}", expected landmarks as .mrk.json, .fcsv, .csv '
+        "or .json"
+    )
+
+
+def read_point_lists(path: Path) -> list[PointList]:
+    """Reads every list of a markups file (.mrk.json).
+
+    A list without a name is called after its place: "1", "2", and so on. Notes are the points'
+    descriptions; confidence is None when no point has one.
+
+    Raises:
+        InputError: As in `read_landmarks`, or the file is not a markups file.
+    """
+    path = Path(path)
+    nodes = _nodes(path, read_json(path))
+    return [
+        _read_node(path, node, None, default_name=str(number))
+        for number, node in enumerate(nodes, start=1)
+    ]
+
+
+def write_markups(path: Path, lists: Sequence[PointList]) -> None:
+    """Writes lists of landmarks as 3D Slicer markups 1.0.3, LPS mm, one Fiducial node per list.
+
+    Positions and confidences are rounded to 4 decimals. A missing landmark has no position, the
+    status "undefined" and its note as description. A confidence stands in the description, which
+    Slicer shows, and in a key of its own, which programs read.
+
+    Args:
+        path: The .mrk.json file to write or replace.
+        lists: At least one list.
+
+    Raises:
+        InputError: There is no list, or two have the same name.
+    """
+    names = [one.name for one in lists]
+    if not names or len(set(names)) != len(names):
+        raise InputError(
+            f"{path}: would hold the lists {names}, expected one or more, all named differently"
+        )
+    write_json(Path(path), {"@schema": SCHEMA, "markups": [_node_of(one) for one in lists]})
+
+
+def _node_of(points: PointList) -> dict[str, Any]:
+    count = len(points.landmarks.labels)
+    return {
+        "type": "Fiducial",
+        "name": points.name,
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "locked": False,
+        "fixedNumberOfControlPoints": False,
+        "labelFormat": "%N-%d",
+        "lastUsedControlPointNumber": count,
+        "controlPoints": [_control_point_of(points, row) for row in range(count)],
+    }
+
+
+def _control_point_of(points: PointList, row: int) -> dict[str, Any]:
+    note = points.notes[row] if points.notes else ""
+    confidence = math.nan if points.confidence is None else float(points.confidence[row])
+    described = [note] if note else []
+    if math.isfinite(confidence):
+        described.append(_confidence_text(confidence))
+    point: dict[str, Any] = {
+        "id": str(row + 1),
+        "label": points.landmarks.labels[row],
+        "description": "; ".join(described),
+        "associatedNodeID": "",
+    }
+    if not points.landmarks.missing[row]:
+        # Adding zero turns -0.0, which rounding can leave, into 0.0.
+        position = np.round(points.landmarks.positions[row], DECIMALS) + 0.0
+        point["position"] = position.tolist()
+    point |= {"selected": True, "locked": False, "visibility": True}
+    point["positionStatus"] = "undefined" if points.landmarks.missing[row] else "defined"
+    if math.isfinite(confidence):
+        point["confidence"] = round(confidence, DECIMALS)
+    return point
+
+
+def _confidence_text(confidence: float) -> str:
+    return f"confidence {confidence:.{DECIMALS}f}"
+
+
+def _note(point: dict[str, Any]) -> str:
+    """Returns a point's description without the confidence that `write_markups` adds to it."""
+    note = str(point.get("description", ""))
+    if "confidence" in point:
+        note = note.removesuffix(_confidence_text(float(point["confidence"]))).removesuffix("; ")
+    return note
+
+
+def _nodes(path: Path, data: Any) -> list[dict[str, Any]]:
+    nodes = data.get("markups") if isinstance(data, dict) else None
+    if not isinstance(nodes, list) or not nodes:
+        raise InputError(f'{path}: has no list "markups" with points, expected 3D Slicer markups')
+    for number, node in enumerate(nodes, start=1):
+        if not isinstance(node, dict):
+            raise InputError(f"{path}: markups {number} is {_shown(node)}, expected an object")
+    return nodes
+
+
+def _read_node(
+    path: Path, node: dict[str, Any], frame: Frame | None, default_name: str = "1"
+) -> PointList:
+    stated = node.get("coordinateSystem")
+    sign = _signs(path, None if stated is None else str(stated), frame)
+    units = node.get("coordinateUnits", "mm")
+    if units != "mm":
+        raise InputError(f"{path}: has the coordinateUnits {_shown(units)}, expected mm")
+    points = node.get("controlPoints")
+    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
+        raise InputError(
+            f'{path}: has {_shown(points)} as "controlPoints", expected a list of objects'
+        )
+    rows = [_control_point(path, number, point) for number, point in enumerate(points, start=1)]
+    landmarks = _landmarks(path, [label for label, _ in rows], [row for _, row in rows], sign)
+    confidence = np.array([_confidence(path, point) for point in points])
+    return PointList(
+        str(node.get("name") or default_name),
+        landmarks,
+        None if np.isnan(confidence).all() else confidence,
+        tuple(_note(point) for point in points),
+    )
+
+
+def _control_point(path: Path, number: int, point: dict[str, Any]) -> tuple[str, list[float]]:
+    label = str(point.get("label", "")).strip()
+    where = f'{path}: control point {number} ("{label}")'
+    status = point.get("positionStatus", "defined")
+    if status in _MISSING_STATUSES:
+        return label, [math.nan] * 3
+    if status != "defined":
+        raise InputError(
+            f"{where} has the positionStatus {_shown(status)}, expected defined, undefined or "
+            "missing"
+        )
+    return label, _position(where, point.get("position"))
+
+
+def _confidence(path: Path, point: dict[str, Any]) -> float:
+    value = point.get("confidence")
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{path}: has the confidence {_shown(value)}, expected a number")
+    return float(value)
+
+
+def _read_plain(path: Path, data: Any, frame: Frame | None) -> Landmarks:
+    if not isinstance(data, dict):
+        raise InputError(f'{path}: holds {_shown(data)}, expected {{"label": [x, y, z], ...}}')
+    stated = data.get("frame")
+    sign = _signs(path, None if stated is None else str(stated), frame)
+    points = [(label.strip(), value) for label, value in data.items() if label != "frame"]
+    rows = [_position(f'{path}: landmark "{label}"', value) for label, value in points]
+    return _landmarks(path, [label for label, _ in points], rows, sign)
+
+
+def _read_fcsv(path: Path, frame: Frame | None) -> Landmarks:
+    comments, lines = _table(path)
+    columns = _FCSV_COLUMNS
+    stated = None
+    for comment in comments:
+        key, _, value = (part.strip() for part in comment.partition("="))
+        if key.lower() == "coordinatesystem":
+            stated = value
+        elif key.lower() == "columns":
+            columns = [column.strip() for column in value.split(",")]
+    sign = _signs(path, stated, frame)
+    return _read_rows(path, lines, columns, sign)
+
+
+def _read_csv(path: Path, frame: Frame | None) -> Landmarks:
+    comments, lines = _table(path)
+    stated = {
+        match.group(1)
+        for comment in comments
+        if (match := re.fullmatch(r"frame\s*[:=]\s*(\S+)", comment, re.IGNORECASE))
+    }
+    if not lines:
+        raise InputError(f"{path}: is empty, expected the columns label, x, y, z")
+    columns = [column.strip() for column in lines[0][1]]
+    if "frame" in columns:
+        place = columns.index("frame")
+        stated |= {fields[place].strip() for _, fields in lines[1:] if len(fields) > place}
+    if len(stated) > 1:
+        raise InputError(f"{path}: states the frames {sorted(stated)}, expected one")
+    sign = _signs(path, next(iter(stated), None), frame)
+    return _read_rows(path, lines[1:], columns, sign)
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Returns the text of the comment lines, and the other lines' numbers and fields."""
+    try:
+        if path.stat().st_size > _LARGEST_TABLE_BYTES:
+            raise InputError(f"{path}: is larger than 64 MB, expected a table of landmarks")
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected landmarks") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8 text") from None
+    comments: list[str] = []
+    lines: list[tuple[int, list[str]]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("#"):
+            comments.append(line.lstrip("# ").strip().rstrip(","))
+        elif line.strip().strip(","):
+            try:
+                lines.append((number, next(csv.reader([line]))))
+            except csv.Error as error:
+                raise InputError(f"{path}: line {number} cannot be read ({error})") from None
+    return comments, lines
+
+
+def _read_rows(
+    path: Path,
+    lines: Sequence[tuple[int, list[str]]],
+    columns: Sequence[str],
+    sign: NDArray[np.float64],
+) -> Landmarks:
+    absent = [column for column in ("label", "x", "y", "z") if column not in columns]
+    if absent:
+        raise InputError(
+            f'{path}: has no column "{absent[0]}" among {", ".join(columns)}, expected label, x, '
+            "y, z"
+        )
+    places = [columns.index(column) for column in ("label", "x", "y", "z")]
+    if any(columns.count(columns[place]) > 1 for place in places):
+        raise InputError(f"{path}: has a column twice among {', '.join(columns)}, expected once")
+    labels: list[str] = []
+    rows: list[list[float]] = []
+    for number, fields in lines:
+        if len(fields) <= max(places):
+            raise InputError(
+                f"{path}: line {number} has {len(fields)} fields, expected at least "
+                f"{max(places) + 1}"
+            )
+        label, *position = (fields[place].strip() for place in places)
+        labels.append(label)
+        rows.append(_position(f'{path}: line {number} ("{label}")', position))
+    return _landmarks(path, labels, rows, sign)
+
+
+def _signs(path: Path, stated: str | None, given: Frame | None) -> NDArray[np.float64]:
+    """Returns what x, y, z are multiplied by to get LPS, once file and caller agree."""
+    frame = given
+    if stated is not None:
+        frame = _FRAMES.get(stated.strip().upper())
+        if frame is None:
+            raise InputError(f'{path}: states the frame "{stated}", expected LPS or RAS')
+        if given is not None and given != frame:
+            raise InputError(
+                f"{path}: states the frame {frame}, but {given} was said to be its "
+                "frame; expected them to agree"
+            )
+    if frame is None:
+        raise InputError(f"{path}: does not state its frame, expected LPS or RAS")
+    return np.array([1.0, 1.0, 1.0] if frame == "LPS" else [-1.0, -1.0, 1.0])
+
+
+def _position(where: str, value: Any) -> list[float]:
+    found = _shown(value)
+    if isinstance(value, list) and len(value) == 3:
+        try:
+            numbers = [math.nan if isinstance(part, bool) else float(part) for part in value]
+        except (TypeError, ValueError):
+            numbers = [math.nan]
+        if all(math.isfinite(number) for number in numbers):
+            return numbers
+    raise InputError(f"{where} has the position {found}, expected three finite numbers")
+
+
+def _landmarks(
+    path: Path, labels: Sequence[str], rows: Sequence[Sequence[float]], sign: NDArray[np.float64]
+) -> Landmarks:
+    if not labels:
+        raise InputError(f"{path}: holds no points, expected at least one landmark")
+    try:
+        # Adding zero turns the -0.0 that a change of sign can leave into 0.0.
+        return Landmarks(tuple(labels), np.array(rows, dtype=np.float64) * sign + 0.0)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

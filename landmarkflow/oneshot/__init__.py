@@ -1,0 +1,1 @@
+"""The one-shot method of Wang et al.: one module a stage."""

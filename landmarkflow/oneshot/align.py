@@ -1,0 +1,272 @@
+"""Align rigidly: moments of inertia (Eq. 2), then normalised cross-correlation (Eq. 3)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage, optimize
+from scipy.spatial.transform import Rotation
+
+from landmarkflow.errors import ScanFailure
+from landmarkflow.geometry import Grid
+from landmarkflow.oneshot.mixture import Mixture
+from landmarkflow.oneshot.settings import AlignSettings
+from landmarkflow.volumes import array_of, grid_of, resample, shrunk
+
+Array = NDArray[np.float64]
+
+# The half turns about each principal axis: what the axes' signs leave open.
+PROPER_FLIPS = tuple(np.diag(signs) for signs in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)))
+
+
+# Probabilities below this are the tails of the mixture, not bone.
+LEAST_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One scan after centring: its crop and the mixture of its intensities."""
+
+    crop: sitk.Image
+    mixture: Mixture
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Centre of mass (LPS mm) and principal axes (columns, right-handed) of a weighted volume."""
+
+    centre: Array
+    axes: Array
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A rigid map x → rotation @ (x - pivot) + pivot + translation, LPS mm."""
+
+    rotation: Array
+    pivot: Array
+    translation: Array
+
+    def apply(self, points: Array) -> Array:
+        """Map (n, 3) points."""
+        mapped: Array = (points - self.pivot) @ self.rotation.T + self.pivot + self.translation
+        return mapped
+
+    def transform(self, *, mirrored: bool) -> sitk.AffineTransform:
+        """The map as an ITK transform.
+
+        Args:
+            mirrored: whether the points are mapped into the space mirrored in the plane x = 0;
+                the transform then undoes the mirroring.
+        """
+        mirror = np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
+        transform = sitk.AffineTransform(3)
+        transform.SetCenter(self.pivot.tolist())
+        transform.SetMatrix((mirror @ self.rotation).ravel().tolist())
+        goal = mirror @ (self.pivot + self.translation)
+        transform.SetTranslation((goal - self.pivot).tolist())
+        return transform
+
+    def moved(self, step: Array) -> "Pose":
+        """Turn by a rotation vector (rad, first three) and shift (mm, last three)."""
+        rotation = Rotation.from_rotvec(step[:3]).as_matrix() @ self.rotation
+        return Pose(rotation, self.pivot, self.translation + step[3:])
+
+
+@dataclass(frozen=True)
+class Start:
+    """A pose to start from, and the correlation that it has and comes to at coarse spacing."""
+
+    name: str
+    pose: Pose
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A rigid map from template points to target points and how it was chosen."""
+
+    pose: Pose
+    correlation: float
+    start: str
+    tried: tuple[Start, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the template is compared at one spacing, and its intensities there.
+
+    Attributes:
+        spacing: of the smoothed template, mm.
+        points: (n, 3) LPS mm.
+        values: (n,) intensities of mean zero and norm one.
+    """
+
+    spacing: float
+    points: Array
+    values: Array
+
+
+@dataclass(frozen=True)
+class Template:
+    """What of the template all scans share."""
+
+    samples: tuple[Samples, ...]
+    moments: Moments
+
+
+def prepare_template(template: Subject, mask: sitk.Image, settings: AlignSettings) -> Template:
+    """Sample the annotated scan inside a mask, coarsest spacing first, and take its moments."""
+    samples = []
+    for spacing in settings.spacings_mm:
+        coarse = shrunk(template.crop, spacing)
+        grid = grid_of(coarse)
+        inside = np.argwhere(array_of(resample(mask, grid, "nearest")) > 0)
+        # Evenly spread through the list of voxels, so no generator and no seed is needed.
+        chosen = inside[:: max(1, len(inside) // settings.samples)]
+        values = array_of(coarse)[tuple(chosen.T)].astype(np.float64)
+        values -= values.mean()
+        points = grid.to_physical(chosen[:, ::-1].astype(np.float64))
+        samples.append(Samples(spacing, points, values / max(np.linalg.norm(values), 1e-12)))
+    return Template(tuple(samples), moments_of(template, settings))
+
+
+def align(template: Template, target: Subject, settings: AlignSettings) -> Alignment:
+    """Find the rigid transform that takes template points to target points.
+
+    Each start (moments of inertia with the four proper flips; the upright pose) is refined at the
+    coarsest spacing, and the one of the highest correlation goes on to the finer ones.
+
+    Args:
+        template: the annotated scan, the fixed image.
+        target: the scan to match, the moving image.
+        settings: starts, spacings, optimiser.
+
+    Returns:
+        The pose, LPS mm, with its normalised cross-correlation.
+
+    Raises:
+        ScanFailure: there is no dense bone to take moments of.
+    """
+    coarsest, *finer = template.samples
+    similarity = Similarity.of(coarsest, target.crop)
+    moments = moments_of(target, settings)
+    tried = tuple(
+        Start(name, *similarity.ascend(pose, settings))
+        for name, pose in starting_poses(template.moments, moments, settings)
+    )
+    best = max(tried, key=lambda start: start.correlation)
+    pose, correlation = best.pose, best.correlation
+    for samples in finer:
+        pose, correlation = Similarity.of(samples, target.crop).ascend(pose, settings)
+    return Alignment(pose, correlation, best.name, tried)
+
+
+def starting_poses(
+    fixed: Moments, moving: Moments, settings: AlignSettings
+) -> Iterator[tuple[str, Pose]]:
+    """Yield each start's name and pose, both centres of mass on each other."""
+    shift = moving.centre - fixed.centre
+    if "upright" in settings.starts:
+        yield "upright", Pose(np.eye(3), fixed.centre, shift)
+    if "moments" in settings.starts:
+        for number, flip in enumerate(PROPER_FLIPS):
+            rotation = moving.axes @ flip @ fixed.axes.T
+            yield f"moments, flip {number}", Pose(rotation, fixed.centre, shift)
+
+
+def moments_of(subject: Subject, settings: AlignSettings) -> Moments:
+    """Centre and principal axes of p·ρ (Eq. 1 and 2), least moment of inertia first.
+
+    p is the mixture's probability of dense bone, ρ the intensity; only what lies within
+    `moments_radius_mm` of the crop's centre counts, since the network has put the target there.
+
+    Raises:
+        ScanFailure: there is no dense bone within the radius.
+    """
+    coarse = shrunk(subject.crop, settings.spacings_mm[-1])
+    grid, intensity = grid_of(coarse), array_of(coarse).astype(np.float64)
+    weight = subject.mixture.dense_probability(intensity) * intensity
+    points = grid.to_physical(np.argwhere(weight > LEAST_WEIGHT)[:, ::-1].astype(np.float64))
+    mass = weight[weight > LEAST_WEIGHT]
+    near = np.linalg.norm(points - grid.centre, axis=1) <= settings.moments_radius_mm
+    points, mass = points[near], mass[near]
+    if mass.sum() <= 0:
+        raise ScanFailure(
+            f"there is no dense bone within {settings.moments_radius_mm:g} mm of the target's "
+            "centre"
+        )
+    centre = mass @ points / mass.sum()
+    offset = points - centre
+    second = (offset * mass[:, None]).T @ offset / mass.sum()
+    _, axes = np.linalg.eigh(np.trace(second) * np.eye(3) - second)
+    axes[:, 2] *= np.sign(np.linalg.det(axes))
+    return Moments(centre, axes)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Normalised cross-correlation of two images at one spacing, with its gradient.
+
+    Attributes:
+        samples: of the template.
+        moving: (4, z, y, x) target intensity and its gradient per mm along x, y, z.
+        grid: the target's grid at that spacing.
+    """
+
+    samples: Samples
+    moving: NDArray[np.float32]
+    grid: Grid
+
+    @staticmethod
+    def of(samples: Samples, target: sitk.Image) -> "Similarity":
+        """Bring the target to the spacing of the template's samples."""
+        coarse = shrunk(target, samples.spacing)
+        grid, image = grid_of(coarse), array_of(coarse)
+        gradient = np.gradient(image, *grid.spacing[::-1])[::-1]
+        return Similarity(samples, np.stack([image, *gradient]), grid)
+
+    def value_and_gradient(self, pose: Pose) -> tuple[float, Array]:
+        """Correlation coefficient at a pose, and its derivative by a small step of `Pose.moved`."""
+        mapped = pose.apply(self.samples.points)
+        index = self.grid.to_index(mapped).T[::-1]
+        sampled = np.stack(
+            [
+                ndimage.map_coordinates(channel, index, order=1, output=np.float64)
+                for channel in self.moving
+            ]
+        )
+        target = sampled[0] - sampled[0].mean()
+        norm = max(float(np.linalg.norm(target)), 1e-12)
+        correlation = float(self.samples.values @ target / norm)
+        by_value = (self.samples.values - correlation * target / norm) / norm
+        by_point = sampled[1:].T * by_value[:, None]
+        arm = mapped - pose.pivot - pose.translation
+        return correlation, np.concatenate(
+            [np.cross(arm, by_point).sum(axis=0), by_point.sum(axis=0)]
+        )
+
+    def ascend(self, pose: Pose, settings: AlignSettings) -> tuple[Pose, float]:
+        """Climb from a pose; return the pose reached and its correlation."""
+        # A turn of 1/radius rad moves the target's rim by 1 mm, as a shift of 1 mm does.
+        scale = np.array([1 / settings.moments_radius_mm] * 3 + [1.0] * 3)
+
+        def descend(step: Array) -> tuple[float, Array]:
+            value, gradient = self.value_and_gradient(pose.moved(step * scale))
+            return -value, -gradient * scale
+
+        if settings.optimiser == "gradient_descent":
+            for _ in range(settings.iterations):
+                _, gradient = descend(np.zeros(6))
+                pose = pose.moved(-settings.learning_rate * gradient * scale)
+            return pose, self.value_and_gradient(pose)[0]
+        found = optimize.minimize(
+            descend,
+            np.zeros(6),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": settings.iterations, "ftol": 1e-7},
+        )
+        return pose.moved(found.x * scale), float(-found.fun)

@@ -1,0 +1,1 @@
+"""Pictures and pages: knows results folders, not methods."""

@@ -1,0 +1,405 @@
+"""A study: its configuration, its sheet of scans and its template, checked before anything runs."""
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from landmarkflow.cohort.settings import CohortSettings
+from landmarkflow.cohort.sides import side_of
+from landmarkflow.errors import InputError
+from landmarkflow.evaluation.settings import EvaluateSettings
+from landmarkflow.oneshot.settings import OneShotSettings
+from landmarkflow.report.settings import ReportSettings
+
+Side = Literal["left", "right", ""]
+Frame = Literal["LPS", "RAS", ""]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+SHEET_COLUMNS = ("scan", "image", "side", "landmarks", "frame")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+LANDMARK_SUFFIXES = (".mrk.json", ".fcsv", ".csv", ".json")
+
+
+class Model(BaseModel):
+    """Base of the configuration: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Scan(Model):
+    """One row of the sheet."""
+
+    scan: Identifier
+    image: str = Field(min_length=1)
+    side: Side = ""
+    landmarks: str = ""
+    frame: Frame = ""
+
+
+class Template(Model):
+    """The one annotated scan. Without a segmentation one is derived from scan and landmarks."""
+
+    image: str = Field(min_length=1)
+    landmarks: str = Field(min_length=1)
+    segmentation: str = ""
+    side: Side = ""
+    frame: Frame = ""
+
+
+class CohortSource(Model):
+    """Scans that the workflow simulates."""
+
+    scans: int = Field(24, ge=1, le=9999)
+    evaluated: int = Field(24, ge=0)
+    anatomy: CohortSettings = CohortSettings()
+
+
+class FolderSource(Model):
+    """A folder with `template/`, `scans/` and, for the scans that have some, `landmarks/`."""
+
+    folder: str = Field(min_length=1)
+
+
+class SheetSource(Model):
+    """A sheet of scans, tab-separated, with the template beside it."""
+
+    sheet: str = Field(min_length=1)
+    template: Template
+
+
+class OriginFile(Model):
+    """A file at its public origin."""
+
+    path: str = Field(min_length=1)
+    sha256: Digest
+
+
+class OriginScan(Model):
+    """A scan and its landmarks at their public origin."""
+
+    image: OriginFile
+    landmarks: OriginFile
+
+
+class OriginSource(Model):
+    """Scans that the workflow fetches, each file checked against its SHA-256."""
+
+    url: str = Field(pattern=r"^https://")
+    template: OriginScan
+    scans: dict[Identifier, OriginScan] = Field(min_length=1)
+
+
+class DataSource(Model):
+    """Where the scans come from: `folder` when it is set, else the one other that is given."""
+
+    folder: str = ""
+    cohort: CohortSource | None = None
+    sheet: SheetSource | None = None
+    origin: OriginSource | None = None
+    template_side: Side = ""
+    labels: tuple[int, ...] = ()
+
+
+class DeriveSettings(Model):
+    """How a template's segmentation is derived from its scan and landmarks."""
+
+    above: float = 0.0
+    margin_mm: float = Field(1.5, ge=0)
+
+
+class StudyConfig(Model):
+    """A whole configuration, as in `config.yaml`."""
+
+    study: Identifier
+    seed: int = Field(1, ge=0, lt=2**31)
+    bad_scans: Literal["refuse", "set_aside"] = "refuse"
+    batch_scans: int = Field(8, ge=1)
+    data: DataSource
+    derive_segmentation: DeriveSettings = DeriveSettings()
+    oneshot: OneShotSettings = OneShotSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    report: ReportSettings = ReportSettings()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study: the configuration, the template and the scans of the sheet."""
+
+    config: StudyConfig
+    template: Template
+    scans: Mapping[str, Scan]
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """Scans with reference landmarks."""
+        return tuple(name for name, scan in self.scans.items() if scan.landmarks)
+
+    @property
+    def batches(self) -> Mapping[str, tuple[str, ...]]:
+        """Scans that are served by one process, in the sheet's order."""
+        names = tuple(self.scans)
+        step = self.config.batch_scans
+        return {
+            f"{start // step + 1:03d}": names[start : start + step]
+            for start in range(0, len(names), step)
+        }
+
+
+def load_config(raw: Mapping[str, Any]) -> StudyConfig:
+    """Check a configuration.
+
+    Raises:
+        InputError: An unknown key, a missing key, or a value of the wrong type or range; the
+            message names the first such key, what was found and what was expected.
+    """
+    try:
+        return StudyConfig.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"config: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Put pydantic's first finding into one sentence, with the number of others."""
+    first, *others = error.errors()
+    key = ".".join(str(part) for part in first["loc"]) or "the whole"
+    if first["type"] == "extra_forbidden":
+        text = f"`{key}` is not a known key"
+    elif first["type"] == "missing":
+        text = f"`{key}` is missing"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"`{key}` is {first['input']!r}: {message[0].lower()}{message[1:]}"
+    return text + (f" (and {len(others)} more)" if others else "")
+
+
+def load_study(config: StudyConfig, results: Path) -> Study:
+    """Put together the template and the sheet of a study, without opening any scan.
+
+    Args:
+        config: the configuration.
+        results: the study's results folder, where simulated and fetched scans are to lie.
+
+    Raises:
+        InputError: no source or several are given, or the folder or sheet is unusable.
+    """
+    source = config.data
+    given = [name for name in ("cohort", "sheet", "origin") if getattr(source, name) is not None]
+    if source.folder:
+        template, scans = scans_of_folder(Path(source.folder), source.template_side)
+    elif len(given) != 1:
+        raise InputError(
+            f"config: `data` gives {' and '.join(given) or 'no source'}, expected one of folder, "
+            "cohort, sheet and origin"
+        )
+    elif source.sheet is not None:
+        template, scans = source.sheet.template, read_sheet(Path(source.sheet.sheet))
+        _check_files("config: `data.sheet.template`", template)
+    elif source.cohort is not None:
+        template, scans = _scans_of_cohort(source.cohort, config.seed, results / "data")
+    else:
+        assert source.origin is not None
+        template, scans = _scans_of_origin(source.origin, results / "data", source.template_side)
+    if not scans:
+        raise InputError(f"study {config.study}: there is no scan, expected at least one")
+    return Study(config, template, {scan.scan: scan for scan in scans})
+
+
+def scans_of_folder(folder: Path, template_side: Side = "") -> tuple[Template, list[Scan]]:
+    """Make the sheet of a folder with `template/`, `scans/` and `landmarks/`.
+
+    A scan's id is its file's name without the suffix, with - for what an id cannot hold. A sheet `samples.tsv` in the folder, with the
+    columns `scan` and `side`, states sides.
+
+    Raises:
+        InputError: the folder, its template or its scans are missing, or two scans share an id.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder, expected one with template/ and scans/")
+    segmentation = _named(folder / "template", "segmentation", IMAGE_SUFFIXES)
+    image = _named(folder / "template", "scan", IMAGE_SUFFIXES)
+    landmarks = _named(folder / "template", "landmarks", LANDMARK_SUFFIXES)
+    if not image or not landmarks:
+        missing = "a scan (scan.nii.gz, say)" if not image else "landmarks (landmarks.mrk.json)"
+        raise InputError(f"{folder / 'template'}: found no {missing} of the template")
+    template = Template(
+        image=image, landmarks=landmarks, segmentation=segmentation, side=template_side
+    )
+    if not (folder / "scans").is_dir():
+        raise InputError(f"{folder / 'scans'}: no such folder, expected the scans to annotate")
+    sides = _sides(folder / "samples.tsv")
+    scans = []
+    for path in sorted((folder / "scans").iterdir()):
+        stem = _stem(path)
+        if path.name.startswith(".") or stem is None:
+            continue
+        name = re.sub(r"[^A-Za-z0-9_-]", "-", stem)
+        row = {
+            "scan": name,
+            "image": str(path),
+            "side": sides.get(name, ""),
+            "landmarks": _named(folder / "landmarks", stem, LANDMARK_SUFFIXES),
+        }
+        scans.append(_scan(row, str(path)))
+    _check_unique((scan.scan for scan in scans), str(folder / "scans"))
+    return template, scans
+
+
+def read_sheet(path: Path) -> list[Scan]:
+    """Read `samples.tsv`; relative paths are relative to the sheet's own folder.
+
+    Columns: `scan` (id), `image`, and optionally `side`, `landmarks`, `frame`.
+
+    Raises:
+        InputError: the sheet is missing or has unknown or no columns, a row is wrong, an id
+            stands twice, or a file that a row names is missing; the message names sheet and row.
+    """
+    rows = _read_rows(path, required=("scan", "image"), known=SHEET_COLUMNS)
+    scans = []
+    for number, row in rows:
+        where = f"{path}, row {number}"
+        for column in ("image", "landmarks"):
+            if row.get(column):
+                row[column] = str(path.parent / row[column])
+        scan = _scan(row, where)
+        _check_files(where, scan)
+        scans.append(scan)
+    _check_unique((scan.scan for scan in scans), str(path))
+    return scans
+
+
+def write_sheet(scans: Iterable[Scan]) -> str:
+    """Text of a sheet, tab-separated with a header."""
+    lines = ["\t".join(SHEET_COLUMNS)]
+    lines += ["\t".join(getattr(scan, column) for column in SHEET_COLUMNS) for scan in scans]
+    return "\n".join(lines) + "\n"
+
+
+def _read_rows(
+    path: Path, required: Sequence[str], known: Sequence[str]
+) -> list[tuple[int, dict[str, str]]]:
+    """Rows with their line numbers, cells stripped; lines that start with # are comments."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, expected a sheet of scans")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text, expected a sheet of scans") from None
+    numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+    if not numbered:
+        raise InputError(f"{path}: is empty, expected a header and one row for each scan")
+    header = [cell.strip() for cell in next(csv.reader([numbered[0][1]], delimiter="\t"))]
+    for column in header:
+        if column not in known:
+            raise InputError(
+                f"{path}: `{column}` is not a known column, expected {', '.join(known)}"
+            )
+    for column in required:
+        if column not in header:
+            raise InputError(f"{path}: has no column `{column}`, found {', '.join(header)}")
+    rows = []
+    for number, line in numbered[1:]:
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t"))]
+        if len(cells) > len(header):
+            raise InputError(
+                f"{path}, row {number}: has {len(cells)} cells, expected {len(header)}"
+            )
+        cells += [""] * (len(header) - len(cells))
+        rows.append((number, dict(zip(header, cells, strict=True))))
+    return rows
+
+
+def _scan(row: Mapping[str, str], where: str) -> Scan:
+    try:
+        return Scan.model_validate(row)
+    except ValidationError as error:
+        if error.errors()[0]["loc"] == ("scan",):
+            raise InputError(
+                f"{where}: the scan id is {row['scan']!r}, expected up to 64 letters, digits, "
+                "- and _, the first a letter or digit"
+            ) from None
+        raise InputError(f"{where}: {explain(error)}") from None
+
+
+def _check_files(where: str, entry: Scan | Template) -> None:
+    for column in ("image", "landmarks", "segmentation"):
+        name = getattr(entry, column, "")
+        if name and not Path(name).exists():
+            raise InputError(f"{where}: the file {name} of column `{column}` does not exist")
+
+
+def _check_unique(names: Iterable[str], where: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"{where}: the scan id {name} stands twice, expected each id once")
+        seen.add(name)
+
+
+def _sides(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    rows = _read_rows(path, required=("scan",), known=SHEET_COLUMNS)
+    return {row["scan"]: row.get("side", "") for _, row in rows}
+
+
+def _named(folder: Path, stem: str, suffixes: Sequence[str]) -> str:
+    """The file of this name with one of the suffixes, or an empty string."""
+    for suffix in suffixes:
+        if (folder / (stem + suffix)).exists():
+            return str(folder / (stem + suffix))
+    return ""
+
+
+def _stem(path: Path) -> str | None:
+    """A scan's name without its suffix; a folder is a DICOM series; None for other files."""
+    if path.is_dir():
+        return path.name
+    for suffix in IMAGE_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return None
+
+
+def _scans_of_cohort(source: CohortSource, seed: int, data: Path) -> tuple[Template, list[Scan]]:
+    template = Template(
+        image=f"{data}/template/scan.nii.gz",
+        landmarks=f"{data}/template/landmarks.mrk.json",
+        segmentation=f"{data}/template/segmentation.nii.gz",
+        side=side_of(source.anatomy, seed, 0),
+    )
+    scans = []
+    for number in range(1, source.scans + 1):
+        name = f"ear{number:03d}"
+        reference = f"{data}/landmarks/{name}.mrk.json" if number <= source.evaluated else ""
+        scans.append(
+            Scan(
+                scan=name,
+                image=f"{data}/scans/{name}.nii.gz",
+                side=side_of(source.anatomy, seed, number),
+                landmarks=reference,
+            )
+        )
+    return template, scans
+
+
+def _scans_of_origin(source: OriginSource, data: Path, side: Side) -> tuple[Template, list[Scan]]:
+    template = Template(
+        image=f"{data}/template/scan.nii.gz",
+        landmarks=f"{data}/template/landmarks.mrk.json",
+        side=side,
+    )
+    scans = [
+        Scan(
+            scan=name,
+            image=f"{data}/scans/{name}.nii.gz",
+            landmarks=f"{data}/landmarks/{name}.mrk.json",
+        )
+        for name in source.scans
+    ]
+    return template, scans

@@ -1,0 +1,492 @@
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from landmarkflow.errors import InputError
+from landmarkflow.evaluation.errors import ScanPoints, error_csv, error_table
+from landmarkflow.evaluation.evaluate import evaluate
+from landmarkflow.evaluation.failures import failure_table
+from landmarkflow.evaluation.published import PUBLISHED
+from landmarkflow.evaluation.references import check_reference
+from landmarkflow.evaluation.settings import EvaluateSettings
+from landmarkflow.evaluation.summary import bootstrap_interval, draw_scans, statistics, summarise
+from landmarkflow.evaluation.tables import (
+    accuracy_table,
+    caption,
+    comparison,
+    escape_latex,
+    escape_markdown,
+    published_table,
+    table_csv,
+    table_latex,
+    table_markdown,
+)
+from landmarkflow.geometry import Grid, Landmarks
+from landmarkflow.markups import PointList, write_markups
+from landmarkflow.records import Record, write_record
+
+NAN = [math.nan] * 3
+GRID = Grid((10, 20, 30), np.array([1.0, 1.0, 2.0]), np.array([-5.0, 0.0, 100.0]), np.eye(3))
+
+
+def landmarks(**positions: list[float]) -> Landmarks:
+    return Landmarks(tuple(positions), np.array(list(positions.values()), dtype=float))
+
+
+def final(notes: tuple[str, ...] = (), name: str = "final", **positions: list[float]) -> PointList:
+    return PointList(name, landmarks(**positions), None, notes)
+
+
+def table_of(errors: dict[str, list[float]], labels: tuple[str, ...] = ()) -> pd.DataFrame:
+    """An error table of one stage with the given errors along x, NaN for missing."""
+    count = len(next(iter(errors.values())))
+    labels = labels or tuple("abcdefghijklmnopqrstuvwxyz"[:count])
+    scans = []
+    for scan, values in errors.items():
+        positions = np.array([[v, 0.0, 0.0] if not math.isnan(v) else NAN for v in values])
+        points = PointList("final", Landmarks(labels, positions), None)
+        scans.append(ScanPoints(scan, (points,), Landmarks(labels, np.zeros((count, 3)))))
+    return error_table(scans)
+
+
+# Errors ---------------------------------------------------------------------------------------
+
+
+def test_errors_are_distances_and_signed_components():
+    reference = landmarks(apex=[1, 2, 3], window=[0, 0, 0])
+    detected = PointList(
+        "final", landmarks(apex=[4, -2, 3], window=[0, 0, -0.5]), np.array([0.9, math.nan])
+    )
+    table = error_table([ScanPoints("s1", (detected,), reference)])
+    apex, window = (row for _, row in table.iterrows())
+    assert (apex["error_mm"], apex["error_x_mm"], apex["error_y_mm"]) == (5.0, 3.0, -4.0)
+    assert apex["confidence"] == 0.9
+    assert (window["error_mm"], window["error_z_mm"]) == (0.5, -0.5)
+    assert math.isnan(window["confidence"])
+
+
+def test_missing_landmarks_keep_their_reason_and_never_become_zero():
+    reference = landmarks(a=[1, 1, 1], b=[2, 2, 2], c=[3, 3, 3])
+    lists = (final(("low confidence", ""), a=NAN, b=NAN),)
+    table = error_table([ScanPoints("s", lists, reference)])
+    assert table["error_mm"].isna().all()
+    assert list(table["reason"]) == [
+        "low confidence",
+        "missing without a stated reason",
+        "not among the final points",
+    ]
+
+
+def test_error_csv_has_four_decimals_and_empty_fields_for_missing():
+    text = error_csv(table_of({"s1": [1 / 3, math.nan]}))
+    assert text.splitlines()[1:] == [
+        "s1,a,final,0.3333,0.3333,0.0000,0.0000,,",
+        "s1,b,final,,,,,,missing without a stated reason",
+    ]
+    assert "\r" not in text
+
+
+def test_a_stage_that_a_scan_lacks_counts_as_missing():
+    reference = landmarks(a=[0, 0, 0])
+    both = (final(name="rigid", a=[2, 0, 0]), final(a=[1, 0, 0]))
+    table = error_table(
+        [
+            ScanPoints("s1", both, reference),
+            ScanPoints("s2", (final(a=[1, 0, 0]),), reference),
+            ScanPoints("s3", (), reference, "locate: nothing found"),
+        ]
+    )
+    assert list(table["stage"]) == ["final", "rigid"] * 3
+    assert list(table["reason"])[2:] == ["", "no rigid points", *["locate: nothing found"] * 2]
+
+
+def test_scans_and_landmarks_without_reference_are_not_evaluated():
+    table = error_table(
+        [
+            ScanPoints("free", (final(a=[0, 0, 0]),), None),
+            ScanPoints("s", (final(a=[0, 0, 0], b=[0, 0, 0]),), landmarks(a=[1, 0, 0], b=NAN)),
+        ]
+    )
+    assert table[["scan", "landmark"]].to_numpy().tolist() == [["s", "a"]]
+
+
+def test_unknown_points_and_differing_references_are_refused():
+    with pytest.raises(InputError, match=r'scan s: .*"final" has the landmark "b".*reference: a'):
+        error_table([ScanPoints("s", (final(b=[0, 0, 0]),), landmarks(a=[0, 0, 0]))])
+    with pytest.raises(InputError, match=r"scan s2: the reference has the labels b, expected .* a"):
+        error_table(
+            [
+                ScanPoints("s1", (), landmarks(a=[0, 0, 0])),
+                ScanPoints("s2", (), landmarks(b=[0, 0, 0])),
+            ]
+        )
+
+
+# Summary --------------------------------------------------------------------------------------
+
+
+def test_statistics_by_hand():
+    errors = np.array([0.5, 1.0, 3.0, math.nan])
+    scans = np.array([0, 1, 1, 0])
+    found = statistics(errors, scans, draw_scans(2, 200, 0), (0.5, 1.0, 2.0))
+    assert (found.n, found.missing) == (3, 1)
+    assert found.mean_mm == pytest.approx(1.5)
+    assert found.sd_mm == pytest.approx(math.sqrt((1.0 + 0.25 + 2.25) / 3))
+    assert (found.median_mm, found.max_mm) == (1.0, 3.0)
+    assert found.p95_mm == pytest.approx(2.8)
+    assert found.within_percent == {0.5: 25.0, 1.0: 50.0, 2.0: 50.0}
+
+
+def test_statistics_of_nothing_are_none_but_misses_count():
+    found = statistics(np.full(2, math.nan), np.array([0, 1]), draw_scans(2, 200, 0), (1.0,))
+    assert (found.n, found.missing, found.mean_mm, found.interval_mm) == (0, 2, None, None)
+    assert found.within_percent == {1.0: 0.0}
+
+
+def test_bootstrap_resamples_whole_scans():
+    # Two scans whose landmarks all err by 0 or all by 1: a resample's mean is 0, 0.5 or 1.
+    # Drawing single landmarks instead would give an interval close to 0.5.
+    errors = np.repeat([0.0, 1.0], 50)
+    scans = np.repeat([0, 1], 50)
+    assert bootstrap_interval(errors, scans, draw_scans(2, 2000, 7)) == (0.0, 1.0)
+
+
+def test_bootstrap_interval_matches_the_normal_one_and_its_seed():
+    rng = np.random.default_rng(0)
+    errors = rng.gamma(4.0, 0.1, 200)
+    scans = np.arange(200)
+    interval = bootstrap_interval(errors, scans, draw_scans(200, 2000, 1))
+    half = 1.96 * errors.std() / math.sqrt(200)
+    assert interval == pytest.approx((errors.mean() - half, errors.mean() + half), abs=0.006)
+    assert interval == bootstrap_interval(errors, scans, draw_scans(200, 2000, 1))
+    assert interval != bootstrap_interval(errors, scans, draw_scans(200, 2000, 2))
+
+
+def test_one_scan_has_no_interval():
+    assert bootstrap_interval(np.array([1.0, 2.0]), np.array([0, 0]), draw_scans(1, 100, 0)) is None
+
+
+def test_summary_by_stage_and_landmark():
+    summary = summarise(table_of({"s1": [1, 3], "s2": [2, 5]}), EvaluateSettings(), 0)
+    assert list(summary) == ["final"]
+    assert summary["final"].overall.mean_mm == pytest.approx(2.75)
+    assert summary["final"].landmarks["b"].mean_mm == pytest.approx(4.0)
+
+
+# Published table ------------------------------------------------------------------------------
+
+
+def test_published_table_recomputed():
+    errors = PUBLISHED["wang2020"].errors
+    assert errors.shape == (20, 3)
+    assert np.round(errors.mean(axis=0), 3).tolist() == [0.582, 0.739, 0.795]
+    assert np.round(errors.std(axis=0), 3).tolist() == [0.194, 0.381, 0.353]
+    assert (100 * (errors < 1).mean(axis=0)).tolist() == [100.0, 70.0, 75.0]
+
+
+def test_published_note_tells_how_the_paper_printed_its_last_row():
+    published = PUBLISHED["wang2020"]
+    means = np.floor(100 * published.errors.mean(axis=0)) / 100
+    deviations = np.floor(100 * published.errors.std(axis=0, ddof=1)) / 100
+    for mean, deviation in zip(means, deviations, strict=True):
+        assert f"{mean:.2f}±{deviation:.2f}" in published.note
+
+
+def test_comparison_by_printed_name():
+    settings = EvaluateSettings(columns={"apex": "TOP", "centre": "CENTER"})
+    errors = table_of({"s1": [0.5, 0.2, 9], "s2": [1.5, 0.4, math.nan]}, ("apex", "centre", "x"))
+    table = comparison(errors, PUBLISHED["wang2020"], settings).set_index("landmark")
+    assert table.loc["apex", "mean_mm"] == pytest.approx(1.0)
+    assert table.loc["apex", "within_1_mm_percent"] == 50.0
+    assert table.loc["apex", "published_mean_mm"] == pytest.approx(0.7392, abs=1e-4)
+    assert table.loc["centre", "published_within_1_mm_percent"] == 100.0
+    assert table.loc["x", "published_n"] == 0
+    assert math.isnan(table.loc["x", "published_mean_mm"])
+    with pytest.raises(InputError, match=r"columns are apex, centre, x, expected .* CENTER, TOP"):
+        comparison(errors, PUBLISHED["wang2020"], EvaluateSettings())
+
+
+# Tables ---------------------------------------------------------------------------------------
+
+
+def test_table_1_in_the_papers_layout():
+    errors = table_of({"s_1": [0.2, 1.0], "s_2": [0.6, math.nan]}, ("apex", "b"))
+    table = accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}))
+    assert list(csv.reader(table_csv(table, 4).splitlines())) == [
+        ["ID", "scan", "TOP", "b"],
+        ["0", "s_1", "0.2000", "1.0000"],
+        ["1", "s_2", "0.6000", ""],
+        ["Mean", "", "0.40±0.20", "1.00±0.00"],
+    ]
+    assert "1 value is missing" in caption(table)
+    markdown = table_markdown(table, 3, "Table 1.")
+    assert markdown.splitlines()[0] == "Table 1."
+    assert "| 1 | s\\_2 | 0.600 | – |" in markdown
+    assert "| Mean |  | 0.40±0.20 mm | 1.00±0.00 mm |" in markdown
+    latex = table_latex(table, 3, "A & B", "tab:x")
+    assert r"1 & s\_2 & 0.600 & -- \\" in latex
+    assert r"Mean &  & 0.40$\pm$0.20 mm & 1.00$\pm$0.00 mm \\" in latex
+    assert r"\caption{A \& B}" in latex
+    assert latex.count(r"\midrule") == 2
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
+
+
+def test_published_table_in_the_same_layout():
+    rows = list(csv.reader(table_csv(published_table(PUBLISHED["wang2020"]), 6).splitlines()))
+    assert rows[0] == ["ID", "CENTER", "TOP", "WINDOW"]
+    assert rows[20] == ["19", "0.389453", "0.391017", "0.880967"]
+    assert rows[21] == ["Mean", "0.58±0.19", "0.74±0.38", "0.79±0.35"]
+
+
+def test_many_landmarks_give_statistics_of_each_scan():
+    values = [float(v) for v in range(1, 21)]
+    table = accuracy_table(table_of({"s": values}), EvaluateSettings())
+    assert table.columns == ("mean", "median", "p95", "max")
+    assert table.values[0] == pytest.approx([10.5, 10.5, 19.05, 20.0])
+
+
+def test_column_titles_must_fit_the_landmarks():
+    errors = table_of({"s": [1, 2]})
+    with pytest.raises(
+        InputError, match=r'columns names the landmark "apex", expected one of a, b'
+    ):
+        accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}))
+    with pytest.raises(InputError, match="gives two landmarks one title"):
+        accuracy_table(errors, EvaluateSettings(columns={"a": "b"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("50% of A_1 & {B}", r"50\% of A\_1 \& \{B\}"),
+        (r"a\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
+        ("$1 #2\n<x>", r"\$1 \#2 \textless{}x\textgreater{}"),
+    ],
+)
+def test_latex_escaping(text, escaped):
+    assert escape_latex(text) == escaped
+
+
+def test_markdown_escaping():
+    assert escape_markdown("a|b_c*<d>") == r"a\|b\_c\*\<d\>"
+
+
+# Failures -------------------------------------------------------------------------------------
+
+
+def test_first_failing_stage_and_large_errors():
+    errors = table_of({"bad": [3, 5], "good": [0.1, 0.3], "part": [0.1, math.nan]})
+    records = [
+        Record("stopped", "locate"),
+        Record("stopped", "rigid", "failed", "no overlap"),
+        Record("stopped", "deform", "refused", "nothing to deform"),
+        Record("bad", "centre", "doubtful", "did not converge"),
+        Record("good", "locate"),
+    ]
+    scans = ["good", "stopped", "bad", "part"]
+    table = failure_table(scans, records, errors, EvaluateSettings())
+    assert table.to_numpy().tolist() == [
+        ["stopped", "rigid", "failed", "no overlap"],
+        ["bad", "centre", "doubtful", "did not converge"],
+        ["bad", "evaluate", "large error", "mean error 4.00 mm over 2 landmarks, above 2 mm"],
+        [
+            "part",
+            "evaluate",
+            "doubtful",
+            "1 of 2 landmarks missing: missing without a stated reason",
+        ],
+    ]
+
+
+def test_a_failure_outranks_an_earlier_doubt():
+    records = [Record("s", "locate", "doubtful", "a"), Record("s", "rigid", "failed", "b")]
+    table = failure_table(["s"], records, error_table([]), EvaluateSettings())
+    assert table["reason"].tolist() == ["b"]
+
+
+# References -----------------------------------------------------------------------------------
+
+
+def test_reference_is_put_into_the_templates_order():
+    reference = landmarks(b=[0, 1, 101], a=[1, 1, 101])
+    checked = check_reference(reference, GRID, ("a", "b"), Path("x.mrk.json"))
+    assert checked.labels == ("a", "b")
+    assert checked.positions[0].tolist() == [1, 1, 101]
+
+
+def test_reference_may_lie_in_the_outermost_half_voxel():
+    edge = landmarks(a=[-5.5, -0.5, 99.0], b=[4.5, 19.5, 159.0])
+    assert check_reference(edge, GRID, ("a", "b"), Path("x")).labels == ("a", "b")
+    beyond = landmarks(a=[-5.5, -0.5, 99.0], b=[4.5, 19.5, 159.1])
+    with pytest.raises(InputError, match=r"1 of 2 .*\"b\" at \(4.50, 19.50, 159.10\)"):
+        check_reference(beyond, GRID, ("a", "b"), Path("x"))
+
+
+def test_reference_of_another_frame_is_refused_with_positions_and_extent():
+    rng = np.random.default_rng(0)
+    labels = tuple(str(i) for i in range(45))
+    inside = GRID.centre + rng.uniform(-4, 4, (45, 3))
+    moved = Landmarks(labels, inside - np.array([40.0, 0.0, 0.0]))
+    with pytest.raises(InputError) as refusal:
+        check_reference(moved, GRID, labels, Path("study/LG.mrk.json"))
+    message = str(refusal.value)
+    first = ", ".join(f"{value:.2f}" for value in moved.positions[0])
+    assert message.startswith("study/LG.mrk.json: 45 of 45 reference landmarks lie outside")
+    assert f'"0" at ({first})' in message
+    assert "and 42 more" in message
+    assert message.endswith(GRID.extent_text())
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        (landmarks(a=[0, 1, 101]), ['labels absent: "b"', 'template\'s 2 labels: "a", "b"']),
+        (landmarks(a=[0, 1, 101], b=[0, 1, 101], z=[0, 1, 101]), ['labels unknown: "z"']),
+        (landmarks(a=[0, 1, 101], c=[0, 1, 101]), ['absent: "b"; labels unknown: "c"']),
+        (landmarks(a=NAN, b=NAN), ["none of the 2 reference landmarks has a position"]),
+    ],
+)
+def test_references_that_do_not_fit_the_template(reference, parts):
+    with pytest.raises(InputError) as refusal:
+        check_reference(reference, GRID, ("a", "b"), Path("ref/s.csv"))
+    assert all(part in str(refusal.value) for part in ["ref/s.csv: ", *parts])
+
+
+def test_a_reference_landmark_that_was_not_annotated_stays_missing():
+    checked = check_reference(landmarks(a=[0, 1, 101], b=NAN), GRID, ("a", "b"), Path("x"))
+    assert checked.missing.tolist() == [False, True]
+
+
+# The whole evaluation -------------------------------------------------------------------------
+
+
+def write_study(folder: Path) -> dict[str, object]:
+    rng = np.random.default_rng(5)
+    scans = ["s1", "s2", "lost", "free"]
+    labels = ("apex", "centre", "window")
+    detected, references, records = [], [], []
+    for scan in scans:
+        truth = Landmarks(labels, rng.normal(0, 20, (3, 3)))
+        points = folder / "landmarks" / f"{scan}.mrk.json"
+        reference = folder / "references" / f"{scan}.mrk.json"
+        record = folder / "rigid" / f"{scan}.json"
+        write_record(record, Record(scan, "rigid"))
+        if scan == "lost":
+            points.touch()
+            write_record(record, Record(scan, "rigid", "failed", "no overlap"))
+        else:
+            found = Landmarks(labels, truth.positions + rng.normal(0, 0.3, (3, 3)))
+            write_markups(points, [PointList("final", found, np.array([0.5, 0.6, 0.7]))])
+        if scan == "free":
+            reference.touch()
+        else:
+            write_markups(reference, [PointList("reference", truth, None)])
+        detected.append(points)
+        references.append(reference)
+        records.append(record)
+    return {
+        "scans": scans,
+        "landmark_files": detected,
+        "reference_files": references,
+        "record_files": records,
+    }
+
+
+SETTINGS = EvaluateSettings(
+    published="wang2020", columns={"apex": "TOP", "centre": "CENTER", "window": "WINDOW"}
+)
+
+
+def test_evaluate_writes_the_same_bytes_again(tmp_path):
+    study = write_study(tmp_path)
+    for name in ("one", "two"):
+        evaluate(**study, folder=tmp_path / name, settings=SETTINGS, seed=3)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == [
+        "comparison.csv",
+        "comparison.md",
+        "errors.csv",
+        "failures.csv",
+        "landmarks.csv",
+        "published.csv",
+        "summary.json",
+        "table1.csv",
+        "table1.md",
+        "table1.tex",
+    ]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_evaluate_counts_and_reasons(tmp_path):
+    study = write_study(tmp_path)
+    evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=3)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["scans"] == {"total": 4, "evaluated": 3}
+    assert summary["failures"]["scans"] == summary["failures"]["failed"] == 1
+    overall = summary["stages"]["final"]["overall"]
+    assert (overall["n"], overall["missing"]) == (6, 3)
+    assert overall["interval_mm"][0] <= overall["mean_mm"] <= overall["interval_mm"][1]
+    errors = pd.read_csv(tmp_path / "out" / "errors.csv")
+    assert errors["error_mm"].mean() == pytest.approx(overall["mean_mm"], abs=1e-4)
+    lost = errors[errors["scan"] == "lost"]
+    assert lost["reason"].tolist() == ["rigid: no overlap"] * 3
+    failures = (tmp_path / "out" / "failures.csv").read_text()
+    assert failures == "scan,stage,status,reason\nlost,rigid,failed,no overlap\n"
+
+
+def test_without_failures_only_the_header_is_written(tmp_path):
+    study = write_study(tmp_path)
+    kept = {key: [value[0], value[1]] for key, value in study.items()}
+    evaluate(**kept, folder=tmp_path / "out", settings=EvaluateSettings(), seed=0)
+    assert (tmp_path / "out" / "failures.csv").read_text() == "scan,stage,status,reason\n"
+    assert not (tmp_path / "out" / "comparison.csv").exists()
+
+
+def test_a_study_without_references_still_gets_its_files(tmp_path):
+    study = write_study(tmp_path)
+    study["reference_files"] = []
+    evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=0)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["scans"]["evaluated"] == 0
+    assert summary["stages"] == {}
+    assert (tmp_path / "out" / "failures.csv").read_text().splitlines()[1:] == [
+        "lost,rigid,failed,no overlap"
+    ]
+
+
+def test_files_that_do_not_belong_are_refused(tmp_path):
+    study = write_study(tmp_path)
+    first = study["landmark_files"][0]
+    write_markups(first, [final(name="rigid", apex=[0, 0, 0])])
+    with pytest.raises(InputError, match=r"s1.mrk.json: the point lists are rigid, .* final"):
+        evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=0)
+    study["landmark_files"] = [tmp_path / "other.mrk.json"]
+    with pytest.raises(InputError, match=r"other.mrk.json: belongs to no scan of the sheet"):
+        evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=0)
+    study["landmark_files"] = []
+    write_record(study["record_files"][0], Record("s9", "rigid"))
+    with pytest.raises(InputError, match=r'the record is of scan "s9"'):
+        evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"radii_mm": (1.0, 0.5)},
+        {"radii_mm": (0.0, 0.5)},
+        {"radii_mm": ()},
+        {"columns": {"a": "TOP", "b": "TOP"}},
+        {"published": "nobody"},
+        {"radius": 1},
+    ],
+)
+def test_settings_that_make_no_sense(wrong):
+    with pytest.raises(ValidationError):
+        EvaluateSettings(**wrong)

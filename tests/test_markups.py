@@ -1,0 +1,371 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landmarkflow.errors import InputError
+from landmarkflow.geometry import Landmarks
+from landmarkflow.markups import (
+    PointList,
+    read_landmarks,
+    read_point_lists,
+    write_markups,
+)
+
+LPS = {"apex": [-37.8, -18.0, 26.25], "oval window": [42.5, 13.5, -28.0]}
+
+
+def in_frame(frame: str) -> dict[str, list[float]]:
+    sign = np.array([1, 1, 1] if frame == "LPS" else [-1, -1, 1])
+    return {label: (sign * position).tolist() for label, position in LPS.items()}
+
+
+def node(frame: Any = "LPS", **more: Any) -> dict[str, Any]:
+    points = in_frame("RAS" if frame in ("RAS", "0", 0) else "LPS")
+    return {
+        "type": "Fiducial",
+        "coordinateSystem": frame,
+        "controlPoints": [{"label": name, "position": xyz} for name, xyz in points.items()],
+    } | more
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def fcsv(frame: str | None, stated: str | None) -> str:
+    lines = ["# Markups fiducial file version = 4.11"]
+    if stated is not None:
+        lines.append(f"# CoordinateSystem = {stated}")
+    lines.append("# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID")
+    for number, (label, (x, y, z)) in enumerate(in_frame(frame or "LPS").items()):
+        lines.append(f"vtkMRMLMarkupsFiducialNode_{number},{x},{y},{z},0,0,0,1,1,1,0,{label},,")
+    return "\n".join(lines) + "\n"
+
+
+def csv_table(frame: str, comment: str = "", column: str | None = None) -> str:
+    lines = [comment] if comment else []
+    lines.append("label,x,y,z" + (",frame" if column is not None else ""))
+    for label, (x, y, z) in in_frame(frame).items():
+        lines.append(f"{label},{x},{y},{z}" + (f",{column}" if column is not None else ""))
+    return "\n".join(lines) + "\n"
+
+
+def assert_lps(landmarks: Landmarks) -> None:
+    assert landmarks.labels == tuple(LPS)
+    np.testing.assert_allclose(landmarks.positions, list(LPS.values()))
+
+
+def refused(path: Path, *given: Any) -> str:
+    """Returns the message of the refusal, which names the file and is one line."""
+    with pytest.raises(InputError) as error:
+        read_landmarks(path, *given)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("frame", ["LPS", "RAS", "0", "1", 0, 1])
+def test_slicer_markups_become_lps(tmp_path: Path, frame: Any) -> None:
+    path = write(tmp_path / "a.mrk.json", {"markups": [node(frame, coordinateUnits="mm")]})
+    assert_lps(read_landmarks(path))
+
+
+@pytest.mark.parametrize(
+    ("frame", "stated"), [("LPS", "LPS"), ("RAS", "RAS"), ("RAS", "0"), ("LPS", "1")]
+)
+def test_fcsv_becomes_lps(tmp_path: Path, frame: str, stated: str) -> None:
+    assert_lps(read_landmarks(write(tmp_path / "a.fcsv", fcsv(frame, stated))))
+
+
+def test_fcsv_takes_labels_in_quotes_and_the_fields_of_later_versions(tmp_path: Path) -> None:
+    text = fcsv("LPS", "LPS") + '3,1,2,3,0,0,0,1,1,1,0,"a, ""b""",note,,2,0\n'
+    landmarks = read_landmarks(write(tmp_path / "a.fcsv", text))
+    assert landmarks.labels[2] == 'a, "b"'
+    assert landmarks.positions[2].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("frame", ["LPS", "RAS"])
+@pytest.mark.parametrize("comment", ["# frame: {}", "#frame={}", "# Frame: {},,,"])
+def test_csv_with_its_frame_in_a_comment(tmp_path: Path, frame: str, comment: str) -> None:
+    text = csv_table(frame, comment.format(frame))
+    assert_lps(read_landmarks(write(tmp_path / "a.csv", text)))
+
+
+@pytest.mark.parametrize("frame", ["LPS", "RAS"])
+def test_csv_with_its_frame_in_a_column(tmp_path: Path, frame: str) -> None:
+    text = csv_table(frame, column=frame)
+    assert_lps(read_landmarks(write(tmp_path / "a.csv", text)))
+
+
+def test_csv_in_the_bytes_of_a_spreadsheet(tmp_path: Path) -> None:
+    text = "\ufeff" + csv_table("RAS", column="RAS").replace("\n", "\r\n") + ",,,,\r\n"
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    assert_lps(read_landmarks(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("frame", ["LPS", "RAS"])
+def test_plain_json(tmp_path: Path, frame: str) -> None:
+    path = write(tmp_path / "a.json", {"frame": frame, **in_frame(frame)})
+    assert_lps(read_landmarks(path))
+
+
+@pytest.mark.parametrize("frame", ["LPS", "RAS"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.mrk.json", lambda frame: {"markups": [node(frame) | {"coordinateSystem": None}]}),
+        ("a.fcsv", lambda frame: fcsv(frame, None)),
+        ("a.csv", csv_table),
+        ("a.json", in_frame),
+    ],
+)
+def test_a_file_without_a_frame_needs_one_from_the_caller(
+    tmp_path: Path, name: str, content: Any, frame: str
+) -> None:
+    path = write(tmp_path / name, content(frame))
+    assert "does not state its frame" in refused(path)
+    assert_lps(read_landmarks(path, frame))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.mrk.json", {"markups": [node("RAS")]}),
+        ("a.fcsv", fcsv("RAS", "0")),
+        ("a.csv", csv_table("RAS", "# frame: RAS")),
+        ("a.json", {"frame": "RAS", **in_frame("RAS")}),
+    ],
+)
+def test_a_file_and_a_caller_that_disagree_are_refused(
+    tmp_path: Path, name: str, content: Any
+) -> None:
+    path = write(tmp_path / name, content)
+    assert "states the frame RAS, but LPS was said" in refused(path, "LPS")
+    assert_lps(read_landmarks(path, "RAS"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.mrk.json", {"markups": [node("IJK")]}, 'states the frame "IJK"'),
+        ("a.mrk.json", {"markups": [node(coordinateUnits="um")]}, "coordinateUnits 'um'"),
+        ("a.mrk.json", {"markups": []}, 'no list "markups"'),
+        ("a.mrk.json", {"markups": [3]}, "markups 1 is 3"),
+        ("a.mrk.json", {"markups": [node(controlPoints=None)]}, "None as"),
+        ("a.mrk.json", {"markups": [node(controlPoints=[])]}, "no points"),
+        ("a.mrk.json", "{", "not valid JSON"),
+        ("a.fcsv", fcsv("LPS", "2"), 'states the frame "2"'),
+        ("a.fcsv", fcsv("LPS", "LPS") + "3,1,2\n", "line 6 has 3 fields, expected at least 12"),
+        ("a.fcsv", "# CoordinateSystem = LPS\n", "no points"),
+        ("a.csv", "", "is empty"),
+        ("a.csv", "# frame: LPS\nlabel,x,y,z\n", "no points"),
+        ("a.csv", "# frame: LPS\nname,x,y,z\na,1,2,3\n", 'no column "label"'),
+        ("a.csv", "# frame: LPS\nlabel,x,y\na,1,2\n", 'no column "z"'),
+        ("a.csv", "# frame: LPS\nlabel,x,y,z,x\na,1,2,3,4\n", "a column twice"),
+        ("a.csv", "# frame: LPS\nlabel,x,y,z\na,1,2\n", "line 3 has 3 fields"),
+        ("a.csv", "# frame: LPS\nlabel,x,y,z\n,1,2,3\n", "landmark 1 has the label ''"),
+        ("a.csv", csv_table("LPS", "# frame: LPS", "RAS"), "the frames ['LPS', 'RAS']"),
+        ("a.csv", csv_table("LPS", "# frame: world"), 'states the frame "world"'),
+        ("a.csv", "label,x,y,z,frame\na,1,2,3,LPS\nb,1,2,3,\n", "the frames ['', 'LPS']"),
+        ("a.csv", "label,x,y,z\n" + "a" * 200_000, "line 2 cannot be read"),
+        ("a.json", [1, 2], "holds [1, 2]"),
+        ("a.json", {"frame": "LPS"}, "no points"),
+        ("a.json", {"frame": "LPS", "a": {"x": 1}}, "landmark \"a\" has the position {'x': 1}"),
+        ("a.json", '{"frame": "LPS", "a": [1, 2, 3], "a": [4, 5, 6]}', 'key "a" stands twice'),
+        ("a.txt", "", 'suffix ".txt"'),
+    ],
+)
+def test_bad_files_are_refused_with_what_was_found(
+    tmp_path: Path, name: str, content: Any, found: str
+) -> None:
+    assert found in refused(write(tmp_path / name, content))
+
+
+@pytest.mark.parametrize("name", ["a.mrk.json", "a.fcsv", "a.csv", "a.json"])
+def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
+    assert "no such file" in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.mrk.json", "a.fcsv", "a.csv", "a.json"])
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x89PNG\xff\xfe")
+    assert "UTF-8" in refused(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "position", [[1, 2], [1, 2, 3, 4], ["x", 2, 3], [None, 2, 3], [True, 2, 3], "1 2 3", None, []]
+)
+def test_positions_that_are_no_three_numbers_are_refused(tmp_path: Path, position: Any) -> None:
+    point = {"label": "b", "position": position}
+    points = [{"label": "a", "position": [1, 2, 3]}, point]
+    path = write(tmp_path / "a.mrk.json", {"markups": [node(controlPoints=points)]})
+    assert 'control point 2 ("b") has the position' in refused(path)
+    path = write(tmp_path / "a.json", {"frame": "LPS", "b": position})
+    assert 'landmark "b" has the position' in refused(path)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "", "1e999", "1,5"])
+def test_tables_with_positions_that_are_not_finite_are_refused(tmp_path: Path, number: str) -> None:
+    path = write(tmp_path / "a.csv", f'# frame: LPS\nlabel,x,y,z\na,1,2,3\nb,1,"{number}",3\n')
+    message = refused(path)
+    assert 'line 4 ("b") has the position' in message
+    assert repr(number) in message
+    path = write(
+        tmp_path / "a.fcsv",
+        f'# CoordinateSystem = LPS\n0,1,"{number}",3,0,0,0,1,1,1,0,b,,\n',
+    )
+    assert 'line 2 ("b") has the position' in refused(path)
+
+
+def test_repeated_labels_are_refused_in_every_format(tmp_path: Path) -> None:
+    points = [{"label": "a", "position": [1, 2, 3]}, {"label": "a ", "position": [4, 5, 6]}]
+    row = ",1,2,3,0,0,0,1,1,1,0,a,,\n"
+    for path in (
+        write(tmp_path / "a.mrk.json", {"markups": [node(controlPoints=points)]}),
+        write(tmp_path / "a.fcsv", f"# CoordinateSystem = LPS\n0{row}1{row}"),
+        write(tmp_path / "a.csv", "# frame: LPS\nlabel,x,y,z\na,1,2,3\na,4,5,6\n"),
+        write(tmp_path / "a.json", {"frame": "LPS", "a": [1, 2, 3], " a": [4, 5, 6]}),
+    ):
+        assert '"a"' in refused(path)
+
+
+@pytest.mark.parametrize("status", ["undefined", "missing"])
+def test_undefined_points_are_missing_landmarks(tmp_path: Path, status: str) -> None:
+    points = [
+        {"label": "a", "position": [1, 2, 3], "positionStatus": "defined"},
+        {"label": "b", "position": [0, 0, 0], "positionStatus": status},
+        {"label": "c", "positionStatus": status},
+    ]
+    path = write(tmp_path / "a.mrk.json", {"markups": [node("RAS", controlPoints=points)]})
+    landmarks = read_landmarks(path)
+    assert landmarks.missing.tolist() == [False, True, True]
+    assert landmarks.positions[0].tolist() == [-1, -2, 3]
+
+
+def test_a_preview_position_is_refused(tmp_path: Path) -> None:
+    points = [{"label": "a", "position": [1, 2, 3], "positionStatus": "preview"}]
+    path = write(tmp_path / "a.mrk.json", {"markups": [node(controlPoints=points)]})
+    assert "positionStatus 'preview'" in refused(path)
+
+
+def test_the_first_of_several_lists_is_read(tmp_path: Path) -> None:
+    other = node(controlPoints=[{"label": "z", "position": [0, 0, 0]}])
+    path = write(tmp_path / "a.mrk.json", {"markups": [node("RAS"), other]})
+    assert_lps(read_landmarks(path))
+    lists = read_point_lists(path)
+    assert [one.name for one in lists] == ["1", "2"]
+    assert [one.landmarks.labels for one in lists] == [tuple(LPS), ("z",)]
+    assert lists[0].confidence is None
+
+
+def point_lists() -> list[PointList]:
+    landmarks = Landmarks(
+        ("apex", "window", "centre"),
+        np.array([[1.23456789, -2.00001, 3e2], [np.nan] * 3, [0.1, 0.2, -0.3]]),
+    )
+    confidence = np.array([0.98765432, np.nan, 0.0])
+    notes = ("", "outside the scan", "close to the edge")
+    return [
+        PointList("final", landmarks, confidence, notes),
+        PointList("rigid", Landmarks(("apex",), np.ones((1, 3))), None),
+    ]
+
+
+def test_written_lists_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.mrk.json"
+    write_markups(path, point_lists())
+    final, rigid = read_point_lists(path)
+    assert (final.name, rigid.name) == ("final", "rigid")
+    assert final.landmarks.labels == ("apex", "window", "centre")
+    expected = [[1.2346, -2.0, 300], [np.nan] * 3, [0.1, 0.2, -0.3]]
+    np.testing.assert_array_equal(final.landmarks.positions, expected)
+    np.testing.assert_array_equal(final.confidence, [0.9877, np.nan, 0.0])  # type: ignore[arg-type]
+    assert final.notes == ("", "outside the scan", "close to the edge")
+    assert rigid.confidence is None
+    assert rigid.notes == ("",)
+    np.testing.assert_array_equal(read_landmarks(path).positions, expected)
+
+
+def test_a_written_file_is_what_slicer_reads(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrk.json"
+    write_markups(path, point_lists())
+    data = json.loads(path.read_text())
+    assert data["@schema"].endswith("markups-schema-v1.0.3.json#")
+    final = data["markups"][0]
+    assert (final["type"], final["name"]) == ("Fiducial", "final")
+    assert (final["coordinateSystem"], final["coordinateUnits"]) == ("LPS", "mm")
+    apex, window, centre = final["controlPoints"]
+    assert apex["position"] == [1.2346, -2.0, 300.0]
+    assert apex["positionStatus"] == "defined"
+    assert apex["confidence"] == 0.9877
+    assert apex["description"] == "confidence 0.9877"
+    assert "position" not in window
+    assert "confidence" not in window
+    assert window["positionStatus"] == "undefined"
+    assert window["description"] == "outside the scan"
+    assert centre["description"] == "close to the edge; confidence 0.0000"
+    assert "confidence" not in data["markups"][1]["controlPoints"][0]
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_markups(tmp_path / "a.mrk.json", point_lists())
+    write_markups(tmp_path / "b.mrk.json", point_lists())
+    assert (tmp_path / "a.mrk.json").read_bytes() == (tmp_path / "b.mrk.json").read_bytes()
+
+
+def test_no_coordinate_is_written_as_minus_zero(tmp_path: Path) -> None:
+    landmarks = Landmarks(("a",), np.array([[-0.00001, -0.0, 0.0]]))
+    write_markups(tmp_path / "a.mrk.json", [PointList("final", landmarks, None)])
+    assert "-0.0" not in (tmp_path / "a.mrk.json").read_text()
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=8).filter(lambda text: text == text.strip()),
+        st.tuples(*[st.floats(-1e4, 1e4)] * 3),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_any_landmarks_come_back_within_the_rounding(
+    tmp_path_factory: pytest.TempPathFactory, points: dict[str, tuple[float, ...]]
+) -> None:
+    path = tmp_path_factory.mktemp("markups") / "a.mrk.json"
+    landmarks = Landmarks(tuple(points), np.array(list(points.values())))
+    write_markups(path, [PointList("final", landmarks, None)])
+    found = read_landmarks(path)
+    assert found.labels == landmarks.labels
+    np.testing.assert_allclose(found.positions, landmarks.positions, rtol=0, atol=0.5001e-4)
+
+
+def test_lists_need_different_names(tmp_path: Path) -> None:
+    final, rigid = point_lists()
+    for lists in ([], [final, PointList("final", rigid.landmarks, None)]):
+        with pytest.raises(InputError, match="all named differently"):
+            write_markups(tmp_path / "a.mrk.json", lists)
+    assert not (tmp_path / "a.mrk.json").exists()
+
+
+@pytest.mark.parametrize("value", ["high", True, [1]])
+def test_a_confidence_that_is_no_number_is_refused(tmp_path: Path, value: Any) -> None:
+    points = [{"label": "a", "position": [1, 2, 3], "confidence": value}]
+    path = write(tmp_path / "a.mrk.json", {"markups": [node(controlPoints=points)]})
+    with pytest.raises(InputError, match="confidence"):
+        read_point_lists(path)
+
+
+def test_a_point_list_needs_one_confidence_and_note_per_landmark() -> None:
+    landmarks = Landmarks(("a", "b"), np.zeros((2, 3)))
+    with pytest.raises(InputError, match=r'"final" has confidences of the shape \(1,\)'):
+        PointList("final", landmarks, np.zeros(1))
+    with pytest.raises(InputError, match="1 notes, expected 2"):
+        PointList("final", landmarks, None, ("x",))
+    with pytest.raises(InputError, match="no name"):
+        PointList("", landmarks, None)

@@ -1,0 +1,527 @@
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from landmarkflow import volumes
+from landmarkflow.errors import InputError
+from landmarkflow.evaluation.evaluate import evaluate
+from landmarkflow.evaluation.settings import EvaluateSettings
+from landmarkflow.geometry import Grid, Landmarks
+from landmarkflow.markups import PointList, write_markups
+from landmarkflow.records import Record, write_record
+from landmarkflow.report.curves import draw_error_distribution, draw_training
+from landmarkflow.report.figures import png_bytes, save_png
+from landmarkflow.report.page import worst_first, write_report
+from landmarkflow.report.pictures import VIEWS, choose_landmarks, draw_overview, write_overview
+from landmarkflow.report.results import read_errors, read_training
+from landmarkflow.report.settings import ReportSettings
+
+SETTINGS = ReportSettings(window_mm=24.0, dpi=80)
+SIDES = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
+
+
+def oblique_grid() -> Grid:
+    a, b = math.radians(35), math.radians(-20)
+    about_z = np.array([[math.cos(a), -math.sin(a), 0], [math.sin(a), math.cos(a), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])
+    # A reversed axis makes the voxel order differ from LPS as well.
+    direction = about_z @ about_x @ np.diag([1.0, -1.0, 1.0])
+    spacing = np.array([0.6, 0.5, 0.8])
+    size = (60, 70, 50)
+    centre = np.array([-30.0, 12.0, 55.0])
+    origin = centre - direction @ (spacing * (np.array(size) - 1) / 2)
+    return Grid(size, spacing, origin, direction)
+
+
+def scan_with_blobs(points: list[np.ndarray]) -> object:
+    """A noisy oblique scan with a bright ball of 0.7 mm at each physical point."""
+    grid = oblique_grid()
+    z, y, x = np.indices(grid.size[::-1])
+    positions = grid.to_physical(np.stack([x, y, z], axis=-1).reshape(-1, 3))
+    values = np.random.default_rng(1).normal(0, 5, len(positions))
+    for point in points:
+        values += 1000 * np.exp(-(((positions - point) / 0.7) ** 2).sum(axis=1) / 2)
+    return volumes.image_on(grid, values.reshape(grid.size[::-1]).astype(np.float32))
+
+
+def single(position: np.ndarray | list[float]) -> Landmarks:
+    return Landmarks(("apex",), np.array([position], dtype=float))
+
+
+def marks(axes, gid):
+    return [line for line in axes.lines if line.get_gid() == gid]
+
+
+def value_at(axes, across, up):
+    """The value that the axes' image shows at data coordinates."""
+    image = axes.images[0]
+    left, right, bottom, top = image.get_extent()
+    values = image.get_array()
+    column = int((across - left) / (right - left) * values.shape[1])
+    row = int((up - bottom) / (top - bottom) * values.shape[0])
+    return values[row, column]
+
+
+def shown_at(figure, axes, across, up):
+    """The grey value, 0 to 255, of the drawn picture at data coordinates."""
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())
+    x, y = axes.transData.transform((across, up))
+    return int(pixels[pixels.shape[0] - 1 - int(y), int(x), 0])
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.texts]
+
+
+# Pictures -------------------------------------------------------------------------------------
+
+
+def test_a_bright_point_of_an_oblique_volume_lies_under_the_cross_in_all_views():
+    point = oblique_grid().to_physical([[33, 31, 22]])[0]
+    truth = point + np.array([0.3, -0.4, 1.2])
+    offsets = np.diag([5.0, 4.0, 3.0])
+    figure = draw_overview(
+        scan=scan_with_blobs([point, *(point + offsets)]),
+        detected=single(point),
+        reference=single(truth),
+        title="s",
+        note=None,
+        settings=SETTINGS.model_copy(update={"intensity": (0.0, 800.0)}),
+    )
+    assert len(figure.axes) == 3
+    for axes, view in zip(figure.axes, VIEWS, strict=True):
+        (cross,) = marks(axes, "detected")
+        (ring,) = marks(axes, "reference")
+        plane = [view.horizontal, view.vertical]
+        assert np.concatenate(cross.get_data()) == pytest.approx(point[plane])
+        assert np.concatenate(ring.get_data()) == pytest.approx(truth[plane])
+        assert value_at(axes, *point[plane]) > 900
+        # The other balls of this plane appear on their own side and not on the opposite one.
+        for axis in plane:
+            assert shown_at(figure, axes, *(point + offsets[axis])[plane]) > 200
+            assert shown_at(figure, axes, *(point - offsets[axis])[plane]) < 40
+        assert value_at(axes, *(point[plane] + 8)) < 100
+    assert "1.30 mm" in texts(figure)
+    assert "0.30 R  0.40 P  1.20 I" in texts(figure)
+
+
+def test_side_letters_agree_with_the_data_directions():
+    point = oblique_grid().centre
+    figure = draw_overview(
+        scan=scan_with_blobs([point]),
+        detected=single(point),
+        reference=None,
+        title="s",
+        note=None,
+        settings=SETTINGS,
+    )
+    shown = []
+    for axes, view in zip(figure.axes, VIEWS, strict=True):
+        letters = {text.get_text(): text for text in axes.texts if text.get_text() in SIDES}
+        shown.append(set(letters))
+        for name, text in letters.items():
+            place = axes.transAxes.transform(text.get_position())
+            data = axes.transData.inverted().transform(place)
+            offset = data - point[[view.horizontal, view.vertical]]
+            axis, sign = SIDES[name]
+            towards = offset[[view.horizontal, view.vertical].index(axis)]
+            assert sign * towards > 10
+    assert shown == [set("RLAP"), set("RLSI"), set("APSI")]
+    # Radiological convention: R at the left edge, A at the left edge of sagittal slices.
+    assert [view.sides[0] for view in VIEWS] == ["R", "R", "A"]
+    assert all(axes.get_xlim()[0] < axes.get_xlim()[1] for axes in figure.axes)
+
+
+def test_a_reference_far_away_becomes_an_arrow():
+    point = oblique_grid().centre
+    figure = draw_overview(
+        scan=scan_with_blobs([point]),
+        detected=single(point),
+        reference=single(point + np.array([40.0, 0.0, 0.0])),
+        title="s",
+        note=None,
+        settings=SETTINGS,
+    )
+    axial, coronal, sagittal = figure.axes
+    for axes in (axial, coronal):
+        (arrow,) = marks(axes, "reference beyond the view")
+        x, y = (float(values[0]) for values in arrow.get_data())
+        assert (x, y) == pytest.approx((0.95, 0.5), abs=0.01)
+    assert marks(sagittal, "reference")
+    assert any("triangle" in text for text in texts(figure))
+
+
+def test_beyond_the_volume_nothing_is_shown_as_tissue():
+    face = oblique_grid().to_physical([[0, 35, 25]])[0]
+    figure = draw_overview(
+        scan=scan_with_blobs([]),
+        detected=single(face),
+        reference=None,
+        title="s",
+        note=None,
+        settings=SETTINGS,
+    )
+    for axes in figure.axes:
+        values = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
+        assert 0.2 < np.isnan(values).mean() < 0.8
+
+
+def test_missing_landmarks_show_the_reference_and_say_so():
+    point = oblique_grid().centre
+    labels = ("apex", "window", "nothing")
+    nowhere = [math.nan] * 3
+    figure = draw_overview(
+        scan=scan_with_blobs([point]),
+        detected=Landmarks(labels, np.array([nowhere, point, nowhere])),
+        reference=Landmarks(labels, np.array([point + 1, nowhere, nowhere])),
+        title="s",
+        note=None,
+        settings=SETTINGS,
+    )
+    first, second, third = figure.axes[0], figure.axes[3], figure.axes[6]
+    assert marks(first, "reference") and not marks(first, "detected")
+    assert marks(second, "detected") and not marks(second, "reference")
+    assert not marks(third, "detected") and not marks(third, "reference")
+    assert "no position" in [text.get_text() for text in third.texts]
+    assert texts(figure).count("missing") == 2
+    assert not any(text.endswith(" mm") for text in texts(figure))
+
+
+def test_a_scan_without_any_detected_landmark_shows_its_middle_and_the_reason():
+    grid = oblique_grid()
+    figure = draw_overview(
+        scan=scan_with_blobs([grid.centre]),
+        detected=single([math.nan] * 3),
+        reference=single(grid.centre + 2),
+        title="s",
+        note="failed: no dense bone was found",
+        settings=SETTINGS,
+    )
+    assert "failed: no dense bone was found" in texts(figure)
+    assert len(figure.axes) == 3
+    for axes, view in zip(figure.axes, VIEWS, strict=True):
+        assert value_at(axes, *grid.centre[[view.horizontal, view.vertical]]) > 600
+        assert marks(axes, "reference") and not marks(axes, "detected")
+
+
+def test_an_unreadable_scan_still_gets_a_picture_with_the_reason(tmp_path):
+    figure = draw_overview(
+        scan=None,
+        detected=single([1, 2, 3]),
+        reference=None,
+        title="s7",
+        note="s7.nii.gz: is truncated",
+        settings=SETTINGS,
+    )
+    assert figure.axes == []
+    assert {"s7", "s7.nii.gz: is truncated"} <= set(texts(figure))
+    (tmp_path / "points.mrk.json").touch()
+    write_overview(
+        path=tmp_path / "pictures" / "s7.png",
+        scan_name="s7",
+        scan_path=tmp_path / "absent.nii.gz",
+        landmarks_path=tmp_path / "points.mrk.json",
+        reference_path=None,
+        note=None,
+        settings=SETTINGS,
+    )
+    assert (tmp_path / "pictures" / "s7.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_of_equal_input_are_equal_bytes(tmp_path):
+    point = oblique_grid().centre
+    scan = scan_with_blobs([point])
+    volumes.write_volume(scan, tmp_path / "s.nii.gz")
+    write_markups(tmp_path / "s.mrk.json", [PointList("final", single(point), None)])
+    for name in ("one.png", "two.png"):
+        write_overview(
+            path=tmp_path / name,
+            scan_name="s",
+            scan_path=tmp_path / "s.nii.gz",
+            landmarks_path=tmp_path / "s.mrk.json",
+            reference_path=tmp_path / "s.mrk.json",
+            note=None,
+            settings=SETTINGS,
+        )
+    data = (tmp_path / "one.png").read_bytes()
+    assert data == (tmp_path / "two.png").read_bytes()
+    assert b"Software" not in data and b"tIME" not in data
+
+
+def test_names_with_dollar_signs_are_drawn_as_they_stand():
+    name = r"$\\none$ {x"
+    figure = draw_overview(
+        scan=scan_with_blobs([]),
+        detected=Landmarks((name,), oblique_grid().centre[np.newaxis]),
+        reference=None,
+        title=name,
+        note=name,
+        settings=SETTINGS,
+    )
+    assert texts(figure).count(name) == 3
+    errors = error_frame({("s", name, name): 1.0, ("s", name, "final"): 2.0})
+    for drawn in (figure, draw_error_distribution(errors, [1.0], "final", 60)):
+        assert png_bytes(drawn).startswith(b"\x89PNG")
+
+
+def test_few_landmarks_are_all_shown_in_their_order():
+    assert choose_landmarks(np.array([0.1, 3.0, math.nan]), ReportSettings()) == ([0, 1, 2], "")
+
+
+def test_many_landmarks_worst_first_then_spread():
+    errors = np.full(45, 0.2)
+    errors[[7, 30, 12]] = (1.0, 3.0, math.inf)
+    errors[40] = 2.0
+    chosen, how = choose_landmarks(errors, ReportSettings())
+    assert chosen[:4] == [12, 30, 40, 7]
+    assert len(set(chosen)) == 6
+    assert how == "6 of 45 landmarks, the 4 worst, then 2 of the others"
+
+
+def test_many_landmarks_without_reference_are_spread_evenly():
+    chosen, how = choose_landmarks(np.full(45, math.nan), ReportSettings())
+    assert len(chosen) == 6
+    assert set(np.diff(chosen)) <= {7, 8}
+    assert how == "6 of 45 landmarks, 6 spread evenly"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"window_mm": 0}, {"intensity": (3.0, 1.0)}, {"selected_rows": 2}, {"percentiles": (99, 1)}],
+)
+def test_settings_that_make_no_sense(wrong):
+    with pytest.raises(ValidationError):
+        ReportSettings(**wrong)
+
+
+# Curves ---------------------------------------------------------------------------------------
+
+
+def error_frame(values: dict[tuple[str, str, str], float]) -> pd.DataFrame:
+    rows = [(*key, value) for key, value in values.items()]
+    return pd.DataFrame(rows, columns=["scan", "landmark", "stage", "error_mm"])
+
+
+def test_cumulative_curve_counts_missing_landmarks():
+    errors = error_frame(
+        {
+            ("1", "a", "rigid"): 2.0,
+            ("1", "a", "final"): 0.5,
+            ("2", "a", "final"): 1.5,
+            ("3", "a", "final"): math.nan,
+            ("4", "a", "final"): 0.25,
+        }
+    )
+    figure = draw_error_distribution(errors, [0.5, 1.0], "final", 80)
+    curves = {
+        line.get_label(): line.get_data()
+        for line in figure.axes[0].lines
+        if len(line.get_data()[0]) > 2
+    }
+    across, up = curves["final (n = 3, 1 missing)"]
+    assert list(across[:4]) == [0.0, 0.25, 0.5, 1.5]
+    assert list(up) == [0, 25, 50, 75, 75]
+    assert "rigid (n = 1)" in curves
+
+
+def test_training_curve_marks_the_best_epoch(tmp_path):
+    path = tmp_path / "training.csv"
+    path.write_text(
+        "epoch,train_loss,validation_loss,seconds,validation_dice\n"
+        "1,0.9,0.8,3,0.1\n2,0.5,0.4,3,0.5\n3,0.4,,3,\n4,0.3,0.45,3,0.6\n"
+    )
+    figure = draw_training(read_training(path), 80)
+    losses, dice = figure.axes
+    labels = [line.get_label() for line in losses.lines]
+    assert labels == ["training", "validation", "best: epoch 2, 0.4"]
+    assert list(losses.lines[1].get_xdata()) == [1, 2, 4]
+    assert list(dice.lines[0].get_ydata()) == [0.1, 0.5, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch,train_loss\n1,2\n", "no column validation_loss, found epoch, train_loss"),
+        ("epoch,train_loss,validation_loss\n", "no rows"),
+        ("epoch,train_loss,validation_loss\n1,x,2\n", "train_loss holds texts"),
+        ("", "cannot be read as a table"),
+    ],
+)
+def test_training_tables_that_cannot_be_drawn(tmp_path, text, message):
+    path = tmp_path / "training.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_training(path)
+
+
+def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
+    path = tmp_path / "errors.csv"
+    path.write_text("scan,landmark,stage,error_mm,reason\n007,NA,final,,NA\n010,nan,final,1.5,\n")
+    errors = read_errors(path)
+    assert errors["scan"].tolist() == ["007", "010"]
+    assert errors["landmark"].tolist() == ["NA", "nan"]
+    assert errors["reason"].tolist() == ["NA", ""]
+    assert errors["error_mm"].isna().tolist() == [True, False]
+
+
+# Page -----------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Collects tags, links and the rows of tables by their id."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.rows: dict[str, list[list[str]]] = {}
+        self.headings: list[str] = []
+        self.table = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        values = dict(attrs)
+        if tag == "img":
+            self.images.append(values)
+        if tag == "table":
+            self.table = values.get("id", "")
+            self.rows.setdefault(self.table, [])
+        if tag == "tr":
+            self.rows[self.table].append([])
+        if tag in ("td", "th"):
+            self.rows[self.table][-1].append("")
+        if tag == "h3":
+            self.headings.append("")
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1] in ("td", "th") and self.rows[self.table]:
+            self.rows[self.table][-1][-1] += data.strip()
+        if self.tags and self.tags[-1] == "h3":
+            self.headings[-1] += data.strip()
+
+
+HOSTILE = "<script>alert(1)<&\"'"
+
+
+def write_study(folder: Path, settings: EvaluateSettings, references: bool = True) -> list[Path]:
+    scans = ["good", HOSTILE, "lost", "bad 100%"]
+    labels = ("apex", "window")
+    files: dict[str, list[Path]] = {"landmark_files": [], "reference_files": [], "record_files": []}
+    pictures = []
+    for number, scan in enumerate(scans):
+        truth = np.zeros((2, 3))
+        points = folder / "landmarks" / f"{scan}.mrk.json"
+        found = Landmarks(labels, np.array([[0.1 + number, 0, 0], [0.2 + number, 0, 0]]))
+        record = Record(scan, "rigid")
+        if scan == "lost":
+            record = Record(scan, "rigid", "failed", "no <b>overlap</b>")
+            points.touch()
+        else:
+            write_markups(points, [PointList("final", found, None)])
+        write_record(folder / "rigid" / f"{scan}.json", record)
+        files["record_files"].append(folder / "rigid" / f"{scan}.json")
+        files["landmark_files"].append(points)
+        if references:
+            path = folder / "references" / f"{scan}.mrk.json"
+            write_markups(path, [PointList("reference", Landmarks(labels, truth), None)])
+            files["reference_files"].append(path)
+        picture = folder / "pictures" / f"{scan}.png"
+        figure = draw_overview(
+            scan=None, detected=found, reference=None, title=scan, note=None, settings=SETTINGS
+        )
+        save_png(figure, picture)
+        pictures.append(picture)
+    evaluate(scans=scans, **files, folder=folder / "evaluation", settings=settings, seed=0)
+    return pictures
+
+
+def page_of(folder: Path, pictures: list[Path], training: Path | None = None) -> str:
+    write_report(
+        path=folder / "report.html",
+        title="Study <1>",
+        study={"seed": 4, "locate": {"mixture": {"components": 3}, "on": True}},
+        evaluation=folder / "evaluation",
+        training=training,
+        pictures=pictures,
+    )
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_page_shows_tables_and_escapes_names(tmp_path):
+    settings = EvaluateSettings(published="wang2020", columns={"apex": "TOP"})
+    pictures = write_study(tmp_path, settings)
+    text = page_of(tmp_path, pictures)
+    page = Page(text)
+    assert "script" not in page.tags and "b" in page.tags
+    assert "<b>overlap" not in text and "&lt;script&gt;alert(1)" in text
+    assert len(page.rows["table1"]) == 1 + 4 + 1
+    assert page.rows["table1"][2][1] == HOSTILE
+    assert page.rows["table1"][1][2:] == ["0.100", "0.200"]
+    assert page.rows["table1"][3][2:] == ["–", "–"]
+    assert page.rows["table1"][5][0] == "Mean"
+    assert len(page.rows["published"]) == 1 + 20 + 1
+    assert page.rows["comparison"][2][0] == "apex"
+    assert page.rows["comparison"][2][7] == "0.74±0.38"
+    assert page.rows["comparison"][3][6:] == ["0", "–", "–", "–"]
+    assert len(page.rows["statistics"]) == 2 + 1 + 2
+    assert page.rows["failure-table"][1:] == [
+        ["lost", "rigid", "failed", "no <b>overlap</b>"],
+        ["bad 100%", "evaluate", "large error", "mean error 3.15 mm over 2 landmarks, above 2 mm"],
+    ]
+    assert ["mixture.components", "3"] in page.rows[""] and ["on", "yes"] in page.rows[""]
+
+
+def test_page_links_pictures_worst_first_and_nothing_from_elsewhere(tmp_path):
+    pictures = write_study(tmp_path, EvaluateSettings())
+    text = page_of(tmp_path, pictures)
+    page = Page(text)
+    lazy = [image for image in page.images if image.get("loading") == "lazy"]
+    assert page.headings[-4:] == ["lost", "bad 100%", HOSTILE, "good"]
+    assert lazy[1]["src"] == "pictures/bad%20100%25.png"
+    assert lazy[3]["src"] == "pictures/good.png"
+    assert int(lazy[3]["width"]) > 100
+    others = [image["src"] for image in page.images if image not in lazy]
+    assert all(source.startswith("data:image/png;base64,") for source in others)
+    assert "http" not in text and "<link" not in text
+    assert str(tmp_path) not in text
+
+
+def test_page_is_the_same_again(tmp_path):
+    pictures = write_study(tmp_path, EvaluateSettings())
+    assert page_of(tmp_path, pictures) == page_of(tmp_path, pictures)
+
+
+def test_page_of_a_study_without_references(tmp_path):
+    pictures = write_study(tmp_path, EvaluateSettings(), references=False)
+    page = Page(page_of(tmp_path, pictures))
+    assert "table1" not in page.rows
+    assert page.headings[-4:] == ["lost", "good", HOSTILE, "bad 100%"]
+    assert [row[0] for row in page.rows["failure-table"]] == ["scan", "lost"]
+
+
+def test_page_refuses_a_picture_that_is_none(tmp_path):
+    pictures = write_study(tmp_path, EvaluateSettings())
+    pictures[0].write_bytes(b"GIF89a")
+    with pytest.raises(InputError, match=r"good.png: is not a PNG file"):
+        page_of(tmp_path, pictures)
+
+
+def test_worst_first():
+    errors = error_frame(
+        {("a", "x", "final"): 0.1, ("b", "x", "final"): 0.9, ("b", "x", "rigid"): 0.0}
+    )
+    failures = [["c", "rigid", "failed", ""], ["a", "centre", "doubtful", ""]]
+    assert worst_first(["free", "a", "b", "c"], errors, failures) == ["c", "b", "a", "free"]
+
+
+def test_figures_are_deterministic():
+    errors = error_frame({("a", "x", "final"): 0.1, ("b", "x", "final"): 0.9})
+    one, two = (png_bytes(draw_error_distribution(errors, [1.0], "final", 60)) for _ in range(2))
+    assert one == two

@@ -1,0 +1,93 @@
+"""The study that this run is about, and what the rules ask of it."""
+
+import sys
+from pathlib import Path
+
+# Jobs start `python -m landmarkflow` in the working directory, which need not be this one.
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+
+from landmarkflow.errors import InputError
+from landmarkflow.provenance import code_hash
+from landmarkflow.study import Study, load_config, load_study, write_sheet
+from snakemake.exceptions import WorkflowError
+
+if "study" not in config:
+
+    configfile: ROOT / "config.yaml"
+
+
+def study_of(settings: dict) -> Study:
+    """The checked study, or one sentence on what is wrong with it."""
+    settings = dict(settings)
+    folder = settings.pop("data_folder", None)
+    if folder:
+        settings["data"] = {**settings.get("data", {}), "folder": str(folder)}
+    try:
+        checked = load_config(settings)
+        return load_study(checked, Path("results") / checked.study)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
+STUDY = study_of(config)
+CONFIG = STUDY.config
+RESULTS = Path("results") / CONFIG.study
+STORE = RESULTS / ".store"
+TEMPLATE = "template"
+SEGMENTATION = STUDY.template.segmentation or str(RESULTS / "template/segmentation.nii.gz")
+
+
+wildcard_constraints:
+    scan="[A-Za-z0-9][A-Za-z0-9_-]*",
+
+
+def command(name: str) -> str:
+    """The start of a rule's shell command: one command of the package, with its log."""
+    return f"PYTHONPATH={ROOT}${{{{PYTHONPATH:+:$PYTHONPATH}}}} python -m landmarkflow --log {{log}} {name}"
+
+
+def code(name: str) -> str:
+    """Hash of all code of the package that a command runs; a change reruns its rule."""
+    return code_hash(f"landmarkflow.commands.{name}")
+
+
+def settings(model) -> str:
+    """A stage's settings as JSON, as its command takes them."""
+    return model.model_dump_json()
+
+
+def image_of(scan: str) -> str:
+    """Path of a scan's image, a file or a DICOM folder."""
+    return (STUDY.template if scan == TEMPLATE else STUDY.scans[scan]).image
+
+
+def scan_files(scan: str) -> list[str]:
+    """All files of a scan's image, so that a change in a DICOM folder is seen."""
+    path = Path(image_of(scan))
+    return sorted(map(str, path.iterdir())) if path.is_dir() else [str(path)]
+
+
+def image_files(wildcards) -> list[str]:
+    """All files of the image of a rule's scan."""
+    return scan_files(wildcards.scan)
+
+
+def frame_option(frame: str, name: str = "--frame") -> str:
+    """The option that states a landmark file's frame, or nothing where the file does."""
+    return f"{name} {frame}" if frame else ""
+
+
+def hand_of(scan: str) -> str:
+    """Whether a scan shows the template's side, the other one, or which is not known."""
+    side, template = STUDY.scans[scan].side, STUDY.template.side
+    if not template:
+        return "same"
+    if not side:
+        return "unknown"
+    return "same" if side == template else "other"
+
+
+def for_scans(pattern: str, scans) -> list[str]:
+    """One path for each scan of a batch."""
+    return [str(RESULTS / pattern.format(scan=scan)) for scan in scans]

@@ -1,0 +1,35 @@
+"""Errors, success rates and tables of all scans with a reference."""
+
+TABLES = ["errors.csv", "landmarks.csv", "summary.json", "failures.csv"]
+TABLES += ["table1.csv", "table1.md", "table1.tex"]
+if CONFIG.evaluate.published:
+    TABLES += ["comparison.csv", "comparison.md", "published.csv"]
+STAGES = ("references", "normalised", "foi", "centred", "rigid", "bspline", "landmarks")
+
+
+rule evaluate_landmarks:
+    """Table 1, errors, success rates and failures."""
+    input:
+        landmarks=for_scans("landmarks/{scan}.mrk.json", STUDY.scans),
+        references=for_scans("references/{scan}.mrk.json", STUDY.scans),
+        records=[path for stage in STAGES for path in for_scans(stage + "/{scan}.json", STUDY.scans)],
+    output:
+        [RESULTS / "evaluation" / table for table in TABLES],
+    log:
+        RESULTS / "logs/evaluate_landmarks.log",
+    params:
+        folder=RESULTS / "evaluation",
+        scans=list(STUDY.scans),
+        settings=settings(CONFIG.evaluate),
+        seed=CONFIG.seed,
+        code=code("evaluate_landmarks"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    conda:
+        "../../envs/report.yaml"
+    shell:
+        command("evaluate_landmarks") + " --settings {params.settings:q} --seed {params.seed}"
+        " --scans {params.scans} --landmarks {input.landmarks} --references {input.references}"
+        " --records {input.records} --folder {params.folder}"

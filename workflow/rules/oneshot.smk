@@ -1,0 +1,263 @@
+"""The one-shot method of Wang et al.: one rule a stage, light ones by scan, heavy ones by batch.
+
+Stages that load torch or elastix serve a batch of scans in one process. Their files are one set
+per scan all the same, and a scan whose inputs are unchanged is linked from the store.
+"""
+
+ONESHOT = CONFIG.oneshot
+LABELS = " ".join(map(str, CONFIG.data.labels))
+
+
+rule normalise_scan:
+    """Intensities to [0, 1] on the scan's own grid (Eq. 8)."""
+    input:
+        image=image_files,
+    output:
+        normalised=temp(RESULTS / "normalised/{scan}.nii"),
+        record=RESULTS / "normalised/{scan}.json",
+    log:
+        RESULTS / "logs/normalise_scan/{scan}.log",
+    params:
+        image=lambda wildcards: image_of(wildcards.scan),
+        settings=settings(ONESHOT.normalise),
+        bad_scan=lambda wildcards: "refuse" if wildcards.scan == TEMPLATE else CONFIG.bad_scans,
+        code=code("normalise_scan"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=5,
+    conda:
+        "../../envs/imaging.yaml"
+    shell:
+        command("normalise_scan") + " --scan {wildcards.scan} --bad-scan {params.bad_scan}"
+        " --settings {params.settings:q} --image {params.image:q}"
+        " --normalised {output.normalised} --record {output.record}"
+
+
+rule locate_region:
+    """Candidate regions of dense bone and the crop around them (Eq. 1)."""
+    input:
+        normalised=RESULTS / "normalised/{scan}.nii",
+        record=RESULTS / "normalised/{scan}.json",
+    output:
+        region=RESULTS / "foi/{scan}.nii.gz",
+        record=RESULTS / "foi/{scan}.json",
+    log:
+        RESULTS / "logs/locate_region/{scan}.log",
+    params:
+        settings=settings(ONESHOT.locate),
+        intensities=settings(ONESHOT.normalise),
+        code=code("locate_region"),
+    # Before the next scan is normalised, so that few large temporary files lie around.
+    priority: 10
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=5,
+    conda:
+        "../../envs/imaging.yaml"
+    shell:
+        command("locate_region") + " --scan {wildcards.scan} --settings {params.settings:q}"
+        " --intensities {params.intensities:q} --normalised {input.normalised}"
+        " --normalised-record {input.record} --region {output.region} --record {output.record}"
+
+
+rule train_network:
+    """The U-Net, trained on the one annotated scan (Algorithm 1)."""
+    input:
+        image=scan_files(TEMPLATE),
+        segmentation=SEGMENTATION,
+        region=RESULTS / f"foi/{TEMPLATE}.nii.gz",
+        record=RESULTS / f"foi/{TEMPLATE}.json",
+    output:
+        weights=RESULTS / "model/weights.npz",
+        history=RESULTS / "model/training.csv",
+        training=RESULTS / "model/training.json",
+    log:
+        RESULTS / "logs/train_network.log",
+    benchmark:
+        RESULTS / "benchmarks/train_network.tsv"
+    params:
+        image=STUDY.template.image,
+        settings=settings(ONESHOT.train),
+        seed=CONFIG.seed,
+        labels=LABELS,
+        code=code("train_network"),
+    priority: 50
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=1,
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        command("train_network") + " --settings {params.settings:q} --seed {params.seed}"
+        " --threads {threads} --labels {params.labels} --image {params.image:q}"
+        " --segmentation {input.segmentation:q} --region {input.region}"
+        " --region-record {input.record} --weights {output.weights} --history {output.history}"
+        " --training {output.training}"
+
+
+for batch, scans in {TEMPLATE: (TEMPLATE,), **STUDY.batches}.items():
+
+    rule:
+        name:
+            f"centre_targets_{batch}"
+        """The target's centre in a batch of scans, iterated from three views (Algorithm 2)."""
+        input:
+            weights=RESULTS / "model/weights.npz",
+            region=for_scans("foi/{scan}.nii.gz", scans),
+            region_record=for_scans("foi/{scan}.json", scans),
+        output:
+            centred=for_scans("centred/{scan}.nii.gz", scans),
+            probability=for_scans("centred/{scan}_probability.nii.gz", scans),
+            record=for_scans("centred/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/centre_targets/{batch}.log",
+        benchmark:
+            RESULTS / f"benchmarks/centre_targets_{batch}.tsv"
+        params:
+            scans=scans,
+            store=STORE / "centre",
+            settings=settings(ONESHOT.centre),
+            network=settings(ONESHOT.train.network),
+            code=code("centre_targets"),
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=5 + len(scans),
+            gpu=1,
+        conda:
+            "../../envs/torch.yaml"
+        shell:
+            command("centre_targets") + " --settings {params.settings:q}"
+            " --network {params.network:q} --threads {threads} --weights {input.weights}"
+            " --scans {params.scans} --store {params.store} --region {input.region}"
+            " --region_record {input.region_record} --centred {output.centred}"
+            " --probability {output.probability} --record {output.record}"
+
+
+for batch, scans in STUDY.batches.items():
+
+    rule:
+        name:
+            f"align_scans_{batch}"
+        """Moments of inertia, then rigid registration, for a batch of scans (Eq. 2 and 3)."""
+        input:
+            template_segmentation=SEGMENTATION,
+            template_region_record=RESULTS / f"foi/{TEMPLATE}.json",
+            template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
+            template_centred_record=RESULTS / f"centred/{TEMPLATE}.json",
+            centred=for_scans("centred/{scan}.nii.gz", scans),
+            centred_record=for_scans("centred/{scan}.json", scans),
+            region_record=for_scans("foi/{scan}.json", scans),
+        output:
+            rigid=for_scans("rigid/{scan}.tfm", scans),
+            record=for_scans("rigid/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/align_scans/{batch}.log",
+        benchmark:
+            RESULTS / f"benchmarks/align_scans_{batch}.tsv"
+        params:
+            scans=scans,
+            hands=[hand_of(scan) for scan in scans],
+            store=STORE / "align",
+            settings=settings(ONESHOT.align),
+            labels=LABELS,
+            template_image=STUDY.template.image,
+            code=code("align_scans"),
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=5 + len(scans),
+        conda:
+            "../../envs/imaging.yaml"
+        shell:
+            command("align_scans") + " --settings {params.settings:q} --labels {params.labels}"
+            " --template-image {params.template_image:q}"
+            " --template-segmentation {input.template_segmentation:q}"
+            " --template-centred {input.template_centred}"
+            " --template-centred-record {input.template_centred_record}"
+            " --template-region-record {input.template_region_record}"
+            " --scans {params.scans} --hands {params.hands} --store {params.store}"
+            " --centred {input.centred} --centred_record {input.centred_record}"
+            " --region_record {input.region_record} --rigid {output.rigid}"
+            " --record {output.record}"
+
+    rule:
+        name:
+            f"deform_scans_{batch}"
+        """B-spline registration of a batch of scans with elastix (Eq. 5 and 6)."""
+        input:
+            template_segmentation=SEGMENTATION,
+            template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
+            centred=for_scans("centred/{scan}.nii.gz", scans),
+            rigid=for_scans("rigid/{scan}.tfm", scans),
+            rigid_record=for_scans("rigid/{scan}.json", scans),
+        output:
+            bspline=for_scans("bspline/{scan}.tfm", scans),
+            record=for_scans("bspline/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/deform_scans/{batch}.log",
+        benchmark:
+            RESULTS / f"benchmarks/deform_scans_{batch}.tsv"
+        params:
+            scans=scans,
+            store=STORE / "deform",
+            settings=settings(ONESHOT.deform),
+            seed=CONFIG.seed,
+            labels=LABELS,
+            template_image=STUDY.template.image,
+            code=code("deform_scans"),
+        threads: 1
+        resources:
+            mem_mb=3000,
+            runtime=10 + 2 * len(scans),
+        conda:
+            "../../envs/elastix.yaml"
+        shell:
+            command("deform_scans") + " --settings {params.settings:q} --seed {params.seed}"
+            " --labels {params.labels} --template-image {params.template_image:q}"
+            " --template-segmentation {input.template_segmentation:q}"
+            " --template-centred {input.template_centred}"
+            " --scans {params.scans} --store {params.store} --centred {input.centred}"
+            " --rigid {input.rigid} --rigid_record {input.rigid_record}"
+            " --bspline {output.bspline} --record {output.record}"
+
+    rule:
+        name:
+            f"place_landmarks_{batch}"
+        """The template's landmarks in a batch of scans, as Slicer markups (Eq. 7)."""
+        input:
+            template_landmarks=STUDY.template.landmarks,
+            template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
+            centred=for_scans("centred/{scan}.nii.gz", scans),
+            rigid=for_scans("rigid/{scan}.tfm", scans),
+            bspline=for_scans("bspline/{scan}.tfm", scans),
+            bspline_record=for_scans("bspline/{scan}.json", scans),
+        output:
+            landmarks=for_scans("landmarks/{scan}.mrk.json", scans),
+            record=for_scans("landmarks/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/place_landmarks/{batch}.log",
+        params:
+            scans=scans,
+            store=STORE / "landmarks",
+            settings=settings(ONESHOT.landmarks),
+            template_frame=frame_option(STUDY.template.frame, "--template-frame"),
+            code=code("place_landmarks"),
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=5 + len(scans),
+        conda:
+            "../../envs/imaging.yaml"
+        shell:
+            command("place_landmarks") + " --settings {params.settings:q} {params.template_frame}"
+            " --template-landmarks {input.template_landmarks:q}"
+            " --template-centred {input.template_centred}"
+            " --scans {params.scans} --store {params.store} --centred {input.centred}"
+            " --rigid {input.rigid} --bspline {input.bspline}"
+            " --bspline_record {input.bspline_record} --landmarks {output.landmarks}"
+            " --record {output.record}"

@@ -1,0 +1,62 @@
+"""The pictures and the page that people look at."""
+
+for batch, scans in STUDY.batches.items():
+
+    rule:
+        name:
+            f"draw_overviews_{batch}"
+        """Three views through the landmarks of each scan of a batch."""
+        input:
+            image=[file for scan in scans for file in scan_files(scan)],
+            landmarks=for_scans("landmarks/{scan}.mrk.json", scans),
+            landmarks_record=for_scans("landmarks/{scan}.json", scans),
+            reference=for_scans("references/{scan}.mrk.json", scans),
+        output:
+            picture=for_scans("pictures/{scan}.png", scans),
+            record=for_scans("pictures/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/draw_overviews/{batch}.log",
+        params:
+            image=[image_of(scan) for scan in scans],
+            scans=scans,
+            store=STORE / "picture",
+            settings=settings(CONFIG.report),
+            code=code("draw_overviews"),
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=5 + len(scans),
+        conda:
+            "../../envs/report.yaml"
+        shell:
+            command("draw_overviews") + " --settings {params.settings:q} --scans {params.scans}"
+            " --store {params.store} --image {params.image:q} --landmarks {input.landmarks}"
+            " --landmarks_record {input.landmarks_record} --reference {input.reference}"
+            " --picture {output.picture} --record {output.record}"
+
+
+rule write_report:
+    """One page with Table 1, curves, failures and every scan's picture."""
+    input:
+        tables=[RESULTS / "evaluation" / table for table in TABLES],
+        history=RESULTS / "model/training.csv",
+        pictures=for_scans("pictures/{scan}.png", STUDY.scans),
+    output:
+        report=RESULTS / "report.html",
+    log:
+        RESULTS / "logs/write_report.log",
+    params:
+        title=CONFIG.study,
+        study=settings(CONFIG),
+        evaluation=RESULTS / "evaluation",
+        code=code("write_report"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    conda:
+        "../../envs/report.yaml"
+    shell:
+        command("write_report") + " --title {params.title:q} --study {params.study:q}"
+        " --evaluation {params.evaluation} --history {input.history}"
+        " --pictures {input.pictures} --report {output.report}"
