@@ -18,7 +18,9 @@ from landmarkflow.report.settings import ReportSettings
 
 Side = Literal["left", "right", ""]
 Frame = Literal["LPS", "RAS", ""]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+Identifier = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
+]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 SHEET_COLUMNS = ("scan", "image", "side", "landmarks", "frame")
@@ -213,8 +215,8 @@ def load_study(config: StudyConfig, results: Path) -> Study:
 def scans_of_folder(folder: Path, template_side: Side = "") -> tuple[Template, list[Scan]]:
     """Make the sheet of a folder with `template/`, `scans/` and `landmarks/`.
 
-    A scan's id is its file's name without the suffix, with - for what an id cannot hold. A sheet `samples.tsv` in the folder, with the
-    columns `scan` and `side`, states sides.
+    A scan's id is its file's name without the suffix, with - for what an id cannot hold. A sheet
+    `samples.tsv` in the folder, with the columns `scan` and `side`, states sides.
 
     Raises:
         InputError: the folder, its template or its scans are missing, or two scans share an id.

@@ -1,4 +1,3 @@
-# mypy: untyped-calls-exclude=SimpleITK
 """Scans and segmentations: read with every check, placed on grids, written whole.
 
 Images are SimpleITK images, whose physical space is LPS millimetres. Arrays are in the order
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmarkflow.errors import InputError
@@ -196,7 +195,8 @@ def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
         min(max(1, round(spacing / step)), count)
         for step, count in zip(image.GetSpacing(), image.GetSize(), strict=True)
     ]
-    return sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
+    means: sitk.Image = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
+    return means
 
 
 def carried(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
@@ -219,9 +219,7 @@ def carried(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
         [np.array(inverse.TransformPoint(axis.tolist())) - origin for axis in np.eye(3)], axis=1
     )
     result = sitk.Image(image)
-    placed = Grid(
-        grid.size, grid.spacing, origin + linear @ grid.origin, linear @ grid.direction
-    )
+    placed = Grid(grid.size, grid.spacing, origin + linear @ grid.origin, linear @ grid.direction)
     _place(result, placed)
     return result
 
@@ -231,7 +229,8 @@ def dilated(mask: sitk.Image, margin_mm: float) -> sitk.Image:
     distance = sitk.SignedMaurerDistanceMap(
         mask > 0, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
     )
-    return sitk.Cast(distance <= margin_mm, sitk.sitkUInt8)
+    grown: sitk.Image = sitk.Cast(distance <= margin_mm, sitk.sitkUInt8)
+    return grown
 
 
 def cropped(image: sitk.Image, points: NDArray[np.float64], margin_mm: float) -> sitk.Image:
@@ -249,7 +248,8 @@ def cropped(image: sitk.Image, points: NDArray[np.float64], margin_mm: float) ->
         raise InputError(
             f"the points lie outside the image, expected some within {grid.extent_text()}"
         )
-    return sitk.RegionOfInterest(image, (last - first).tolist(), first.tolist())
+    part: sitk.Image = sitk.RegionOfInterest(image, (last - first).tolist(), first.tolist())
+    return part
 
 
 def mirrored(image: sitk.Image) -> sitk.Image:

@@ -1,5 +1,5 @@
 import hypothesis
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

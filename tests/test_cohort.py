@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from pydantic import ValidationError
 from scipy import ndimage
 

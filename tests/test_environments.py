@@ -5,12 +5,14 @@ import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
+
+from landmarkflow.provenance import modules_used
 
 ROOT = Path(__file__).parents[1]
 ENVS = ROOT / "envs"
@@ -118,3 +120,36 @@ def test_package_depends_on_what_it_imports() -> None:
         assert depended & {canonical(name) for name in distributions[module]}, module
     pinned = direct_pins()
     assert depended <= names([pin for group in pinned.values() for pin in group])
+
+
+def rules() -> list[tuple[str, str]]:
+    """The command of each rule and the name of the conda environment that it runs in."""
+    found = []
+    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
+        environment = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if named := re.search(r"envs/(\w+)\.yaml", line):
+                environment = named[1]
+            if named := re.search(r'\bcommand\("(\w+)"\)', line):
+                found.append((named[1], environment))
+                environment = ""
+    return sorted(set(found))
+
+
+def test_every_command_is_run_by_a_rule() -> None:
+    modules = {path.stem for path in (ROOT / "landmarkflow" / "commands").glob("[a-z]*.py")}
+    assert {command for command, _ in rules()} == modules - {"arguments"}
+
+
+@pytest.mark.parametrize(("command", "environment"), rules())
+def test_conda_environment_of_a_rule_holds_what_its_command_imports(
+    command: str, environment: str
+) -> None:
+    used = modules_used(f"landmarkflow.commands.{command}") | {"landmarkflow.__main__"}
+    used |= {name.rpartition(".")[0] for name in used}
+    paths = [Path(find_spec(name).origin) for name in used]
+    modules = set().union(*map(imported, paths)) - {"landmarkflow"}
+    pinned = names(pip_pins(environment))
+    distributions = packages_distributions()
+    missing = {m for m in modules if not pinned & {canonical(d) for d in distributions[m]}}
+    assert missing == set()

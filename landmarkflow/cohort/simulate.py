@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from landmarkflow.cohort.anatomy import InnerEar, draw_inner_ear
 from landmarkflow.cohort.passages import draw_ossicles, draw_passages

@@ -43,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser, "template-image", "template-segmentation")
     add_paths(parser, "template-centred", "template-centred-record", "template-region-record")
     parser.add_argument("--hands", required=True, nargs="+", choices=tuple(HANDS))
-    add_batch(
-        parser, ("centred", "centred_record", "region_record"), ("rigid", "record")
-    )
+    add_batch(parser, ("centred", "centred_record", "region_record"), ("rigid", "record"))
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         crop, mask = template()
         target = read_volume(task.inputs["centred"])
         rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
-        whole = deform(crop, mask, target, rigid, settings, arguments.seed)
+        whole = deform(crop, mask, target, rigid, settings, seed=arguments.seed)
         with replacing(task.outputs["bspline"]) as beside:
             sitk.WriteTransform(whole, str(beside))
         folded = folded_share(whole, shrunk(mask, FOLDING_SPACING_MM))

@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     add_paths(parser, "template-landmarks", "template-centred")
     parser.add_argument("--template-frame", choices=("LPS", "RAS"))
-    add_batch(
-        parser, ("centred", "rigid", "bspline", "bspline_record"), ("landmarks", "record")
-    )
+    add_batch(parser, ("centred", "rigid", "bspline", "bspline_record"), ("landmarks", "record"))
 
 
 def run(arguments: argparse.Namespace) -> None:

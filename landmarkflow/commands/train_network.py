@@ -40,9 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     require_result(arguments.region_record, "template")
     settings = read_settings(TrainSettings, arguments.settings)
     region = read_volume(arguments.region)
-    target = read_segmentation(
-        arguments.segmentation, read_grid(arguments.image), arguments.labels
-    )
+    target = read_segmentation(arguments.segmentation, read_grid(arguments.image), arguments.labels)
     device = best_device()
     trained = train(
         region, resample(target, grid_of(region), "nearest"), settings, arguments.seed, device

@@ -129,7 +129,8 @@ def mass_centre(joint: sitk.Image, seen: sitk.Image) -> NDArray[np.float64]:
     weight = array_of(joint).astype(np.float64) * array_of(resample(seen, grid))
     axes = [weight.sum(axis=tuple(a for a in range(3) if a != 2 - k)) for k in range(3)]
     index = [float(profile @ np.arange(len(profile)) / weight.sum()) for profile in axes]
-    return grid.to_physical(np.array([index]))[0]
+    centre: NDArray[np.float64] = grid.to_physical(np.array([index]))[0]
+    return centre
 
 
 def crop_around(region: sitk.Image, position: NDArray[np.float64], field_mm: float) -> sitk.Image:
@@ -141,7 +142,8 @@ def crop_around(region: sitk.Image, position: NDArray[np.float64], field_mm: flo
     low = np.maximum(-first, 0)
     high = np.maximum(last - np.array(grid.size), 0)
     padded = sitk.ConstantPad(region, low.tolist(), high.tolist(), 0.0)
-    return sitk.RegionOfInterest(padded, [pixels] * 3, (first + low).tolist())
+    crop: sitk.Image = sitk.RegionOfInterest(padded, [pixels] * 3, (first + low).tolist())
+    return crop
 
 
 def _mass(joint: sitk.Image) -> float:

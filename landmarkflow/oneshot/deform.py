@@ -29,6 +29,7 @@ def deform(
     target: sitk.Image,
     rigid: sitk.Transform,
     settings: DeformSettings,
+    *,
     seed: int,
 ) -> sitk.CompositeTransform:
     """Refine a rigid alignment by a linear and a B-spline registration.
@@ -149,7 +150,7 @@ def _to_itk(image: sitk.Image) -> itk.Image:
 
 
 def _to_sitk(registration: itk.ElastixRegistrationMethod, folder: Path) -> list[sitk.Transform]:
-    """elastix's transforms for SimpleITK, in the order in which a composite lists them."""
+    """Elastix's transforms for SimpleITK, in the order in which a composite lists them."""
     converted = registration.ConvertToItkTransform(registration.GetCombinationTransform())
     path = folder / "transform.h5"
     itk.transformwrite([converted], str(path))

@@ -11,7 +11,8 @@ from landmarkflow.errors import ScanFailure
 from landmarkflow.geometry import Grid
 from landmarkflow.oneshot.mixture import Mixture, fit_mixture
 from landmarkflow.oneshot.settings import LocateSettings, NormaliseSettings
-from landmarkflow.volumes import array_of, grid_of, image_on, resample
+from landmarkflow.volumes import array_of, grid_of, resample
+
 
 @dataclass(frozen=True)
 class Candidate:

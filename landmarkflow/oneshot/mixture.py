@@ -32,7 +32,8 @@ class Mixture:
 
     def dense_probability(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Posterior probability of the dense component for normalised intensities (any shape)."""
-        return _responsibilities(self, values)[-1]
+        dense: NDArray[np.float64] = _responsibilities(self, values)[-1]
+        return dense
 
 
 def fit_mixture(

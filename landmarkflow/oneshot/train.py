@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landmarkflow.geometry import Grid
-from landmarkflow.oneshot.network import UNet
+from landmarkflow.oneshot.network import UNet, channels_last
 from landmarkflow.oneshot.settings import TrainSettings
 from landmarkflow.volumes import array_of, grid_of, shrunk
 
@@ -119,7 +119,7 @@ def train(
     torch.manual_seed(seed)
     sampler = SliceSampler(scan, target, settings, device)
     validation = list(_validation_slices(sampler))
-    network = UNet(settings.network).to(device, memory_format=torch.channels_last)
+    network = channels_last(UNet(settings.network).to(device))
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     random = np.random.default_rng([seed, 1])
     history: list[Epoch] = []

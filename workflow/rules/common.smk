@@ -9,7 +9,7 @@ sys.path.insert(0, str(ROOT))
 
 from landmarkflow.errors import InputError
 from landmarkflow.provenance import code_hash
-from landmarkflow.study import Study, load_config, load_study, write_sheet
+from landmarkflow.study import OriginFile, Study, load_config, load_study, write_sheet
 from snakemake.exceptions import WorkflowError
 
 if "study" not in config:
@@ -35,7 +35,9 @@ CONFIG = STUDY.config
 RESULTS = Path("results") / CONFIG.study
 STORE = RESULTS / ".store"
 TEMPLATE = "template"
-SEGMENTATION = STUDY.template.segmentation or str(RESULTS / "template/segmentation.nii.gz")
+SEGMENTATION = STUDY.template.segmentation or str(
+    RESULTS / "template/segmentation.nii.gz"
+)
 
 
 wildcard_constraints:
@@ -91,3 +93,17 @@ def hand_of(scan: str) -> str:
 def for_scans(pattern: str, scans) -> list[str]:
     """One path for each scan of a batch."""
     return [str(RESULTS / pattern.format(scan=scan)) for scan in scans]
+
+
+def subject_number(scan: str) -> int:
+    """A subject's number in the cohort; the template is 0."""
+    return 0 if scan == TEMPLATE else 1 + list(STUDY.scans).index(scan)
+
+
+def origin_file(wildcards) -> OriginFile:
+    """Where a file of the study comes from."""
+    name = wildcards.file
+    scan = TEMPLATE if name.startswith("template/") else Path(name).name.split(".")[0]
+    origin = CONFIG.data.origin
+    source = origin.template if scan == TEMPLATE else origin.scans[scan]
+    return source.image if name.endswith(".nii.gz") else source.landmarks

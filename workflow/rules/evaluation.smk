@@ -12,24 +12,27 @@ rule evaluate_landmarks:
     input:
         landmarks=for_scans("landmarks/{scan}.mrk.json", STUDY.scans),
         references=for_scans("references/{scan}.mrk.json", STUDY.scans),
-        records=[path for stage in STAGES for path in for_scans(stage + "/{scan}.json", STUDY.scans)],
+        records=expand(
+            RESULTS / "{stage}" / "{scan}.json", stage=STAGES, scan=STUDY.scans
+        ),
     output:
         [RESULTS / "evaluation" / table for table in TABLES],
     log:
         RESULTS / "logs/evaluate_landmarks.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
     params:
         folder=RESULTS / "evaluation",
         scans=list(STUDY.scans),
         settings=settings(CONFIG.evaluate),
         seed=CONFIG.seed,
         code=code("evaluate_landmarks"),
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=5,
-    conda:
-        "../../envs/report.yaml"
     shell:
-        command("evaluate_landmarks") + " --settings {params.settings:q} --seed {params.seed}"
+        command("evaluate_landmarks")
+        + " --settings {params.settings:q} --seed {params.seed}"
         " --scans {params.scans} --landmarks {input.landmarks} --references {input.references}"
         " --records {input.records} --folder {params.folder}"

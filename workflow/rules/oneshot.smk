@@ -17,19 +17,22 @@ rule normalise_scan:
         record=RESULTS / "normalised/{scan}.json",
     log:
         RESULTS / "logs/normalise_scan/{scan}.log",
-    params:
-        image=lambda wildcards: image_of(wildcards.scan),
-        settings=settings(ONESHOT.normalise),
-        bad_scan=lambda wildcards: "refuse" if wildcards.scan == TEMPLATE else CONFIG.bad_scans,
-        code=code("normalise_scan"),
+    conda:
+        "../../envs/imaging.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=5,
-    conda:
-        "../../envs/imaging.yaml"
+    params:
+        image=lambda wildcards: image_of(wildcards.scan),
+        settings=settings(ONESHOT.normalise),
+        bad_scan=lambda wildcards: (
+            "refuse" if wildcards.scan == TEMPLATE else CONFIG.bad_scans
+        ),
+        code=code("normalise_scan"),
     shell:
-        command("normalise_scan") + " --scan {wildcards.scan} --bad-scan {params.bad_scan}"
+        command("normalise_scan")
+        + " --scan {wildcards.scan} --bad-scan {params.bad_scan}"
         " --settings {params.settings:q} --image {params.image:q}"
         " --normalised {output.normalised} --record {output.record}"
 
@@ -44,20 +47,21 @@ rule locate_region:
         record=RESULTS / "foi/{scan}.json",
     log:
         RESULTS / "logs/locate_region/{scan}.log",
-    params:
-        settings=settings(ONESHOT.locate),
-        intensities=settings(ONESHOT.normalise),
-        code=code("locate_region"),
     # Before the next scan is normalised, so that few large temporary files lie around.
     priority: 10
+    conda:
+        "../../envs/imaging.yaml"
     threads: 1
     resources:
         mem_mb=3000,
         runtime=5,
-    conda:
-        "../../envs/imaging.yaml"
+    params:
+        settings=settings(ONESHOT.locate),
+        intensities=settings(ONESHOT.normalise),
+        code=code("locate_region"),
     shell:
-        command("locate_region") + " --scan {wildcards.scan} --settings {params.settings:q}"
+        command("locate_region")
+        + " --scan {wildcards.scan} --settings {params.settings:q}"
         " --intensities {params.intensities:q} --normalised {input.normalised}"
         " --normalised-record {input.record} --region {output.region} --record {output.record}"
 
@@ -77,22 +81,23 @@ rule train_network:
         RESULTS / "logs/train_network.log",
     benchmark:
         RESULTS / "benchmarks/train_network.tsv"
-    params:
-        image=STUDY.template.image,
-        settings=settings(ONESHOT.train),
-        seed=CONFIG.seed,
-        labels=LABELS,
-        code=code("train_network"),
     priority: 50
+    conda:
+        "../../envs/torch.yaml"
     threads: 2
     resources:
         mem_mb=3000,
         runtime=60,
         gpu=1,
-    conda:
-        "../../envs/torch.yaml"
+    params:
+        image=lambda wildcards: image_of(TEMPLATE),
+        settings=settings(ONESHOT.train),
+        seed=CONFIG.seed,
+        labels=LABELS,
+        code=code("train_network"),
     shell:
-        command("train_network") + " --settings {params.settings:q} --seed {params.seed}"
+        command("train_network")
+        + " --settings {params.settings:q} --seed {params.seed}"
         " --threads {threads} --labels {params.labels} --image {params.image:q}"
         " --segmentation {input.segmentation:q} --region {input.region}"
         " --region-record {input.record} --weights {output.weights} --history {output.history}"
@@ -102,9 +107,9 @@ rule train_network:
 for batch, scans in {TEMPLATE: (TEMPLATE,), **STUDY.batches}.items():
 
     rule:
+        """The target's centre in a batch of scans, iterated from three views (Algorithm 2)."""
         name:
             f"centre_targets_{batch}"
-        """The target's centre in a batch of scans, iterated from three views (Algorithm 2)."""
         input:
             weights=RESULTS / "model/weights.npz",
             region=for_scans("foi/{scan}.nii.gz", scans),
@@ -117,19 +122,19 @@ for batch, scans in {TEMPLATE: (TEMPLATE,), **STUDY.batches}.items():
             RESULTS / f"logs/centre_targets/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/centre_targets_{batch}.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=5 + len(scans),
+            gpu=1,
         params:
             scans=scans,
             store=STORE / "centre",
             settings=settings(ONESHOT.centre),
             network=settings(ONESHOT.train.network),
             code=code("centre_targets"),
-        threads: 1
-        resources:
-            mem_mb=2000,
-            runtime=5 + len(scans),
-            gpu=1,
-        conda:
-            "../../envs/torch.yaml"
         shell:
             command("centre_targets") + " --settings {params.settings:q}"
             " --network {params.network:q} --threads {threads} --weights {input.weights}"
@@ -141,9 +146,9 @@ for batch, scans in {TEMPLATE: (TEMPLATE,), **STUDY.batches}.items():
 for batch, scans in STUDY.batches.items():
 
     rule:
+        """Moments of inertia, then rigid registration, for a batch of scans (Eq. 2 and 3)."""
         name:
             f"align_scans_{batch}"
-        """Moments of inertia, then rigid registration, for a batch of scans (Eq. 2 and 3)."""
         input:
             template_segmentation=SEGMENTATION,
             template_region_record=RESULTS / f"foi/{TEMPLATE}.json",
@@ -159,22 +164,23 @@ for batch, scans in STUDY.batches.items():
             RESULTS / f"logs/align_scans/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/align_scans_{batch}.tsv"
+        conda:
+            "../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=5 + len(scans),
         params:
             scans=scans,
             hands=[hand_of(scan) for scan in scans],
             store=STORE / "align",
             settings=settings(ONESHOT.align),
             labels=LABELS,
-            template_image=STUDY.template.image,
+            template_image=lambda wildcards: image_of(TEMPLATE),
             code=code("align_scans"),
-        threads: 1
-        resources:
-            mem_mb=2000,
-            runtime=5 + len(scans),
-        conda:
-            "../../envs/imaging.yaml"
         shell:
-            command("align_scans") + " --settings {params.settings:q} --labels {params.labels}"
+            command("align_scans")
+            + " --settings {params.settings:q} --labels {params.labels}"
             " --template-image {params.template_image:q}"
             " --template-segmentation {input.template_segmentation:q}"
             " --template-centred {input.template_centred}"
@@ -186,9 +192,9 @@ for batch, scans in STUDY.batches.items():
             " --record {output.record}"
 
     rule:
+        """B-spline registration of a batch of scans with elastix (Eq. 5 and 6)."""
         name:
             f"deform_scans_{batch}"
-        """B-spline registration of a batch of scans with elastix (Eq. 5 and 6)."""
         input:
             template_segmentation=SEGMENTATION,
             template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
@@ -202,22 +208,23 @@ for batch, scans in STUDY.batches.items():
             RESULTS / f"logs/deform_scans/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/deform_scans_{batch}.tsv"
+        conda:
+            "../../envs/elastix.yaml"
+        threads: 1
+        resources:
+            mem_mb=3000,
+            runtime=10 + 2 * len(scans),
         params:
             scans=scans,
             store=STORE / "deform",
             settings=settings(ONESHOT.deform),
             seed=CONFIG.seed,
             labels=LABELS,
-            template_image=STUDY.template.image,
+            template_image=lambda wildcards: image_of(TEMPLATE),
             code=code("deform_scans"),
-        threads: 1
-        resources:
-            mem_mb=3000,
-            runtime=10 + 2 * len(scans),
-        conda:
-            "../../envs/elastix.yaml"
         shell:
-            command("deform_scans") + " --settings {params.settings:q} --seed {params.seed}"
+            command("deform_scans")
+            + " --settings {params.settings:q} --seed {params.seed}"
             " --labels {params.labels} --template-image {params.template_image:q}"
             " --template-segmentation {input.template_segmentation:q}"
             " --template-centred {input.template_centred}"
@@ -226,9 +233,9 @@ for batch, scans in STUDY.batches.items():
             " --bspline {output.bspline} --record {output.record}"
 
     rule:
+        """The template's landmarks in a batch of scans, as Slicer markups (Eq. 7)."""
         name:
             f"place_landmarks_{batch}"
-        """The template's landmarks in a batch of scans, as Slicer markups (Eq. 7)."""
         input:
             template_landmarks=STUDY.template.landmarks,
             template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
@@ -241,20 +248,21 @@ for batch, scans in STUDY.batches.items():
             record=for_scans("landmarks/{scan}.json", scans),
         log:
             RESULTS / f"logs/place_landmarks/{batch}.log",
+        conda:
+            "../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=5 + len(scans),
         params:
             scans=scans,
             store=STORE / "landmarks",
             settings=settings(ONESHOT.landmarks),
             template_frame=frame_option(STUDY.template.frame, "--template-frame"),
             code=code("place_landmarks"),
-        threads: 1
-        resources:
-            mem_mb=1000,
-            runtime=5 + len(scans),
-        conda:
-            "../../envs/imaging.yaml"
         shell:
-            command("place_landmarks") + " --settings {params.settings:q} {params.template_frame}"
+            command("place_landmarks")
+            + " --settings {params.settings:q} {params.template_frame}"
             " --template-landmarks {input.template_landmarks:q}"
             " --template-centred {input.template_centred}"
             " --scans {params.scans} --store {params.store} --centred {input.centred}"

@@ -3,9 +3,9 @@
 for batch, scans in STUDY.batches.items():
 
     rule:
+        """Three views through the landmarks of each scan of a batch."""
         name:
             f"draw_overviews_{batch}"
-        """Three views through the landmarks of each scan of a batch."""
         input:
             image=[file for scan in scans for file in scan_files(scan)],
             landmarks=for_scans("landmarks/{scan}.mrk.json", scans),
@@ -16,20 +16,21 @@ for batch, scans in STUDY.batches.items():
             record=for_scans("pictures/{scan}.json", scans),
         log:
             RESULTS / f"logs/draw_overviews/{batch}.log",
+        conda:
+            "../../envs/report.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=5 + len(scans),
         params:
             image=[image_of(scan) for scan in scans],
             scans=scans,
             store=STORE / "picture",
             settings=settings(CONFIG.report),
             code=code("draw_overviews"),
-        threads: 1
-        resources:
-            mem_mb=2000,
-            runtime=5 + len(scans),
-        conda:
-            "../../envs/report.yaml"
         shell:
-            command("draw_overviews") + " --settings {params.settings:q} --scans {params.scans}"
+            command("draw_overviews")
+            + " --settings {params.settings:q} --scans {params.scans}"
             " --store {params.store} --image {params.image:q} --landmarks {input.landmarks}"
             " --landmarks_record {input.landmarks_record} --reference {input.reference}"
             " --picture {output.picture} --record {output.record}"
@@ -45,17 +46,17 @@ rule write_report:
         report=RESULTS / "report.html",
     log:
         RESULTS / "logs/write_report.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
     params:
         title=CONFIG.study,
         study=settings(CONFIG),
         evaluation=RESULTS / "evaluation",
         code=code("write_report"),
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=5,
-    conda:
-        "../../envs/report.yaml"
     shell:
         command("write_report") + " --title {params.title:q} --study {params.study:q}"
         " --evaluation {params.evaluation} --history {input.history}"
