@@ -4,7 +4,7 @@ Snakemake removes a job's outputs before it starts the job, so a job that serves
 compute all of them again when one changed. Results are therefore kept in a store as well, each
 under the hash of what made it: inputs, settings, code. A batch links what the store knows and
 computes the rest. Files in the store and in the results are the same files (hard links) and take
-their space once.
+their space once; where the file system knows no hard links, they are copies.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from landmarkflow.files import replacing, sha256
@@ -23,11 +23,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """One scan of a batch: what is read and what is written, each under its role's name."""
+    """One scan of a batch: what is read and what is written, each under its role's name.
+
+    `options` are what else decides this scan's results and no other's.
+    """
 
     scan: str
     inputs: Mapping[str, Path]
     outputs: Mapping[str, Path]
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_batch(
@@ -42,7 +46,7 @@ def run_batch(
         tasks: the scans.
         made_by: all else that decides the results: settings, seed, hash of the code, and the
             hashes of the files that all tasks share.
-        store: folder of the store, on the same file system as the outputs.
+        store: folder of the store, best on the file system of the outputs.
         compute: writes a task's outputs; called only for what the store does not hold.
 
     Raises:
@@ -54,7 +58,7 @@ def run_batch(
         if not known:
             _fill(entry, task, compute)
         for role, output in task.outputs.items():
-            _link(entry / role, output)
+            _restore(entry / role, output)
         logger.info("%d/%d %s: %s", number, len(tasks), task.scan, "known" if known else "computed")
 
 
@@ -63,6 +67,7 @@ def _key(task: Task, made_by: Mapping[str, object]) -> str:
         "scan": task.scan,
         "inputs": {role: sha256(path) for role, path in task.inputs.items()},
         "outputs": {role: path.name for role, path in task.outputs.items()},
+        "options": dict(task.options),
         "made_by": dict(made_by),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
@@ -77,15 +82,23 @@ def _fill(entry: Path, task: Task, compute: Callable[[Task], None]) -> None:
     beside.mkdir(parents=True)
     try:
         for role, output in task.outputs.items():
-            os.link(output, beside / role)
+            _link(output, beside / role)
         # A run killed between the two left nothing under the entry's name.
         beside.rename(entry)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _link(stored: Path, output: Path) -> None:
+def _restore(stored: Path, output: Path) -> None:
     if output.exists() and output.samefile(stored):
         return
     with replacing(output) as beside:
-        os.link(stored, beside)
+        _link(stored, beside)
+
+
+def _link(source: Path, name: Path) -> None:
+    """Give a file a second name, or a copy of it where the file system knows no hard links."""
+    try:
+        os.link(source, name)
+    except OSError:
+        shutil.copyfile(source, name)

@@ -106,6 +106,19 @@ def read_landmarks(path: Path, frame: Frame | None = None) -> Landmarks:
     )
 
 
+def read_complete_landmarks(path: Path, frame: Frame | None = None) -> Landmarks:
+    """Reads landmarks as `read_landmarks` does, each of which must have a position.
+
+    Raises:
+        InputError: As in `read_landmarks`, or a landmark is undefined or missing.
+    """
+    landmarks = read_landmarks(path, frame)
+    if landmarks.missing.any():
+        label = landmarks.labels[int(landmarks.missing.argmax())]
+        raise InputError(f'{path}: the landmark "{label}" has no position, expected one')
+    return landmarks
+
+
 def read_point_lists(path: Path) -> list[PointList]:
     """Reads every list of a markups file (.mrk.json).
 

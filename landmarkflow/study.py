@@ -2,10 +2,10 @@
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -24,6 +24,9 @@ Identifier = Annotated[
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 SHEET_COLUMNS = ("scan", "image", "side", "landmarks", "frame")
+SIDE_COLUMNS = ("scan", "side")
+# The template's own id in the results.
+TEMPLATE = "template"
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 LANDMARK_SUFFIXES = (".mrk.json", ".fcsv", ".csv", ".json")
 
@@ -31,7 +34,7 @@ LANDMARK_SUFFIXES = (".mrk.json", ".fcsv", ".csv", ".json")
 class Model(BaseModel):
     """Base of the configuration: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Scan(Model):
@@ -227,29 +230,27 @@ def scans_of_folder(folder: Path, template_side: Side = "") -> tuple[Template, l
     image = _named(folder / "template", "scan", IMAGE_SUFFIXES)
     landmarks = _named(folder / "template", "landmarks", LANDMARK_SUFFIXES)
     if not image or not landmarks:
-        missing = "a scan (scan.nii.gz, say)" if not image else "landmarks (landmarks.mrk.json)"
+        missing = "scan (scan.nii.gz, say)" if not image else "landmarks (landmarks.mrk.json)"
         raise InputError(f"{folder / 'template'}: found no {missing} of the template")
     template = Template(
         image=image, landmarks=landmarks, segmentation=segmentation, side=template_side
     )
     if not (folder / "scans").is_dir():
         raise InputError(f"{folder / 'scans'}: no such folder, expected the scans to annotate")
-    sides = _sides(folder / "samples.tsv")
     scans = []
     for path in sorted((folder / "scans").iterdir()):
         stem = _stem(path)
         if path.name.startswith(".") or stem is None:
             continue
-        name = re.sub(r"[^A-Za-z0-9_-]", "-", stem)
         row = {
-            "scan": name,
+            "scan": _identifier(stem),
             "image": str(path),
-            "side": sides.get(name, ""),
             "landmarks": _named(folder / "landmarks", stem, LANDMARK_SUFFIXES),
         }
         scans.append(_scan(row, str(path)))
-    _check_unique((scan.scan for scan in scans), str(folder / "scans"))
-    return template, scans
+    _check_ids((scan.scan, scan.image) for scan in scans)
+    sides = _sides(folder / "samples.tsv", {scan.scan for scan in scans})
+    return template, [scan.model_copy(update={"side": sides.get(scan.scan, "")}) for scan in scans]
 
 
 def read_sheet(path: Path) -> list[Scan]:
@@ -262,6 +263,7 @@ def read_sheet(path: Path) -> list[Scan]:
             stands twice, or a file that a row names is missing; the message names sheet and row.
     """
     rows = _read_rows(path, required=("scan", "image"), known=SHEET_COLUMNS)
+    _check_ids((row["scan"], f"{path}, row {number}") for number, row in rows)
     scans = []
     for number, row in rows:
         where = f"{path}, row {number}"
@@ -271,7 +273,6 @@ def read_sheet(path: Path) -> list[Scan]:
         scan = _scan(row, where)
         _check_files(where, scan)
         scans.append(scan)
-    _check_unique((scan.scan for scan in scans), str(path))
     return scans
 
 
@@ -299,8 +300,11 @@ def _read_rows(
     for column in header:
         if column not in known:
             raise InputError(
-                f"{path}: `{column}` is not a known column, expected {', '.join(known)}"
+                f"{path}: `{column}` is not a known column, expected {', '.join(known)}, "
+                "separated by tabs"
             )
+        if header.count(column) > 1:
+            raise InputError(f"{path}: has the column `{column}` twice, expected once")
     for column in required:
         if column not in header:
             raise InputError(f"{path}: has no column `{column}`, found {', '.join(header)}")
@@ -313,6 +317,8 @@ def _read_rows(
             )
         cells += [""] * (len(header) - len(cells))
         rows.append((number, dict(zip(header, cells, strict=True))))
+    if not rows:
+        raise InputError(f"{path}: has a header and no rows, expected one for each scan")
     return rows
 
 
@@ -335,19 +341,42 @@ def _check_files(where: str, entry: Scan | Template) -> None:
             raise InputError(f"{where}: the file {name} of column `{column}` does not exist")
 
 
-def _check_unique(names: Iterable[str], where: str) -> None:
-    seen: set[str] = set()
-    for name in names:
+def _check_ids(places: Iterable[tuple[str, str]]) -> None:
+    """Refuse an id that stands twice or is the template's; each comes with where it stands."""
+    seen: dict[str, str] = {}
+    for name, where in places:
+        if name == TEMPLATE:
+            raise InputError(
+                f"{where}: the scan id `{TEMPLATE}` is the annotated scan's in the results, "
+                "expected another"
+            )
         if name in seen:
-            raise InputError(f"{where}: the scan id {name} stands twice, expected each id once")
-        seen.add(name)
+            raise InputError(
+                f"{where}: the scan id `{name}` stands at {seen[name]} already, expected each once"
+            )
+        seen[name] = where
 
 
-def _sides(path: Path) -> dict[str, str]:
+def _sides(path: Path, scans: Collection[str]) -> dict[str, str]:
+    """Sides by scan id, from a sheet in which a scan may go by its file's name or its id."""
     if not path.is_file():
         return {}
-    rows = _read_rows(path, required=("scan",), known=SHEET_COLUMNS)
-    return {row["scan"]: row.get("side", "") for _, row in rows}
+    sides: dict[str, str] = {}
+    for number, row in _read_rows(path, required=SIDE_COLUMNS, known=SIDE_COLUMNS):
+        where, name, side = f"{path}, row {number}", _identifier(row["scan"]), row["side"]
+        if name not in scans:
+            raise InputError(f"{where}: there is no scan {row['scan']!r} in scans/")
+        if name in sides:
+            raise InputError(f"{where}: the scan {row['scan']!r} stands twice, expected once")
+        if side not in get_args(Side):
+            raise InputError(f"{where}: the side is {side!r}, expected left, right or nothing")
+        sides[name] = side
+    return sides
+
+
+def _identifier(stem: str) -> str:
+    """A file's name without the suffix as an id, with - for what an id cannot hold."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", stem)
 
 
 def _named(folder: Path, stem: str, suffixes: Sequence[str]) -> str:
@@ -396,6 +425,7 @@ def _scans_of_origin(source: OriginSource, data: Path, side: Side) -> tuple[Temp
         landmarks=f"{data}/template/landmarks.mrk.json",
         side=side,
     )
+    _check_ids((name, "config: `data.origin.scans`") for name in source.scans)
     scans = [
         Scan(
             scan=name,

@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser, "template-image", "template-segmentation")
     add_paths(parser, "template-centred", "template-centred-record", "template-region-record")
     parser.add_argument("--hands", required=True, nargs="+", choices=tuple(HANDS))
-    add_batch(parser, ("centred", "centred_record", "region_record"), ("rigid", "record"))
+    add_batch(
+        parser, ("centred", "centred_record", "region_record"), ("rigid", "record"), ("hands",)
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -51,14 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     settings = read_settings(AlignSettings, arguments.settings)
     template = functools.cache(lambda: _template(arguments, settings))
-    hands = dict(zip(arguments.scans, arguments.hands, strict=True))
 
     def compute(task: Task) -> Record:
         crop = read_volume(task.inputs["centred"])
         mixture = _mixture(task.inputs["region_record"])
         outcomes = [
             (align(template(), Subject(mirrored(crop) if flip else crop, mixture), settings), flip)
-            for flip in HANDS[hands[task.scan]]
+            for flip in HANDS[task.options["hands"]]
         ]
         found, flip = max(outcomes, key=lambda outcome: outcome[0].correlation)
         if found.correlation < settings.least_correlation:
@@ -84,7 +85,6 @@ def run(arguments: argparse.Namespace) -> None:
         compute,
         shared={
             "settings": as_json(settings),
-            "hands": hands,
             "labels": arguments.labels,
             "template": arguments.template_centred,
             "template_record": arguments.template_region_record,

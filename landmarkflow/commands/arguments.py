@@ -29,14 +29,24 @@ def add_paths(parser: argparse.ArgumentParser, *names: str) -> None:
 
 
 def add_batch(
-    parser: argparse.ArgumentParser, inputs: Sequence[str], outputs: Sequence[str]
+    parser: argparse.ArgumentParser,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    options: Sequence[str] = (),
 ) -> None:
-    """Add the arguments of a batch: scans, store, and one list of paths for each role."""
+    """Add the arguments of a batch: scans, store, and one list of paths for each role.
+
+    Args:
+        parser: of the command.
+        inputs: roles of the files read.
+        outputs: roles of the files written.
+        options: names of other arguments, declared by the command, with one value for each scan.
+    """
     parser.add_argument("--scans", required=True, nargs="+", metavar="SCAN")
     parser.add_argument("--store", required=True, type=Path, metavar="FOLDER")
     for name in (*inputs, *outputs):
         parser.add_argument(f"--{name}", required=True, nargs="+", type=Path, metavar="FILE")
-    parser.set_defaults(inputs=tuple(inputs), outputs=tuple(outputs))
+    parser.set_defaults(inputs=tuple(inputs), outputs=tuple(outputs), options=tuple(options))
 
 
 def read_settings(model: type[Model], text: str) -> Model:
@@ -97,13 +107,13 @@ def tasks_of(arguments: argparse.Namespace) -> list[Task]:
     """One task for each scan of a batch.
 
     Raises:
-        InputError: a role has another number of files than there are scans.
+        InputError: a role or option has another number of values than there are scans.
     """
-    for role in (*arguments.inputs, *arguments.outputs):
+    for role in (*arguments.inputs, *arguments.outputs, *arguments.options):
         count = len(getattr(arguments, role))
         if count != len(arguments.scans):
             raise InputError(
-                f"--{role}: found {count} files, expected one for each of the "
+                f"--{role}: found {count} values, expected one for each of the "
                 f"{len(arguments.scans)} scans"
             )
     return [
@@ -111,6 +121,7 @@ def tasks_of(arguments: argparse.Namespace) -> list[Task]:
             scan,
             {role: getattr(arguments, role)[n] for role in arguments.inputs},
             {role: getattr(arguments, role)[n] for role in arguments.outputs},
+            {name: getattr(arguments, name)[n] for name in arguments.options},
         )
         for n, scan in enumerate(arguments.scans)
     ]

@@ -6,7 +6,12 @@ from pathlib import Path
 from landmarkflow.commands.arguments import add_paths
 from landmarkflow.errors import InputError
 from landmarkflow.evaluation.references import check_reference
-from landmarkflow.markups import PointList, read_landmarks, write_markups
+from landmarkflow.markups import (
+    PointList,
+    read_complete_landmarks,
+    read_landmarks,
+    write_markups,
+)
 from landmarkflow.records import Record, write_nothing, write_record
 from landmarkflow.volumes import read_grid
 
@@ -23,16 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the reference in LPS with the template's order of labels, or set it aside."""
+    annotated = read_complete_landmarks(arguments.template_landmarks, arguments.template_frame)
     if arguments.landmarks is None:
         write_nothing(arguments.reference)
         write_record(arguments.record, Record(arguments.scan, "reference"))
         return
-    labels = read_landmarks(arguments.template_landmarks, arguments.template_frame).labels
     try:
         checked = check_reference(
             read_landmarks(arguments.landmarks, arguments.frame),
             read_grid(arguments.image),
-            labels,
+            annotated.labels,
             arguments.landmarks,
         )
     except InputError as error:

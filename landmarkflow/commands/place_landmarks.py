@@ -15,7 +15,7 @@ from landmarkflow.commands.arguments import (
     run_stage,
 )
 from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import PointList, read_landmarks, write_markups
+from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
 from landmarkflow.oneshot.landmarks import place_landmarks
 from landmarkflow.oneshot.settings import LandmarkSettings
 from landmarkflow.records import Record
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Place the landmarks of every scan; where there are none, say why at each."""
     settings = read_settings(LandmarkSettings, arguments.settings)
-    annotated = read_landmarks(arguments.template_landmarks, arguments.template_frame)
+    annotated = read_complete_landmarks(arguments.template_landmarks, arguments.template_frame)
     template = read_volume(arguments.template_centred)
 
     def compute(task: Task) -> Record:

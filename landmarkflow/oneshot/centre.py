@@ -124,9 +124,15 @@ def predict_joint(
 
 
 def mass_centre(joint: sitk.Image, seen: sitk.Image) -> NDArray[np.float64]:
-    """Centre Σ p·ρ·x / Σ p·ρ (Eq. 1) of a probability map over the region's intensities, LPS mm."""
+    """Centre Σ p·ρ·x / Σ p·ρ (Eq. 1) of a probability map over the region's intensities, LPS mm.
+
+    Raises:
+        ScanFailure: the weights p·ρ are all zero.
+    """
     grid = grid_of(joint)
     weight = array_of(joint).astype(np.float64) * array_of(resample(seen, grid))
+    if weight.sum() <= 0:
+        raise ScanFailure("the network marks only air, whose mass centre is nowhere")
     axes = [weight.sum(axis=tuple(a for a in range(3) if a != 2 - k)) for k in range(3)]
     index = [float(profile @ np.arange(len(profile)) / weight.sum()) for profile in axes]
     centre: NDArray[np.float64] = grid.to_physical(np.array([index]))[0]

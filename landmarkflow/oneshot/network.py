@@ -1,6 +1,7 @@
 """The 2D U-Net that marks the target in a slice, and its file."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -87,16 +88,21 @@ def load_network(path: Path, settings: NetworkSettings) -> tuple[UNet, float]:
         with np.load(path, allow_pickle=False) as stored:
             description = json.loads(str(stored["description"]))
             arrays = {name: stored[name] for name in stored.files if name != "description"}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: expected the weights of a network, found {error}") from error
-    if description["network"] != settings.model_dump(mode="json"):
+        architecture, target_mm3 = description["network"], float(description["target_mm3"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as the weights of a network ({error})") from error
+    if architecture != settings.model_dump(mode="json"):
         raise InputError(
-            f"{path}: holds a network of {description['network']}, "
+            f"{path}: holds a network of {architecture}, "
             f"expected {settings.model_dump(mode='json')}"
         )
     network = UNet(settings)
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
-    return channels_last(network).eval(), float(description["target_mm3"])
+    try:
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: its weights do not fit its network ({reason})") from error
+    return channels_last(network).eval(), target_mm3
 
 
 def predict_slices(

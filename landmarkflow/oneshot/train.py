@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from landmarkflow.errors import InputError
 from landmarkflow.geometry import Grid
 from landmarkflow.oneshot.network import UNet, channels_last
 from landmarkflow.oneshot.settings import TrainSettings
@@ -57,7 +58,11 @@ class SliceSampler:
     def __init__(
         self, scan: sitk.Image, target: sitk.Image, settings: TrainSettings, device: torch.device
     ) -> None:
-        """Take the normalised scan and its target mask, both on one LPS-aligned grid."""
+        """Take the normalised scan and its target mask, both on one LPS-aligned grid.
+
+        Raises:
+            InputError: the mask is empty.
+        """
         self.settings = settings
         coarse = shrunk(scan, settings.network.spacing_mm)
         self.grid: Grid = grid_of(coarse)
@@ -65,6 +70,11 @@ class SliceSampler:
         pair = np.stack([array_of(coarse), array_of(share)])
         self.pair = torch.from_numpy(pair)[None].to(device)
         inside = np.argwhere(array_of(target) > 0)[:, ::-1].astype(np.float64)
+        if not len(inside):
+            raise InputError(
+                "the template's segmentation lies outside the region located in the template, "
+                f"{grid_of(target).extent_text()}; check `locate`"
+            )
         self.target_centre = grid_of(target).to_physical(inside).mean(axis=0)
         self.target_mm3 = float(len(inside) * np.prod(target.GetSpacing()))
 
@@ -115,6 +125,9 @@ def train(
 
     Returns:
         The weights of the best validation epoch, with the history.
+
+    Raises:
+        InputError: the loss is not finite from the first epoch on.
     """
     torch.manual_seed(seed)
     sampler = SliceSampler(scan, target, settings, device)
@@ -138,8 +151,13 @@ def train(
             best_state = {k: v.detach().clone() for k, v in network.state_dict().items()}
         elif epoch - best_epoch >= settings.patience or not np.isfinite(loss):
             break
-    if best_state:
-        network.load_state_dict(best_state)
+    if not best_state:
+        raise InputError(
+            f"training diverges: the validation loss of epoch 1 is {history[0].validation_loss} "
+            f"at `learning_rate` {settings.learning_rate:g}; expected a finite loss, choose a "
+            "lower rate"
+        )
+    network.load_state_dict(best_state)
     converged = best_epoch < history[-1].epoch
     return Training(network.eval(), tuple(history), best_epoch, converged, sampler.target_mm3)
 

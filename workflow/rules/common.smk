@@ -1,5 +1,6 @@
 """The study that this run is about, and what the rules ask of it."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -46,7 +47,8 @@ wildcard_constraints:
 
 def command(name: str) -> str:
     """The start of a rule's shell command: one command of the package, with its log."""
-    return f"PYTHONPATH={ROOT}${{{{PYTHONPATH:+:$PYTHONPATH}}}} python -m landmarkflow --log {{log}} {name}"
+    path = shlex.quote(str(ROOT)) + "${{PYTHONPATH:+:$PYTHONPATH}}"
+    return f"PYTHONPATH={path} python -m landmarkflow --log {{log}} {name}"
 
 
 def code(name: str) -> str:
@@ -78,6 +80,11 @@ def image_files(wildcards) -> list[str]:
 def frame_option(frame: str, name: str = "--frame") -> str:
     """The option that states a landmark file's frame, or nothing where the file does."""
     return f"{name} {frame}" if frame else ""
+
+
+def optional_path(name: str, path) -> str:
+    """An option that takes a path, or nothing where there is none."""
+    return f"{name} {shlex.quote(str(path))}" if path else ""
 
 
 def hand_of(scan: str) -> str:

@@ -150,9 +150,7 @@ rule check_reference:
         runtime=5,
     params:
         image=lambda wildcards: image_of(wildcards.scan),
-        landmarks=lambda wildcards, input: (
-            f"--landmarks {input.landmarks}" if input.landmarks else ""
-        ),
+        landmarks=lambda wildcards, input: optional_path("--landmarks", input.landmarks),
         frame=lambda wildcards: frame_option(STUDY.scans[wildcards.scan].frame),
         template_frame=frame_option(STUDY.template.frame, "--template-frame"),
         bad_scan=CONFIG.bad_scans,
