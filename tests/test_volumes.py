@@ -20,6 +20,9 @@ from landmarkflow.errors import InputError
 from landmarkflow.geometry import Grid, mirrored_points
 from landmarkflow.volumes import (
     array_of,
+    carried,
+    cropped,
+    dilated,
     grid_of,
     image_on,
     mirrored,
@@ -27,6 +30,7 @@ from landmarkflow.volumes import (
     read_segmentation,
     read_volume,
     resample,
+    shrunk,
     write_volume,
 )
 
@@ -847,3 +851,117 @@ def test_a_folder_is_not_taken_for_a_file(tmp_path: Path) -> None:
     assert read_grid(folder).size == SIZE
     shutil.rmtree(folder)
     assert volumes.READABLE in refused(folder)
+
+
+# Shrinking, carrying, growing and cropping
+
+
+@pytest.mark.parametrize("name", ["oblique", "oblique left-handed", "permuted"])
+def test_shrinking_averages_blocks_and_keeps_the_frame(name: str) -> None:
+    grid = scan_grid(DIRECTIONS[name])
+    slope = np.array([0.7, -1.1, 0.4])
+    small = shrunk(smooth_image(grid, lambda p: p @ slope), 1.3)
+    # 12 x 10 x 8 voxels of 0.4, 0.5 and 1.5 mm; the tenth along y fills no block of three.
+    assert small.GetSize() == (4, 3, 8)
+    np.testing.assert_allclose(small.GetSpacing(), (1.2, 1.5, 1.5))
+    expected = smooth_image(grid_of(small), lambda p: p @ slope)
+    np.testing.assert_allclose(array_of(small), array_of(expected), atol=1e-4)
+    assert small.GetPixelID() == sitk.sitkFloat32
+
+
+def test_a_shrunk_voxel_is_the_mean_of_its_block() -> None:
+    small = array_of(shrunk(scan(), 1.0))
+    blocks = scan_array().astype(float).reshape(8, 5, 2, 6, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(small, blocks, rtol=1e-6)
+
+
+def test_a_scan_that_is_coarse_or_thin_is_not_shrunk_away() -> None:
+    same = shrunk(scan(), 0.5)
+    assert_same_grid(grid_of(same), scan_grid(np.eye(3)))
+    np.testing.assert_array_equal(array_of(same), scan_array())
+    assert shrunk(scan(), 100.0).GetSize() == (1, 1, 1)
+
+
+RIGID = Rotation.from_euler("xyz", [170, -35, 60], degrees=True).as_matrix()
+
+
+@pytest.mark.parametrize("hand", [1.0, -1.0], ids=["rotation", "rotary reflection"])
+@pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
+def test_what_lies_at_the_transformed_point_is_carried_to_the_point(
+    direction: NDArray[np.float64], hand: float
+) -> None:
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix((np.diag([hand, 1, 1]) @ RIGID).ravel().tolist())
+    transform.SetCenter((4.0, 5.0, 6.0))
+    transform.SetTranslation((-7.0, 3.0, 20.0))
+    image = scan(direction)
+    result = carried(image, transform)
+    np.testing.assert_array_equal(array_of(result), scan_array())
+    for index in ((0, 0, 0), BRIGHT_INDEX, (11, 9, 7)):
+        here = result.TransformIndexToPhysicalPoint(index)
+        there = image.TransformIndexToPhysicalPoint(index)
+        np.testing.assert_allclose(transform.TransformPoint(here), there, atol=1e-9)
+    assert_same_grid(grid_of(image), scan_grid(direction))
+
+
+def test_carrying_agrees_with_resampling() -> None:
+    transform = sitk.Euler3DTransform((-35.0, 14.0, 86.0), 0.4, -0.3, 2.9, (1.5, -2.0, 0.7))
+    image = sitk.Cast(scan(), sitk.sitkFloat32)
+    grid = Grid.centred(
+        transform.GetInverse().TransformPoint(scan_grid(np.eye(3)).centre), (9, 9, 9), 0.5
+    )
+    moved = resample(carried(image, transform), grid)
+    place = (
+        grid.size,
+        transform,
+        sitk.sitkLinear,
+        grid.origin,
+        grid.spacing,
+        grid.direction.ravel(),
+    )
+    np.testing.assert_allclose(array_of(moved), array_of(sitk.Resample(image, *place)), atol=0.05)
+    assert np.count_nonzero(array_of(moved)) > 500
+
+
+def test_only_rigid_transforms_carry() -> None:
+    transform = sitk.ScaleTransform(3, (1.1, 1.0, 1.0))
+    with pytest.raises(InputError, match="orthonormal"):
+        carried(scan(), transform)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.45, 1.0, 1.6])
+def test_a_mask_grows_by_millimetres_along_every_axis(margin: float) -> None:
+    array = np.zeros(SIZE[::-1], dtype=np.uint8)
+    array[3:5, 4, 5:7] = 2
+    grid = scan_grid(OBLIQUE)
+    grown = dilated(image_on(grid, array), margin)
+    voxels = grid.to_physical(np.argwhere(np.ones_like(array))[:, ::-1])
+    inside = grid.to_physical(np.argwhere(array)[:, ::-1])
+    apart = np.linalg.norm(voxels[:, None] - inside[None], axis=2).min(axis=1)
+    np.testing.assert_array_equal(array_of(grown).ravel(), apart <= margin + 1e-6)
+    assert grown.GetPixelID() == sitk.sitkUInt8
+    assert_same_grid(grid_of(grown), grid)
+
+
+@pytest.mark.parametrize("name", ["oblique", "left-handed", "permuted"])
+def test_a_crop_holds_the_points_with_their_margin_at_their_place(name: str) -> None:
+    grid = scan_grid(DIRECTIONS[name])
+    points = grid.to_physical([[4.2, 3.0, 2.0], [6.0, 5.4, 4.9]])
+    part = cropped(scan(grid.direction), points, 1.0)
+    # A margin of 1 mm is 2.5, 2 and 0.67 voxels.
+    assert part.GetSize() == (1 + 9 - 1, 1 + 8 - 1, 1 + 6 - 1)
+    np.testing.assert_array_equal(array_of(part), scan_array()[1:7, 1:9, 1:10])
+    np.testing.assert_allclose(grid_of(part).origin, grid.to_physical([[1, 1, 1]])[0], atol=1e-9)
+    assert grid_of(part).contains(points).all()
+
+
+def test_a_crop_ends_where_the_image_ends() -> None:
+    grid = scan_grid(np.eye(3))
+    part = cropped(scan(), grid.to_physical([[10.0, 0.0, 3.0]]), 2.0)
+    assert grid_of(part).contains(grid.to_physical([[11, 0, 3]])).all()
+    np.testing.assert_array_equal(array_of(part), scan_array()[1:6, 0:5, 5:12])
+
+
+def test_a_crop_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="outside the image, expected some within"):
+        cropped(scan(), np.array([[500.0, 0.0, 0.0]]), 3.0)

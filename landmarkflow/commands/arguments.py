@@ -69,6 +69,7 @@ def run_stage(
     *,
     shared: Mapping[str, object],
     after: str | None,
+    required: bool = False,
     nothing: Callable[[Task, Record], None] | None = None,
 ) -> None:
     """Run one stage over a batch and write one record per scan.
@@ -83,11 +84,17 @@ def run_stage(
         compute: writes a scan's results and returns its record.
         shared: what else decides the results; paths stand for their content.
         after: the role of the earlier stage's record among the inputs.
+        required: whether a scan without a result stops the study, as the template does.
         nothing: writes what stands for no result; by default empty files.
+
+    Raises:
+        InputError: a required scan has no result.
     """
 
     def compute_or_say_why(task: Task) -> None:
         record = _carried_on(task, stage, after) or _attempt(task, stage, compute)
+        if required and not record.has_result:
+            raise InputError(f"{task.scan}: {record.stage} {record.status}: {record.reason}")
         if not record.has_result:
             for role, path in task.outputs.items():
                 if role != "record":

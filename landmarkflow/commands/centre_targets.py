@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     add_settings(parser, "network")
     parser.add_argument("--threads", required=True, type=int)
+    parser.add_argument("--required", action="store_true", help="stop where a scan fails")
     add_paths(parser, "weights")
     add_batch(parser, ("region", "region_record"), ("centred", "probability", "record"))
 
@@ -73,4 +74,5 @@ def run(arguments: argparse.Namespace) -> None:
             "device": device.type,
         },
         after="region_record",
+        required=arguments.required,
     )

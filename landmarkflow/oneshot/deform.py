@@ -1,6 +1,7 @@
 """Deform with B-splines (Eq. 5 and 6): elastix, template fixed, so that nothing is inverted."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from landmarkflow.volumes import array_of, carried, cropped, grid_of
 
 # What the registration can look at: the mask's surroundings for the pyramid's smoothing, and as
 # far again as a landmark may move.
-FIXED_MARGIN_MM = 2.0
-MOVING_MARGIN_MM = 4.0
+FIXED_MARGIN_MM = 1.5
+MOVING_MARGIN_MM = 3.0
 LINEAR_TRANSFORMS = {"similarity": "SimilarityTransform", "affine": "AffineTransform"}
+LOG = "elastix.log"
 
 
 def deform(
@@ -62,10 +64,12 @@ def deform(
     registration.SetLogToConsole(False)
     with tempfile.TemporaryDirectory() as folder:
         registration.SetOutputDirectory(folder)
+        registration.SetLogToFile(True)
+        registration.SetLogFileName(LOG)
         try:
             registration.UpdateLargestPossibleRegion()
         except RuntimeError as error:
-            raise ScanFailure(f"elastix stopped: {str(error).strip().splitlines()[-1]}") from error
+            raise ScanFailure(f"elastix stopped: {_reason(Path(folder) / LOG)}") from error
         refined = _to_sitk(registration, Path(folder))
     whole = sitk.CompositeTransform(3)
     whole.AddTransform(rigid)
@@ -116,9 +120,11 @@ def _common(settings: DeformSettings, seed: int, iterations: int) -> dict[str, l
         "Metric": ["AdvancedNormalizedCorrelation"],
         "Optimizer": ["AdaptiveStochasticGradientDescent"],
         "AutomaticParameterEstimation": ["true"],
-        "ASGDParameterEstimationMethod": ["DisplacementDistribution"],
-        "FixedImagePyramid": ["FixedSmoothingImagePyramid"],
-        "MovingImagePyramid": ["MovingSmoothingImagePyramid"],
+        # The other method takes its step from the gradient at the start alone, and leaps away from
+        # a start that fits well.
+        "ASGDParameterEstimationMethod": ["Original"],
+        "FixedImagePyramid": ["FixedRecursiveImagePyramid"],
+        "MovingImagePyramid": ["MovingRecursiveImagePyramid"],
         "ImagePyramidSchedule": schedule,
         "NumberOfResolutions": [str(settings.resolutions)],
         "MaximumNumberOfIterations": [str(iterations)],
@@ -138,6 +144,12 @@ def _common(settings: DeformSettings, seed: int, iterations: int) -> dict[str, l
         "FixedInternalImagePixelType": ["float"],
         "MovingInternalImagePixelType": ["float"],
     }
+
+
+def _reason(log: Path) -> str:
+    """Why elastix stopped, from its log, without the addresses that differ between runs."""
+    told = re.findall(r"^Description: (?:ITK ERROR: )?(.+)$", log.read_text("utf-8"), re.MULTILINE)
+    return re.sub(r"\(0x[0-9a-f]+\)", "", told[-1]) if told else "it does not say why"
 
 
 def _to_itk(image: sitk.Image) -> itk.Image:

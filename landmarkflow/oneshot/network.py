@@ -99,7 +99,7 @@ def load_network(path: Path, settings: NetworkSettings) -> tuple[UNet, float]:
     network = UNet(settings)
     try:
         network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: its weights do not fit its network ({reason})") from error
     return channels_last(network).eval(), target_mm3

@@ -91,7 +91,7 @@ class TrainSettings(StageSettings):
     transforms_per_batch: int = Field(4, ge=1)
     slices_per_axis: int = Field(4, ge=1)
     batches_per_epoch: int = Field(20, ge=1)
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(14, ge=1)
     patience: int = Field(6, ge=1)
     validation_transforms: int = Field(6, ge=1)
     learning_rate: float = Field(0.003, gt=0)
@@ -131,7 +131,7 @@ class DeformSettings(StageSettings):
     linear_iterations: int = Field(100, ge=1)
     iterations: int = Field(250, ge=1)
     samples: int = Field(2048, ge=100)
-    most_folded: float = Field(0.0, ge=0, le=1)
+    most_folded: float = Field(0.05, ge=0, le=1)
 
 
 class LandmarkSettings(StageSettings):

@@ -19,6 +19,9 @@ from landmarkflow.volumes import array_of, grid_of, shrunk
 # The plane of a slice across axis 0 (x), 1 (y), 2 (z): its rows run along the first axis named,
 # its columns along the second, as in an array z,y,x that is cut at one index.
 PLANES = {0: (2, 1), 1: (2, 0), 2: (1, 0)}
+# A pixel is target when the target fills this share of it: thin bone must not vanish at the
+# network's spacing.
+TARGET_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,19 @@ class SliceSampler:
         share = shrunk(sitk.Cast(target, sitk.sitkFloat32), settings.network.spacing_mm)
         pair = np.stack([array_of(coarse), array_of(share)])
         self.pair = torch.from_numpy(pair)[None].to(device)
-        inside = np.argwhere(array_of(target) > 0)[:, ::-1].astype(np.float64)
+        inside = np.argwhere(pair[1] > TARGET_SHARE)[:, ::-1].astype(np.float64)
         if not len(inside):
             raise InputError(
                 "the template's segmentation lies outside the region located in the template, "
-                f"{grid_of(target).extent_text()}; check `locate`"
+                f"{self.grid.extent_text()}; check `locate`"
             )
-        self.target_centre = grid_of(target).to_physical(inside).mean(axis=0)
-        self.target_mm3 = float(len(inside) * np.prod(target.GetSpacing()))
+        if not len(inside):
+            raise InputError(
+                "the template's segmentation lies outside the region located in the template, "
+                f"{self.grid.extent_text()}; check `locate`"
+            )
+        self.target_centre = self.grid.to_physical(inside).mean(axis=0)
+        self.target_mm3 = float(len(inside) * np.prod(self.grid.spacing))
 
     def cut(self, pose: Pose, axis: int, offsets: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
         """Cut slices across one axis of a posed window.
@@ -104,7 +112,7 @@ class SliceSampler:
         unit = 2.0 * index / (np.array(self.grid.size) - 1.0) - 1.0
         where = torch.from_numpy(unit.astype(np.float32)).to(self.pair.device)
         both = nn.functional.grid_sample(self.pair, where[None], align_corners=True)[0]
-        return both[0][:, None], (both[1] > 0.5).float()[:, None]
+        return both[0][:, None], (both[1] > TARGET_SHARE).float()[:, None]
 
 
 def train(

@@ -1,17 +1,20 @@
 """The study that this run is about, and what the rules ask of it."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
 
-# Jobs start `python -m landmarkflow` in the working directory, which need not be this one.
+# Jobs start `python -m landmarkflow` in the working directory, which need not be this one. The
+# path is no part of their commands: a repository that has moved would run everything again.
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
+PYTHONPATH = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+os.environ.update(PYTHONPATH=os.pathsep.join(PYTHONPATH))
 
 from landmarkflow.errors import InputError
 from landmarkflow.provenance import code_hash
 from landmarkflow.study import OriginFile, Study, load_config, load_study, write_sheet
-from snakemake.exceptions import WorkflowError
 
 if "study" not in config:
 
@@ -22,13 +25,14 @@ def study_of(settings: dict) -> Study:
     """The checked study, or one sentence on what is wrong with it."""
     settings = dict(settings)
     folder = settings.pop("data_folder", None)
-    if folder:
-        settings["data"] = {**settings.get("data", {}), "folder": str(folder)}
+    data = settings.get("data") or {}
+    if folder and isinstance(data, dict):
+        settings["data"] = {**data, "folder": str(folder)}
     try:
         checked = load_config(settings)
         return load_study(checked, Path("results") / checked.study)
     except InputError as error:
-        raise WorkflowError(str(error)) from None
+        raise SystemExit(f"landmarkflow: {error}") from None
 
 
 STUDY = study_of(config)
@@ -47,8 +51,7 @@ wildcard_constraints:
 
 def command(name: str) -> str:
     """The start of a rule's shell command: one command of the package, with its log."""
-    path = shlex.quote(str(ROOT)) + "${{PYTHONPATH:+:$PYTHONPATH}}"
-    return f"PYTHONPATH={path} python -m landmarkflow --log {{log}} {name}"
+    return f"python -m landmarkflow --log {{log}} {name}"
 
 
 def code(name: str) -> str:

@@ -84,7 +84,8 @@ rule train_network:
     priority: 50
     conda:
         "../../envs/torch.yaml"
-    threads: 2
+    # Weights depend on the number of threads, which --cores 1 would cut down.
+    threads: 1
     resources:
         mem_mb=3000,
         runtime=60,
@@ -134,9 +135,11 @@ for batch, scans in {TEMPLATE: (TEMPLATE,), **STUDY.batches}.items():
             store=STORE / "centre",
             settings=settings(ONESHOT.centre),
             network=settings(ONESHOT.train.network),
+            required="--required" if batch == TEMPLATE else "",
             code=code("centre_targets"),
         shell:
-            command("centre_targets") + " --settings {params.settings:q}"
+            command("centre_targets")
+            + " {params.required} --settings {params.settings:q}"
             " --network {params.network:q} --threads {threads} --weights {input.weights}"
             " --scans {params.scans} --store {params.store} --region {input.region}"
             " --region_record {input.region_record} --centred {output.centred}"

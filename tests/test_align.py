@@ -1,0 +1,330 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from phantoms import DENSE, LANDMARKS, MIXTURE, SOFT, bone, depth_mask, sampled
+from scipy.spatial.transform import Rotation
+
+from landmarkflow.errors import ScanFailure
+from landmarkflow.geometry import Grid, mirrored_points
+from landmarkflow.oneshot.align import (
+    PROPER_FLIPS,
+    Moments,
+    Pose,
+    Samples,
+    Similarity,
+    Subject,
+    Template,
+    align,
+    moments_of,
+    prepare_template,
+    starting_poses,
+)
+from landmarkflow.oneshot.settings import AlignSettings
+from landmarkflow.volumes import image_on, mirrored
+
+Points = NDArray[np.float64]
+
+SETTINGS = AlignSettings(samples=2000)
+TEMPLATE_GRID = Grid.centred((0.4, -0.3, 0.2), (44, 44, 44), 0.5)
+# Where the target's centre lies in its own scan, and by how much the network misses it.
+PLACE, MISS = np.array([-41.3, 22.7, 108.9]), np.array([0.8, -0.6, 0.5])
+ANISOTROPIC = Grid((70, 55, 44), np.array([0.3, 0.4, 0.5]), PLACE + MISS - 10.4, np.eye(3))
+ISOTROPIC = Grid.centred(PLACE + MISS, (44, 44, 44), 0.5)
+
+
+def turn(x: float, y: float, z: float) -> Points:
+    matrix: Points = Rotation.from_euler("xyz", [x, y, z], degrees=True).as_matrix()
+    return matrix
+
+
+def posed(rotation: Points, grid: Grid = ISOTROPIC) -> Subject:
+    """The bone turned about its origin and put at its place."""
+    return Subject(sampled(grid, lambda p: bone((p - PLACE) @ rotation)), MIXTURE)
+
+
+@pytest.fixture(scope="module")
+def annotated() -> Subject:
+    return Subject(sampled(TEMPLATE_GRID, bone), MIXTURE)
+
+
+@pytest.fixture(scope="module")
+def template(annotated: Subject) -> Template:
+    return prepare_template(annotated, depth_mask(TEMPLATE_GRID), SETTINGS)
+
+
+def worst_error(mapped: Points, rotation: Points) -> float:
+    truth = LANDMARKS.positions @ rotation.T + PLACE
+    return float(np.linalg.norm(mapped - truth, axis=1).max())
+
+
+# Recovery of known poses
+
+
+@pytest.mark.parametrize(
+    "angles",
+    [
+        (0, 0, 0),
+        (12, -15, 9),
+        (180, 0, 0),
+        (0, 180, 0),
+        (0, 0, 180),
+        (130, 50, -70),
+        (-95, -40, 100),
+    ],
+    ids=str,
+)
+def test_a_known_pose_is_recovered(template: Template, angles: tuple[float, ...]) -> None:
+    rotation = turn(*angles)
+    found = align(template, posed(rotation), SETTINGS)
+    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
+    assert found.correlation > 0.98
+    assert len(found.tried) == 5
+    assert found.start in {start.name for start in found.tried}
+
+
+@pytest.mark.parametrize("flip", range(4))
+def test_half_turns_about_the_principal_axes_are_told_apart(
+    template: Template, annotated: Subject, flip: int
+) -> None:
+    axes = moments_of(annotated, SETTINGS).axes
+    rotation = turn(5, -8, 4) @ axes @ PROPER_FLIPS[flip] @ axes.T
+    moments_only = SETTINGS.model_copy(update={"starts": ("moments",)})
+    found = align(template, posed(rotation), moments_only)
+    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
+    correlations = sorted(start.correlation for start in found.tried)
+    assert len(correlations) == 4
+    assert correlations[-1] > correlations[-2] + 0.02
+
+
+def test_voxels_need_not_be_cubes(template: Template) -> None:
+    rotation = turn(25, -30, 140)
+    found = align(template, posed(rotation, ANISOTROPIC), SETTINGS)
+    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
+
+
+@pytest.mark.parametrize("angles", [(10, -12, 20), (160, 20, -100)], ids=str)
+def test_the_other_side_is_aligned_as_its_mirror_image(
+    template: Template, tmp_path: Path, angles: tuple[float, ...]
+) -> None:
+    rotation = turn(*angles)
+    mirror = np.diag([-1.0, 1.0, 1.0])
+    place = mirror @ PLACE
+    other_side = sampled(
+        Grid.centred(place + MISS, (44, 44, 44), 0.5),
+        lambda p: bone(mirrored_points(p - place) @ rotation),
+    )
+    truth = mirrored_points(LANDMARKS.positions @ rotation.T) + place
+    found = align(template, Subject(mirrored(other_side), MIXTURE), SETTINGS)
+    sitk.WriteTransform(found.pose.transform(mirrored=True), str(tmp_path / "a.tfm"))
+    transform = sitk.ReadTransform(str(tmp_path / "a.tfm"))
+    mapped = np.array([transform.TransformPoint(p) for p in LANDMARKS.positions.tolist()])
+    assert np.linalg.norm(mapped - truth, axis=1).max() < 0.1
+    unmirrored = align(template, Subject(other_side, MIXTURE), SETTINGS)
+    assert unmirrored.correlation < found.correlation - 0.02
+
+
+def test_an_upright_start_needs_no_good_moments(template: Template) -> None:
+    rotation = turn(6, -5, 8)
+    upright = SETTINGS.model_copy(update={"starts": ("upright",)})
+    found = align(template, posed(rotation), upright)
+    assert [start.name for start in found.tried] == ["upright"]
+    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
+
+
+def test_the_same_input_gives_the_same_pose_to_the_bit(template: Template) -> None:
+    target = posed(turn(30, 20, 10))
+    one, again = align(template, target, SETTINGS), align(template, target, SETTINGS)
+    np.testing.assert_array_equal(one.pose.rotation, again.pose.rotation)
+    np.testing.assert_array_equal(one.pose.translation, again.pose.translation)
+
+
+def test_without_dense_bone_near_the_centre_there_is_no_pose(template: Template) -> None:
+    soft = image_on(ISOTROPIC, np.full(ISOTROPIC.size[::-1], SOFT, dtype=np.float32))
+    with pytest.raises(ScanFailure, match="no dense bone within 8 mm"):
+        align(template, Subject(soft, MIXTURE), SETTINGS)
+
+
+# Moments
+
+
+def test_moments_are_those_of_the_weighted_points() -> None:
+    grid = Grid.centred((3.0, -5.0, 7.0), (30, 30, 30), 0.5)
+    axes = turn(20, 35, -50)
+
+    def box(p: Points) -> Points:
+        half = np.array([4.0, 2.5, 1.5])
+        inside = (np.abs((p - [3.4, -5.2, 7.3]) @ axes) < half).all(axis=1)
+        return np.where(inside, DENSE, SOFT)
+
+    found = moments_of(Subject(sampled(grid, box), MIXTURE), SETTINGS)
+    np.testing.assert_allclose(found.centre, [3.4, -5.2, 7.3], atol=0.1)
+    # The longest axis has the least moment of inertia and comes first.
+    np.testing.assert_allclose(np.abs(np.sum(found.axes * axes, axis=0)), [1, 1, 1], atol=0.01)
+    assert np.linalg.det(found.axes) == pytest.approx(1.0)
+
+
+def test_bone_beyond_the_radius_does_not_count() -> None:
+    def with_neighbour(p: Points) -> Points:
+        return np.where(np.linalg.norm(p - [10.5, 0, 0], axis=1) < 2, DENSE, bone(p))
+
+    near = SETTINGS.model_copy(update={"moments_radius_mm": 7.0})
+    alone = moments_of(Subject(sampled(TEMPLATE_GRID, bone), MIXTURE), near)
+    beside = moments_of(Subject(sampled(TEMPLATE_GRID, with_neighbour), MIXTURE), near)
+    np.testing.assert_allclose(beside.centre, alone.centre, atol=1e-6)
+    everything = SETTINGS.model_copy(update={"moments_radius_mm": 30.0})
+    pulled = moments_of(Subject(sampled(TEMPLATE_GRID, with_neighbour), MIXTURE), everything)
+    assert pulled.centre[0] > alone.centre[0] + 0.5
+
+
+def test_the_starts_are_four_rotations_and_one_is_right(annotated: Subject) -> None:
+    rotation = turn(130, 50, -70)
+    fixed = moments_of(annotated, SETTINGS)
+    moving = moments_of(posed(rotation), SETTINGS)
+    starts = dict(starting_poses(fixed, moving, SETTINGS))
+    assert list(starts) == ["upright", *(f"moments, flip {n}" for n in range(4))]
+    angles = []
+    for pose in starts.values():
+        assert np.linalg.det(pose.rotation) == pytest.approx(1.0)
+        np.testing.assert_allclose(pose.apply(fixed.centre[None])[0], moving.centre, atol=1e-9)
+        angles.append(np.degrees(Rotation.from_matrix(pose.rotation @ rotation.T).magnitude()))
+    assert min(angles[1:]) < 10.0
+    # The other three are half turns away.
+    assert sorted(angles[1:])[1] > 150.0
+
+
+# Poses
+
+
+@pytest.mark.parametrize("hand", [False, True])
+def test_a_poses_transform_maps_as_the_pose_does(tmp_path: Path, hand: bool) -> None:
+    pose = Pose(turn(20, -130, 75), np.array([3.0, -4.0, 5.0]), np.array([-40.123456789, 21, 99]))
+    expected = pose.apply(LANDMARKS.positions)
+    if hand:
+        expected = mirrored_points(expected)
+    sitk.WriteTransform(pose.transform(mirrored=hand), str(tmp_path / "pose.tfm"))
+    for transform in (
+        pose.transform(mirrored=hand),
+        sitk.ReadTransform(str(tmp_path / "pose.tfm")),
+    ):
+        mapped = [transform.TransformPoint(point) for point in LANDMARKS.positions.tolist()]
+        np.testing.assert_allclose(mapped, expected, atol=1e-9)
+
+
+def test_a_step_turns_about_the_moved_pivot() -> None:
+    pose = Pose(turn(20, -130, 75), np.array([3.0, -4.0, 5.0]), np.array([-40.0, 21, 99]))
+    moved = pose.moved(np.array([0.0, 0.0, np.pi / 2, 1.0, 2.0, 3.0]))
+    pivot = pose.pivot + pose.translation
+    arm = pose.apply(LANDMARKS.positions) - pivot
+    quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    expected = arm @ quarter.T + pivot + [1.0, 2.0, 3.0]
+    np.testing.assert_allclose(moved.apply(LANDMARKS.positions), expected, atol=1e-9)
+
+
+# Similarity
+
+
+def finite_differences(similarity: Similarity, pose: Pose, size: float) -> Points:
+    steps = np.eye(6) * size
+    return np.array(
+        [
+            similarity.value_and_gradient(pose.moved(step))[0]
+            - similarity.value_and_gradient(pose.moved(-step))[0]
+            for step in steps
+        ]
+    ) / (2 * size)
+
+
+def test_the_gradient_is_exact_where_interpolation_is() -> None:
+    grid = Grid((30, 26, 22), np.array([0.3, 0.4, 0.5]), np.array([10.0, -20.0, 5.0]), np.eye(3))
+
+    def trilinear(p: Points) -> Points:
+        x, y, z = (p - grid.centre).T
+        return x - 2 * y + 0.5 * z + 0.3 * x * y - 0.4 * y * z + 0.2 * x * z + 0.1 * x * y * z
+
+    random = np.random.default_rng(0)
+    points = random.uniform(-2, 2, (300, 3))
+    values = random.normal(size=300) + points @ [1.0, -1.0, 0.5]
+    values -= values.mean()
+    samples = Samples(0.1, points, values / np.linalg.norm(values))
+    similarity = Similarity.of(samples, sampled(grid, trilinear))
+    assert similarity.grid.size == grid.size
+    pose = Pose(
+        turn(15, -20, 30), np.array([0.5, 0.2, -0.1]), grid.centre + np.array([0.3, -0.2, 0.1])
+    )
+    value, gradient = similarity.value_and_gradient(pose)
+    expected = np.corrcoef(samples.values, trilinear(pose.apply(points)))[0, 1]
+    assert value == pytest.approx(expected, abs=1e-5)
+    measured = finite_differences(similarity, pose, 1e-3)
+    assert np.abs(measured).min() > 1e-3
+    np.testing.assert_allclose(gradient, measured, rtol=5e-3, atol=1e-4)
+
+
+def test_the_gradient_points_uphill_on_a_bone(template: Template) -> None:
+    similarity = Similarity.of(template.samples[0], posed(turn(20, -10, 30)).crop)
+    pose = Pose(turn(10, -2, 22), np.zeros(3), PLACE + np.array([0.7, -0.5, 0.4]))
+    _, gradient = similarity.value_and_gradient(pose)
+    measured = finite_differences(similarity, pose, 0.05)
+    cosine = gradient @ measured / np.linalg.norm(gradient) / np.linalg.norm(measured)
+    assert cosine > 0.99
+    # Differences over two voxels of 1 mm flatten the bone's edges a little.
+    assert 0.8 < np.linalg.norm(gradient) / np.linalg.norm(measured) < 1.05
+
+
+def test_the_right_pose_correlates_fully_and_far_off_nothing_breaks(template: Template) -> None:
+    similarity = Similarity.of(template.samples[-1], posed(np.eye(3)).crop)
+    right = Pose(np.eye(3), np.zeros(3), PLACE)
+    assert similarity.value_and_gradient(right)[0] > 0.99
+    far = Pose(np.eye(3), np.zeros(3), PLACE + 1000.0)
+    value, gradient = similarity.value_and_gradient(far)
+    assert value == 0.0
+    assert np.isfinite(gradient).all()
+
+
+def test_brightness_and_contrast_do_not_matter(template: Template) -> None:
+    target = posed(turn(5, 5, 5)).crop
+    pose = Pose(np.eye(3), np.zeros(3), PLACE)
+    one = Similarity.of(template.samples[0], target).value_and_gradient(pose)
+    other = Similarity.of(template.samples[0], target * 0.3 + 0.5).value_and_gradient(pose)
+    assert one[0] == pytest.approx(other[0], abs=1e-5)
+    np.testing.assert_allclose(one[1], other[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("optimiser", ["lbfgs", "gradient_descent"])
+def test_both_optimisers_climb(template: Template, optimiser: str) -> None:
+    rotation = turn(8, -6, 10)
+    similarity = Similarity.of(template.samples[0], posed(rotation).crop)
+    start = Pose(np.eye(3), np.zeros(3), PLACE + np.array([0.8, -0.5, 0.6]))
+    settings = SETTINGS.model_copy(update={"optimiser": optimiser})
+    reached, value = similarity.ascend(start, settings)
+    assert value == pytest.approx(similarity.value_and_gradient(reached)[0], abs=1e-9)
+    assert value > similarity.value_and_gradient(start)[0] + 0.05
+    before = worst_error(start.apply(LANDMARKS.positions), rotation)
+    assert worst_error(reached.apply(LANDMARKS.positions), rotation) < 0.5 * before
+
+
+# The template
+
+
+def test_the_templates_samples_lie_in_its_mask_with_its_intensities(template: Template) -> None:
+    for samples, spacing in zip(template.samples, SETTINGS.spacings_mm, strict=True):
+        assert samples.spacing == spacing
+        assert np.linalg.norm(samples.points, axis=1).max() < 7.0 + spacing
+        assert samples.values.sum() == pytest.approx(0.0, abs=1e-9)
+        assert np.linalg.norm(samples.values) == pytest.approx(1.0)
+        assert np.corrcoef(samples.values, bone(samples.points))[0, 1] > 0.95
+        # Spread over the whole mask, and not only where its voxels begin.
+        np.testing.assert_allclose(samples.points.mean(axis=0), np.zeros(3), atol=0.3)
+    coarse, fine = (len(samples.points) for samples in template.samples)
+    assert SETTINGS.samples <= fine < 2 * SETTINGS.samples
+    assert coarse == pytest.approx(4 / 3 * np.pi * 7**3, rel=0.1)
+
+
+def test_the_flips_are_no_turn_and_three_half_turns() -> None:
+    assert all(np.linalg.det(flip) == pytest.approx(1.0) for flip in PROPER_FLIPS)
+    assert len({tuple(np.diag(flip)) for flip in PROPER_FLIPS}) == 4
+    moments = Moments(np.zeros(3), np.eye(3))
+    poses = [pose for _, pose in starting_poses(moments, moments, SETTINGS)]
+    np.testing.assert_array_equal(poses[0].rotation, np.eye(3))

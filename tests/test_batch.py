@@ -1,0 +1,187 @@
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from landmarkflow.batch import Task, run_batch
+from landmarkflow.files import write_text
+
+SETTINGS = {"settings": {"radius": 2}, "code": "1"}
+
+
+class Shout:
+    """Writes each input in capitals, and remembers for which scans it was asked to."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, task: Task) -> None:
+        self.asked.append(task.scan)
+        text = task.inputs["text"].read_text()
+        write_text(task.outputs["loud"], text.upper())
+        write_text(task.outputs["record"], f"{len(text)}\n")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in (("a", "first"), ("b", "second"), ("c", "third")):
+        write_text(tmp_path / f"in/{name}.txt", text)
+    return tmp_path
+
+
+def task(folder: Path, scan: str, options: Mapping[str, str] | None = None) -> Task:
+    return Task(
+        scan,
+        {"text": folder / f"in/{scan}.txt"},
+        {"loud": folder / f"out/{scan}.txt", "record": folder / f"out/{scan}.json"},
+        options or {},
+    )
+
+
+def tasks(folder: Path) -> list[Task]:
+    return [task(folder, scan) for scan in "abc"]
+
+
+def asked(
+    folder: Path, made_by: Mapping[str, object] = SETTINGS, which: list[Task] | None = None
+) -> list[str]:
+    """Runs the batch; returns the scans that were computed."""
+    shout = Shout()
+    run_batch(which or tasks(folder), made_by, folder / "store", shout)
+    return shout.asked
+
+
+def remove_outputs(folder: Path) -> None:
+    """What Snakemake does before it runs a job."""
+    for path in (folder / "out").iterdir():
+        path.unlink()
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "store").iterdir())
+
+
+def test_every_task_is_computed_once_and_its_outputs_are_the_stores(folder: Path) -> None:
+    assert asked(folder) == ["a", "b", "c"]
+    assert (folder / "out/b.txt").read_text() == "SECOND"
+    assert (folder / "out/b.json").read_text() == "6\n"
+    assert len(entries(folder)) == 3
+    assert (folder / "out/b.txt").stat().st_nlink == 2
+
+
+def test_removed_outputs_come_back_from_the_store_without_computing(folder: Path) -> None:
+    asked(folder)
+    before = {path.name: path.stat().st_ino for path in (folder / "out").iterdir()}
+    remove_outputs(folder)
+    assert asked(folder) == []
+    assert {path.name: path.stat().st_ino for path in (folder / "out").iterdir()} == before
+    assert (folder / "out/c.txt").read_text() == "THIRD"
+
+
+def test_present_outputs_are_left_alone(folder: Path) -> None:
+    asked(folder)
+    before = (folder / "out/a.txt").stat()
+    assert asked(folder) == []
+    assert (folder / "out/a.txt").stat() == before
+
+
+def test_a_result_that_was_replaced_is_put_right(folder: Path) -> None:
+    asked(folder)
+    write_text(folder / "out/a.txt", "someone else's")
+    assert asked(folder) == []
+    assert (folder / "out/a.txt").read_text() == "FIRST"
+
+
+def test_a_changed_input_recomputes_its_scan_alone_and_the_old_result_stays_known(
+    folder: Path,
+) -> None:
+    asked(folder)
+    write_text(folder / "in/b.txt", "other")
+    assert asked(folder) == ["b"]
+    assert (folder / "out/b.txt").read_text() == "OTHER"
+    write_text(folder / "in/b.txt", "second")
+    assert asked(folder) == []
+    assert (folder / "out/b.txt").read_text() == "SECOND"
+
+
+@pytest.mark.parametrize("changed", [{"settings": {"radius": 3}}, {"code": "2"}, {"seed": 1}])
+def test_what_all_scans_share_recomputes_all(folder: Path, changed: Mapping[str, object]) -> None:
+    asked(folder)
+    assert asked(folder, SETTINGS | changed) == ["a", "b", "c"]
+
+
+def test_an_option_of_one_scan_recomputes_that_scan_alone(folder: Path) -> None:
+    def which(hand: str) -> list[Task]:
+        return [task(folder, "a", {"hand": "same"}), task(folder, "b", {"hand": hand})]
+
+    assert asked(folder, which=which("same")) == ["a", "b"]
+    assert asked(folder, which=which("other")) == ["b"]
+
+
+def test_a_batch_that_is_put_together_anew_computes_only_what_is_new(folder: Path) -> None:
+    asked(folder, which=[task(folder, "c"), task(folder, "a")])
+    assert asked(folder) == ["b"]
+
+
+def test_scans_never_share_results_though_their_inputs_are_alike(folder: Path) -> None:
+    write_text(folder / "in/b.txt", "first")
+    assert asked(folder) == ["a", "b", "c"]
+    assert not (folder / "out/a.txt").samefile(folder / "out/b.txt")
+
+
+def failing_at(scan: str, write_first: bool) -> Callable[[Task], None]:
+    shout = Shout()
+
+    def compute(one: Task) -> None:
+        if one.scan == scan:
+            if write_first:
+                write_text(one.outputs["loud"], "half")
+            raise RuntimeError("the power went")
+        shout(one)
+
+    return compute
+
+
+@pytest.mark.parametrize("write_first", [False, True])
+def test_what_was_finished_before_a_failure_stays_known_and_nothing_half(
+    folder: Path, write_first: bool
+) -> None:
+    with pytest.raises(RuntimeError, match="the power went"):
+        run_batch(tasks(folder), SETTINGS, folder / "store", failing_at("b", write_first))
+    assert len(entries(folder)) == 1
+    remove_outputs(folder)
+    assert asked(folder) == ["b", "c"]
+    assert (folder / "out/b.txt").read_text() == "SECOND"
+
+
+def test_a_task_that_leaves_an_output_out_is_not_kept(folder: Path) -> None:
+    def forgetful(one: Task) -> None:
+        write_text(one.outputs["loud"], "only this")
+
+    with pytest.raises(FileNotFoundError):
+        run_batch([task(folder, "a")], SETTINGS, folder / "store", forgetful)
+    assert entries(folder) == []
+    assert asked(folder) == ["a", "b", "c"]
+
+
+def test_an_output_of_before_is_not_taken_for_a_new_one(folder: Path) -> None:
+    asked(folder)
+    write_text(folder / "in/a.txt", "changed")
+    with pytest.raises(FileNotFoundError):
+        run_batch([task(folder, "a")], SETTINGS, folder / "store", lambda one: None)
+
+
+def test_files_are_copied_where_there_are_no_hard_links(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: object, name: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert asked(folder) == ["a", "b", "c"]
+    assert (folder / "out/a.txt").stat().st_nlink == 1
+    remove_outputs(folder)
+    assert asked(folder) == []
+    assert (folder / "out/a.txt").read_text() == "FIRST"
+    assert not list((folder / "out").glob(".*"))

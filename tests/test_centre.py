@@ -1,0 +1,237 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+from phantoms import sampled
+from torch import Tensor, nn
+
+from landmarkflow.errors import ScanFailure
+from landmarkflow.geometry import Grid
+from landmarkflow.oneshot.centre import (
+    Centred,
+    Localiser,
+    centre,
+    crop_around,
+    mass_centre,
+    predict_joint,
+)
+from landmarkflow.oneshot.settings import CentreSettings, NetworkSettings
+from landmarkflow.volumes import array_of, grid_of, image_on
+
+Points = NDArray[np.float64]
+
+GRID = Grid.centred((-40.0, 25.0, 130.0), (100, 90, 80), 0.5)
+TARGET = np.array([-47.3, 21.6, 134.4])
+RADIUS = 3.0
+TARGET_MM3 = 4 / 3 * np.pi * RADIUS**3
+# Bone elsewhere that is too dark for the network, and a place with no bone at all.
+DULL, NOWHERE = np.array([-26.0, 33.0, 120.0]), np.array([-28.0, 12.0, 142.0])
+SETTINGS = CentreSettings(field_mm=20.0)
+
+
+class Threshold(nn.Module):
+    """Marks in each pixel whether it is brighter than 0.7."""
+
+    def forward(self, slices: Tensor) -> Tensor:
+        return (slices - 0.7) * 200
+
+
+def localiser(pixels: int = 24, spacing: float = 0.5) -> Localiser:
+    network = NetworkSettings(window_pixels=pixels, spacing_mm=spacing)
+    return Localiser(Threshold(), network, torch.device("cpu"), TARGET_MM3)  # type: ignore[arg-type]
+
+
+def intensity(points: Points) -> Points:
+    values = np.full(len(points), 0.26)
+    for position, bright in ((TARGET, 0.95), (DULL, 0.6)):
+        depth = RADIUS - np.linalg.norm(points - position, axis=1)
+        values += (bright - 0.26) / (1 + np.exp(-np.clip(depth / 0.1, -30, 30)))
+    return values
+
+
+@pytest.fixture(scope="module")
+def region() -> sitk.Image:
+    torch.set_num_threads(1)
+    return sampled(GRID, intensity)
+
+
+def moves(start: Points, found: Centred) -> list[float]:
+    path = np.array([start, *(step.centre for step in found.steps)])
+    return list(np.linalg.norm(np.diff(path, axis=0), axis=1))
+
+
+# One window
+
+
+def test_the_joint_probability_marks_the_target_at_its_place(region: sitk.Image) -> None:
+    joint = predict_joint(region, TARGET + np.array([1.0, -2.0, 0.5]), localiser())
+    grid = grid_of(joint)
+    np.testing.assert_allclose(grid.centre, TARGET + np.array([1.0, -2.0, 0.5]), atol=1e-9)
+    assert grid.size == (24, 24, 24)
+    ball = sampled(grid, lambda p: (np.linalg.norm(p - TARGET, axis=1) < RADIUS).astype(np.uint8))
+    marked, truth = array_of(joint) > 0.5, array_of(ball) > 0
+    assert 2 * (marked & truth).sum() / (marked.sum() + truth.sum()) > 0.9
+    assert array_of(joint).sum() * 0.125 == pytest.approx(TARGET_MM3, rel=0.15)
+
+
+class Ramp(nn.Module):
+    """Marks the upper rows and the left columns of a slice in a way that tells them apart."""
+
+    def forward(self, slices: Tensor) -> Tensor:
+        pixels = slices.shape[-1]
+        rows = torch.linspace(-1, 1, pixels)[None, None, :, None]
+        columns = torch.linspace(-1, 1, pixels)[None, None, None, :]
+        return (2 * rows + 0.5 * columns).expand_as(slices)
+
+
+def test_three_views_are_multiplied_along_their_own_axes(region: sitk.Image) -> None:
+    seen = Localiser(Ramp(), localiser(16).settings, torch.device("cpu"), 1.0)  # type: ignore[arg-type]
+    joint = array_of(predict_joint(region, TARGET, seen))
+
+    def view(down: Points, right: Points) -> Points:
+        return 1 / (1 + np.exp(-(2 * down + 0.5 * right)))
+
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, 16)] * 3, indexing="ij")
+    np.testing.assert_allclose(joint, view(y, x) * view(z, x) * view(z, y), rtol=1e-4)
+
+
+def test_the_mass_centre_weighs_probability_with_intensity() -> None:
+    grid = Grid.centred((5.0, -7.0, 9.0), (5, 4, 3), 2.0)
+    intensities = np.full((3, 4, 5), 0.5)
+    probability = np.zeros((3, 4, 5))
+    probability[0, 1, 4], probability[2, 3, 0] = 0.5, 1.0
+    intensities[0, 1, 4], intensities[2, 3, 0] = 0.9, 0.3
+    found = mass_centre(image_on(grid, probability), image_on(grid, intensities))
+    one, other = grid.to_physical([[4, 1, 0], [0, 3, 2]])
+    np.testing.assert_allclose(found, (0.45 * one + 0.3 * other) / 0.75, atol=1e-6)
+
+
+def test_a_mass_of_air_has_no_centre() -> None:
+    grid = Grid.centred((0.0, 0.0, 0.0), (4, 4, 4), 1.0)
+    air = image_on(grid, np.zeros((4, 4, 4)))
+    with pytest.raises(ScanFailure, match="only air"):
+        mass_centre(image_on(grid, np.ones((4, 4, 4))), air)
+
+
+# Iteration
+
+
+def test_a_window_that_shows_the_whole_target_centres_at_once(region: sitk.Image) -> None:
+    start = TARGET + np.array([1.5, -2.0, 1.0])
+    found = centre(region, start[None], localiser(), SETTINGS)
+    assert found.converged
+    assert len(found.steps) == 2
+    np.testing.assert_allclose(found.steps[0].centre, TARGET, atol=0.1)
+    np.testing.assert_allclose([step.move_mm for step in found.steps], moves(start, found))
+    assert found.steps[1].move_mm < SETTINGS.tolerance_mm
+    assert found.mass_mm3 == pytest.approx(TARGET_MM3, rel=0.15)
+
+
+def test_a_window_that_shows_a_part_of_the_target_climbs_onto_it(region: sitk.Image) -> None:
+    start = TARGET + np.array([3.0, -3.5, 3.0])
+    found = centre(region, start[None], localiser(16), SETTINGS)
+    assert found.converged
+    assert len(found.steps) > 2
+    sizes = [step.move_mm for step in found.steps]
+    np.testing.assert_allclose(sizes, moves(start, found))
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(size >= SETTINGS.tolerance_mm for size in sizes[:-1])
+    np.testing.assert_allclose(found.steps[-1].centre, TARGET, atol=0.2)
+
+
+@pytest.mark.parametrize("spacing", [0.5, 1.0, 0.7])
+def test_the_networks_spacing_does_not_move_the_centre(region: sitk.Image, spacing: float) -> None:
+    start = TARGET + np.array([1.0, 1.0, -2.0])
+    found = centre(region, start[None], localiser(24, spacing), SETTINGS)
+    np.testing.assert_allclose(found.steps[-1].centre, TARGET, atol=0.15)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_candidate_that_holds_the_target_is_chosen(region: sitk.Image, place: int) -> None:
+    candidates = np.insert(
+        np.array([DULL, NOWHERE]), place, TARGET + np.array([1.0, 2.0, -1.0]), axis=0
+    )
+    found = centre(region, candidates, localiser(), SETTINGS)
+    assert found.candidate == place
+    assert found.candidate_mass_mm3[place] == pytest.approx(TARGET_MM3, rel=0.15)
+    assert np.delete(found.candidate_mass_mm3, place).max() < 1.0
+    np.testing.assert_allclose(found.steps[-1].centre, TARGET, atol=0.1)
+
+
+def test_not_converged_is_said_when_iterations_run_out(region: sitk.Image) -> None:
+    start = TARGET + np.array([3.0, -3.5, 3.0])
+    one = SETTINGS.model_copy(update={"iterations": 1})
+    found = centre(region, start[None], localiser(16), one)
+    assert not found.converged
+    assert len(found.steps) == 1
+    # The crop and the probability are of the last centre all the same.
+    np.testing.assert_allclose(grid_of(found.probability).centre, found.steps[0].centre)
+    np.testing.assert_allclose(grid_of(found.crop).centre, found.steps[0].centre, atol=0.51)
+
+
+@pytest.mark.parametrize("candidates", [NOWHERE[None], np.array([NOWHERE, DULL])])
+def test_no_target_is_a_failure_with_both_masses(region: sitk.Image, candidates: Points) -> None:
+    with pytest.raises(ScanFailure) as failure:
+        centre(region, candidates, localiser(), SETTINGS)
+    message = str(failure.value)
+    assert f"best of {len(candidates)} candidate" in message
+    assert f"0.1 of the template's {TARGET_MM3:.1f} mm³" in message
+
+
+def test_the_least_mass_decides(region: sitk.Image) -> None:
+    beside = (TARGET + np.array([5.0, 0.0, 0.0]))[None]
+    seen = localiser(16)
+    mass = centre(
+        region, beside, seen, SETTINGS.model_copy(update={"least_mass": 0.0, "iterations": 1})
+    ).candidate_mass_mm3[0]
+    assert 1.0 < mass < 0.5 * TARGET_MM3
+    enough = mass / TARGET_MM3
+    for factor, fails in ((1.02, True), (0.98, False)):
+        strict = SETTINGS.model_copy(update={"least_mass": enough * factor})
+        if fails:
+            with pytest.raises(ScanFailure):
+                centre(region, beside, seen, strict)
+        else:
+            assert centre(region, beside, seen, strict).converged
+
+
+# The crop
+
+
+@pytest.mark.parametrize(
+    "position",
+    [TARGET, GRID.corners[0], GRID.corners[-1], GRID.centre + np.array([0.0, 30.0, 0.0])],
+    ids=["inside", "first corner", "last corner", "beyond a face"],
+)
+def test_a_crop_keeps_every_voxel_at_its_place_and_is_air_beyond(
+    region: sitk.Image, position: Points
+) -> None:
+    crop = crop_around(region, position, 15.2)
+    grid = grid_of(crop)
+    # 15.2 mm are 31 voxels.
+    assert grid.size == (31, 31, 31)
+    np.testing.assert_allclose(grid.centre, position, atol=0.51)
+    index = np.argwhere(np.ones(crop.GetSize()))
+    there = np.round(GRID.to_index(grid.to_physical(index))).astype(int)
+    np.testing.assert_allclose(GRID.to_physical(there), grid.to_physical(index), atol=1e-9)
+    inside = ((there >= 0) & (there < np.array(GRID.size))).all(axis=1)
+    found = array_of(crop)[tuple(index[:, ::-1].T)]
+    np.testing.assert_array_equal(found[inside], array_of(region)[tuple(there[inside][:, ::-1].T)])
+    assert not found[~inside].any()
+    assert inside.any()
+
+
+def test_a_crop_far_away_is_all_air(region: sitk.Image) -> None:
+    crop = crop_around(region, GRID.centre + 60.0, 10.0)
+    np.testing.assert_allclose(grid_of(crop).centre, GRID.centre + 60.0, atol=0.51)
+    assert not array_of(crop).any()
+
+
+def test_the_final_crop_lies_around_the_target(region: sitk.Image) -> None:
+    found = centre(region, (TARGET + np.array([1.0, 2.0, -1.0]))[None], localiser(), SETTINGS)
+    grid = grid_of(found.crop)
+    assert grid.size == (40, 40, 40)
+    np.testing.assert_allclose(grid.centre, found.steps[-1].centre, atol=0.51)
+    shown = sampled(grid, intensity)
+    np.testing.assert_allclose(array_of(found.crop), array_of(shown), atol=1e-5)

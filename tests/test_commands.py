@@ -1,0 +1,431 @@
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from phantoms import LANDMARKS, bone, sampled
+
+from landmarkflow.__main__ import COMMANDS, main
+from landmarkflow.geometry import Grid, Landmarks
+from landmarkflow.markups import PointList, read_landmarks, read_point_lists, write_markups
+from landmarkflow.oneshot.settings import (
+    AlignSettings,
+    LandmarkSettings,
+    LocateSettings,
+    NormaliseSettings,
+)
+from landmarkflow.records import Record, read_record, write_nothing, write_record
+from landmarkflow.volumes import array_of, grid_of, read_volume, write_volume
+
+Points = NDArray[np.float64]
+
+GRID = Grid.centred((-40.0, 25.0, 60.0), (44, 40, 36), 0.6)
+CENTRE = GRID.centre
+NORMALISE = NormaliseSettings().model_dump_json()
+LOCATE = LocateSettings(field_mm=16.0).model_dump_json()
+POINTS = Landmarks(LANDMARKS.labels, LANDMARKS.positions + CENTRE)
+
+
+@dataclass
+class Outcome:
+    status: int
+    stderr: str
+    log: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs a command as its rule does; what it logs is cleared away for the next."""
+    logger = logging.getLogger("landmarkflow")
+
+    def clear() -> None:
+        for handler in list(logger.handlers):
+            handler.close()
+            logger.removeHandler(handler)
+
+    def run(*arguments: object) -> Outcome:
+        clear()
+        log = tmp_path / "logs/command.log"
+        status = main(["--log", str(log), *map(str, arguments)])
+        return Outcome(status, capsys.readouterr().err, log.read_text(encoding="utf-8"))
+
+    yield run
+    clear()
+
+
+def assert_refused(outcome: Outcome, *said: object) -> None:
+    """One sentence on stderr; where it comes from stands in the log alone."""
+    assert outcome.status == 1
+    assert len(outcome.stderr.splitlines()) == 1
+    for part in said:
+        assert str(part) in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert "Traceback (most recent call last)" in outcome.log
+    assert outcome.stderr.strip() in outcome.log
+
+
+def hounsfield(points: Points) -> Points:
+    return bone(points - CENTRE) * 4024 - 1024
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    path = tmp_path / "data/ear.nii.gz"
+    random = np.random.default_rng(0)
+    noisy = sampled(GRID, lambda p: hounsfield(p) + random.normal(0, 20, len(p)))
+    write_volume(sitk.Cast(noisy, sitk.sitkInt16), path)
+    return path
+
+
+@pytest.fixture
+def broken(scan: Path) -> Path:
+    path = scan.with_name("broken.nii.gz")
+    path.write_bytes(scan.read_bytes()[:5000])
+    return path
+
+
+def normalise(command: Run, image: Path, folder: Path, *more: str) -> Outcome:
+    outputs = "--normalised", folder / "a.nii", "--record", folder / "a.json"
+    return command(
+        "normalise_scan", "--scan", "a", "--settings", NORMALISE, "--image", image, *outputs, *more
+    )
+
+
+def locate(command: Run, folder: Path, *more: str) -> Outcome:
+    settings = "--settings", LOCATE, "--intensities", NORMALISE
+    inputs = "--normalised", folder / "a.nii", "--normalised-record", folder / "a.json"
+    outputs = "--region", folder / "foi.nii.gz", "--record", folder / "foi.json"
+    return command("locate_region", "--scan", "a", *settings, *inputs, *outputs, *more)
+
+
+# normalise_scan and locate_region
+
+
+def test_a_scan_is_normalised_and_located(command: Run, scan: Path, tmp_path: Path) -> None:
+    done = normalise(command, scan, tmp_path)
+    assert (done.status, done.stderr) == (0, "")
+    assert read_record(tmp_path / "a.json") == Record("a", "normalise")
+    found = array_of(read_volume(tmp_path / "a.nii"))
+    np.testing.assert_allclose(found, (array_of(read_volume(scan)) + 1024) / 4024, atol=1e-6)
+
+    assert locate(command, tmp_path).status == 0
+    record = read_record(tmp_path / "foi.json")
+    assert (record.stage, record.status) == ("locate", "ok")
+    assert set(record.details) == {"centre", "candidates", "mixture"}
+    heaviest = record.details["candidates"][0]
+    assert np.linalg.norm(heaviest["centre"] - CENTRE) < 1.5
+    assert heaviest["mass_mm3"] > 50
+    region = grid_of(read_volume(tmp_path / "foi.nii.gz"))
+    np.testing.assert_allclose(region.spacing, [0.25] * 3)
+    assert region.contains(POINTS.positions).all()
+
+
+def test_an_unreadable_scan_is_refused_in_one_sentence(
+    command: Run, broken: Path, tmp_path: Path
+) -> None:
+    assert_refused(normalise(command, broken, tmp_path), broken)
+    assert not (tmp_path / "a.nii").exists()
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_scan_set_aside_goes_on_as_a_reason(command: Run, broken: Path, tmp_path: Path) -> None:
+    assert normalise(command, broken, tmp_path, "--bad-scan", "set_aside").status == 0
+    record = read_record(tmp_path / "a.json")
+    assert (record.scan, record.stage, record.status) == ("a", "normalise", "refused")
+    assert str(broken) in str(record.reason)
+    assert (tmp_path / "a.nii").stat().st_size == 0
+
+    assert locate(command, tmp_path).status == 0
+    assert read_record(tmp_path / "foi.json") == record
+    assert (tmp_path / "foi.nii.gz").stat().st_size == 0
+
+
+def test_a_scan_without_dense_bone_fails_and_the_study_goes_on(
+    command: Run, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    soft = sampled(GRID, lambda p: 40.0 + random.normal(0, 20, len(p)))
+    write_volume(soft, tmp_path / "soft.nii.gz")
+    assert normalise(command, tmp_path / "soft.nii.gz", tmp_path).status == 0
+    assert locate(command, tmp_path).status == 0
+    record = read_record(tmp_path / "foi.json")
+    assert (record.stage, record.status) == ("locate", "failed")
+    assert "dense" in str(record.reason)
+    assert (tmp_path / "foi.nii.gz").stat().st_size == 0
+
+
+def test_wrong_settings_are_refused(command: Run, scan: Path, tmp_path: Path) -> None:
+    done = normalise(command, scan, tmp_path, "--settings", '{"low": 5, "high": 1}')
+    assert_refused(done, "--settings", "low (5) must be below high (1)")
+    assert_refused(normalise(command, scan, tmp_path, "--settings", '{"lo": 5}'), "--settings")
+    assert_refused(normalise(command, scan, tmp_path, "--settings", "{"), "--settings")
+
+
+def test_a_defect_has_a_status_of_its_own(command: Run, scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = normalise(command, scan, tmp_path / "file")
+    assert done.status == 2
+    assert "Traceback" in done.log
+
+
+def test_a_command_that_is_not_known_or_not_whole_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for arguments in (["normalize_scan"], ["--log", "a.log"], ["normalise_scan", "--scan", "a"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+    assert "--image" in capsys.readouterr().err
+
+
+def test_each_command_describes_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    light = [name for name in COMMANDS if name not in ("deform_scans", "train_network")]
+    assert len(light) > 8
+    for name in light:
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0
+        assert f"{name} [-h]" in capsys.readouterr().out
+
+
+# check_reference
+
+
+@pytest.fixture
+def annotated(tmp_path: Path) -> Path:
+    path = tmp_path / "template.mrk.json"
+    write_markups(path, [PointList("reference", LANDMARKS, None)])
+    return path
+
+
+def check(command: Run, scan: Path, annotated: Path, *more: object) -> Outcome:
+    files = "--image", scan, "--template-landmarks", annotated
+    outputs = "--reference", scan.parent / "ref.mrk.json", "--record", scan.parent / "ref.json"
+    return command("check_reference", "--scan", "a", *files, *outputs, *more)
+
+
+def test_a_reference_comes_in_lps_and_in_the_templates_order(
+    command: Run, scan: Path, annotated: Path
+) -> None:
+    rows = [
+        f"{label},{-x},{-y},{z}"
+        for label, (x, y, z) in zip(POINTS.labels, POINTS.positions, strict=True)
+    ]
+    landmarks = scan.with_name("a.csv")
+    landmarks.write_text("\n".join(["label,x,y,z", *reversed(rows)]))
+    assert_refused(check(command, scan, annotated, "--landmarks", landmarks), landmarks, "frame")
+    assert check(command, scan, annotated, "--landmarks", landmarks, "--frame", "RAS").status == 0
+    found = read_landmarks(scan.parent / "ref.mrk.json")
+    assert found.labels == POINTS.labels
+    np.testing.assert_allclose(found.positions, POINTS.positions, atol=1e-4)
+    assert read_record(scan.parent / "ref.json") == Record("a", "reference")
+
+
+def test_a_reference_outside_its_scan_is_refused_or_set_aside(
+    command: Run, scan: Path, annotated: Path
+) -> None:
+    landmarks = scan.with_name("a.mrk.json")
+    write_markups(landmarks, [PointList("reference", LANDMARKS, None)])
+    asked = "--landmarks", landmarks
+    assert_refused(check(command, scan, annotated, *asked), landmarks, "4 of 4", "outside")
+    assert not (scan.parent / "ref.json").exists()
+    assert check(command, scan, annotated, *asked, "--bad-scan", "set_aside").status == 0
+    record = read_record(scan.parent / "ref.json")
+    assert (record.stage, record.status) == ("reference", "refused")
+    assert str(landmarks) in str(record.reason)
+    assert (scan.parent / "ref.mrk.json").stat().st_size == 0
+
+
+def test_a_scan_without_a_reference_has_none(command: Run, scan: Path, annotated: Path) -> None:
+    assert check(command, scan, annotated).status == 0
+    assert read_record(scan.parent / "ref.json") == Record("a", "reference")
+    assert (scan.parent / "ref.mrk.json").stat().st_size == 0
+
+
+def test_a_template_with_an_undefined_landmark_is_refused(
+    command: Run, scan: Path, annotated: Path
+) -> None:
+    positions = LANDMARKS.positions.copy()
+    positions[1] = np.nan
+    write_markups(annotated, [PointList("a", Landmarks(LANDMARKS.labels, positions), None)])
+    assert_refused(check(command, scan, annotated), annotated, '"knob" has no position')
+
+
+# derive_segmentation
+
+
+def derive(command: Run, scan: Path, landmarks: Landmarks, above: float) -> Outcome:
+    points = scan.with_name("points.mrk.json")
+    write_markups(points, [PointList("reference", landmarks, None)])
+    return command(
+        "derive_segmentation", "--above", above, "--margin-mm", 2, "--image", scan,
+        "--landmarks", points, "--segmentation", scan.with_name("seg.nii.gz"),
+    )  # fmt: skip
+
+
+def test_a_segmentation_is_derived(command: Run, scan: Path) -> None:
+    assert derive(command, scan, POINTS, 1200).status == 0
+    mask = read_volume(scan.with_name("seg.nii.gz"))
+    assert mask.GetPixelID() == sitk.sitkUInt8
+    bright = array_of(read_volume(scan)) > 1200
+    marked = array_of(mask) > 0
+    assert not (marked & ~bright).any()
+    assert marked.sum() > 100
+
+
+def test_a_segmentation_that_cannot_be_derived_is_refused(command: Run, scan: Path) -> None:
+    assert_refused(derive(command, scan, POINTS, 5000), "no voxel above 5000")
+    assert_refused(derive(command, scan, POINTS.select(["tip", "knob", "bump"]), 0), "no volume")
+    assert not scan.with_name("seg.nii.gz").exists()
+
+
+# Batches: place_landmarks and align_scans
+
+ROLES = ("centred", "rigid", "bspline", "bspline_record", "landmarks", "record")
+REASON = "no such file, expected a scan"
+
+
+@pytest.fixture
+def stages(tmp_path: Path, annotated: Path) -> Path:
+    """What earlier stages left of a scan that is the template, moved, and of a refused one."""
+    grid = Grid.centred((0.0, 0.0, 0.0), (44, 40, 36), 0.5)
+    write_volume(sampled(grid, bone), tmp_path / "template.nii.gz")
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    write_volume(sampled(GRID, lambda p: bone(p - CENTRE)), good / "centred.nii.gz")
+    for name in ("rigid", "bspline"):
+        miss = [0.5, 0.0, 0.0] if name == "rigid" else [0.0] * 3
+        shift = sitk.TranslationTransform(3, (CENTRE + miss).tolist())
+        sitk.WriteTransform(shift, str(good / f"{name}.tfm"))
+    write_record(good / "bspline_record.json", Record("good", "deform"))
+    for name in ("centred.nii.gz", "rigid.tfm", "bspline.tfm"):
+        write_nothing(bad / name)
+    write_record(bad / "bspline_record.json", Record("bad", "normalise", "refused", REASON))
+    return tmp_path
+
+
+def place(
+    command: Run, folder: Path, *more: object, scans: tuple[str, ...] = ("good", "bad")
+) -> Outcome:
+    names = {
+        "centred": "centred.nii.gz",
+        "rigid": "rigid.tfm",
+        "bspline": "bspline.tfm",
+        "bspline_record": "bspline_record.json",
+        "landmarks": "landmarks.mrk.json",
+        "record": "landmarks.json",
+    }
+    files = [
+        part
+        for role in ROLES
+        for part in (f"--{role}", *(folder / scan / names[role] for scan in scans))
+    ]
+    return command(
+        "place_landmarks", "--settings", LandmarkSettings().model_dump_json(),
+        "--template-landmarks", folder / "template.mrk.json",
+        "--template-centred", folder / "template.nii.gz",
+        "--scans", *scans, "--store", folder / "store", *files, *more,
+    )  # fmt: skip
+
+
+def test_landmarks_are_placed_and_missing_ones_say_why(command: Run, stages: Path) -> None:
+    assert place(command, stages).status == 0
+    final, rigid = read_point_lists(stages / "good/landmarks.mrk.json")
+    assert (final.name, rigid.name) == ("final", "rigid")
+    np.testing.assert_allclose(final.landmarks.positions, POINTS.positions, atol=1e-4)
+    np.testing.assert_allclose(
+        rigid.landmarks.positions, POINTS.positions + np.array([0.5, 0.0, 0.0]), atol=1e-4
+    )
+    assert final.confidence is not None
+    assert rigid.confidence is not None
+    assert final.confidence.min() > 0.97
+    assert (rigid.confidence < final.confidence).all()
+    assert read_record(stages / "good/landmarks.json") == Record("good", "landmarks")
+
+    for points in read_point_lists(stages / "bad/landmarks.mrk.json"):
+        assert points.landmarks.labels == LANDMARKS.labels
+        assert points.landmarks.missing.all()
+        assert points.notes == (f"normalise refused: {REASON}",) * 4
+        assert points.confidence is None
+    record = read_record(stages / "bad/landmarks.json")
+    assert record == Record("bad", "normalise", "refused", REASON)
+
+
+def test_a_batch_computes_what_changed_and_links_the_rest(command: Run, stages: Path) -> None:
+    assert "1/2 good: computed" in place(command, stages).stderr
+    outputs = [
+        stages / scan / name
+        for scan in ("good", "bad")
+        for name in ("landmarks.mrk.json", "landmarks.json")
+    ]
+    before = [path.read_bytes() for path in outputs]
+    for path in outputs:
+        path.unlink()
+    again = place(command, stages)
+    assert "1/2 good: known" in again.stderr
+    assert "2/2 bad: known" in again.stderr
+    assert [path.read_bytes() for path in outputs] == before
+
+    write_record(stages / "bad/bspline_record.json", Record("bad", "align", "failed", "unlike"))
+    partly = place(command, stages)
+    assert "1/2 good: known" in partly.stderr
+    assert "2/2 bad: computed" in partly.stderr
+    notes = read_point_lists(stages / "bad/landmarks.mrk.json")[0].notes
+    assert notes[0] == "align failed: unlike"
+
+    other = LandmarkSettings(radius_mm=1.0).model_dump_json()
+    assert "1/2 good: computed" in place(command, stages, "--settings", other).stderr
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_lists_of_unequal_length_are_refused(command: Run, stages: Path, role: str) -> None:
+    done = place(command, stages, f"--{role}", stages / "one.file")
+    assert_refused(done, f"--{role}: found 1 values, expected one for each of the 2 scans")
+    assert not (stages / "good/landmarks.json").exists()
+
+
+def test_an_earlier_record_that_is_none_stops_the_batch(command: Run, stages: Path) -> None:
+    (stages / "bad/bspline_record.json").write_text("{}")
+    stopped = place(command, stages)
+    assert stopped.status == 1
+    assert str(stages / "bad/bspline_record.json") in stopped.stderr
+    # What was done before is known to the next run.
+    write_record(stages / "bad/bspline_record.json", Record("bad", "align", "failed", "unlike"))
+    assert "1/2 good: known" in place(command, stages).stderr
+
+
+def align(command: Run, folder: Path, hands: tuple[str, ...]) -> Outcome:
+    record, nothing = folder / "bad/bspline_record.json", folder / "bad/centred.nii.gz"
+    paths = {
+        "template-image": folder / "template.nii.gz",
+        "template-segmentation": folder / "template.nii.gz",
+        "template-centred": folder / "template.nii.gz",
+        "template-centred-record": record,
+        "template-region-record": record,
+    }
+    files = [part for name, path in paths.items() for part in (f"--{name}", path)]
+    return command(
+        "align_scans", "--settings", AlignSettings().model_dump_json(), *files,
+        "--scans", "a", "b", "--hands", *hands, "--store", folder / "store",
+        "--centred", nothing, nothing, "--centred_record", record, record,
+        "--region_record", record, record, "--rigid", folder / "a.tfm", folder / "b.tfm",
+        "--record", folder / "a.json", folder / "b.json",
+    )  # fmt: skip
+
+
+def test_each_scan_has_its_hand(command: Run, stages: Path) -> None:
+    assert_refused(
+        align(command, stages, ("same",)), "--hands: found 1 values", "each of the 2 scans"
+    )
+    assert align(command, stages, ("same", "other")).status == 0
+    assert read_record(stages / "b.json") == Record("b", "normalise", "refused", REASON)
+    # The side of one scan is not the other's business.
+    changed = align(command, stages, ("same", "unknown"))
+    assert "1/2 a: known" in changed.stderr
+    assert "2/2 b: computed" in changed.stderr

@@ -1,0 +1,329 @@
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from phantoms import LANDMARKS, bone, depth_mask, sampled
+from scipy.spatial.transform import Rotation
+
+from landmarkflow.__main__ import main
+from landmarkflow.errors import ScanFailure
+from landmarkflow.geometry import Grid
+from landmarkflow.markups import PointList, read_point_lists, write_markups
+from landmarkflow.oneshot.deform import deform, folded_share
+from landmarkflow.oneshot.network import UNet, save_network
+from landmarkflow.oneshot.settings import (
+    AlignSettings,
+    CentreSettings,
+    DeformSettings,
+    LandmarkSettings,
+    LocateSettings,
+    NetworkSettings,
+    NormaliseSettings,
+)
+from landmarkflow.records import read_record
+from landmarkflow.volumes import array_of, carried, grid_of, image_on, resample, write_volume
+
+Points = NDArray[np.float64]
+
+SETTINGS = DeformSettings()
+QUICK = DeformSettings(iterations=60, resolutions=2, samples=1000)
+GRID = Grid.centred((0.2, 0.1, -0.3), (40, 40, 40), 0.5)
+PLACE = np.array([-41.3, 22.7, 108.9])
+ROTATION = Rotation.from_euler("xyz", [20, -30, 140], degrees=True).as_matrix()
+MIRROR = np.diag([-1.0, 1.0, 1.0])
+POINTS = np.vstack([LANDMARKS.positions, np.random.default_rng(0).uniform(-3.5, 3.5, (30, 3))])
+
+
+def tissue(points: Points) -> Points:
+    """The bone in tissue that is mottled everywhere, so that every place can be told."""
+    x, y, z = points.T
+    mottle = np.sin(1.9 * x + 0.3 * z) * np.sin(1.7 * y + 0.2 + 0.2 * x) * np.sin(1.8 * z + 0.4 * y)
+    return bone(points) + 0.1 * mottle
+
+
+def bend(points: Points) -> Points:
+    """Where in the template a point of the other, still unturned, bone lies."""
+    x, y, z = 0.35 * points.T
+    return points + 0.6 * np.stack([np.sin(y + 0.4), np.sin(z - 0.2), np.sin(x + 1.0)], axis=1)
+
+
+def truth(points: Points, linear: Points) -> Points:
+    """The target's points for the template's: the inverse of what the target is drawn with."""
+    straight = points.copy()
+    for _ in range(60):
+        straight = points - (bend(straight) - straight)
+    return straight @ linear.T + PLACE
+
+
+def bent(linear: Points) -> sitk.Image:
+    grid = Grid.centred(PLACE + np.array([0.6, -0.4, 0.3]), (56, 56, 56), 0.5)
+    return sampled(grid, lambda p: tissue(bend((p - PLACE) @ linear)))
+
+
+def rigid(linear: Points) -> sitk.AffineTransform:
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(linear.ravel().tolist())
+    transform.SetTranslation(PLACE.tolist())
+    return transform
+
+
+def mapped(transform: sitk.Transform, points: Points = POINTS) -> Points:
+    return np.array([transform.TransformPoint(point) for point in points.tolist()])
+
+
+def worst(transform: sitk.Transform, linear: Points) -> float:
+    return float(np.linalg.norm(mapped(transform) - truth(POINTS, linear), axis=1).max())
+
+
+@pytest.fixture(scope="module")
+def template() -> sitk.Image:
+    return sampled(GRID, tissue)
+
+
+@pytest.fixture(scope="module")
+def mask() -> sitk.Image:
+    return depth_mask(GRID)
+
+
+@pytest.fixture(scope="module")
+def target() -> sitk.Image:
+    return bent(ROTATION)
+
+
+@pytest.fixture(scope="module")
+def found(template: sitk.Image, mask: sitk.Image, target: sitk.Image) -> sitk.CompositeTransform:
+    return deform(template, mask, target, rigid(ROTATION), SETTINGS, seed=1)
+
+
+def test_a_known_deformation_is_recovered(found: sitk.CompositeTransform) -> None:
+    assert worst(rigid(ROTATION), ROTATION) > 0.6
+    assert worst(found, ROTATION) < 0.1
+
+
+def test_points_and_image_go_the_same_way(
+    found: sitk.CompositeTransform, template: sitk.Image, target: sitk.Image, mask: sitk.Image
+) -> None:
+    warped = sitk.Resample(target, template, found, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    inside = array_of(mask) > 0
+    correlation = np.corrcoef(array_of(warped)[inside], array_of(template)[inside])[0, 1]
+    unbent = sitk.Resample(target, template, rigid(ROTATION), sitk.sitkLinear, 0.0)
+    before = np.corrcoef(array_of(unbent)[inside], array_of(template)[inside])[0, 1]
+    assert before < 0.98
+    assert correlation > 0.995
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_a_bright_voxel_of_the_target_lands_on_the_landmark(
+    found: sitk.CompositeTransform, template: sitk.Image, row: int
+) -> None:
+    point = LANDMARKS.positions[row]
+    grid = Grid.centred(found.TransformPoint(point.tolist()), (9, 9, 9), 0.25)
+    marker = np.zeros((9, 9, 9))
+    marker[4, 4, 4] = 1.0
+    around = sitk.Image([21] * 3, sitk.sitkFloat32)
+    around.SetOrigin((point - 1.0).tolist())
+    around.SetSpacing([0.1] * 3)
+    warped = array_of(sitk.Resample(image_on(grid, marker), around, found, sitk.sitkLinear, 0.0))
+    weight = warped / warped.sum()
+    centre = [
+        float((weight.sum(axis=axes) * np.arange(21)).sum()) for axes in ((0, 1), (0, 2), (1, 2))
+    ]
+    np.testing.assert_allclose(grid_of(around).to_physical([centre])[0], point, atol=0.03)
+
+
+def test_the_written_transform_maps_points_identically(
+    found: sitk.CompositeTransform, tmp_path: Path
+) -> None:
+    sitk.WriteTransform(found, str(tmp_path / "bspline.tfm"))
+    read = sitk.ReadTransform(str(tmp_path / "bspline.tfm"))
+    np.testing.assert_array_equal(mapped(read), mapped(found))
+
+
+def test_the_composite_ends_with_the_rigid_transform_it_was_given(
+    found: sitk.CompositeTransform,
+) -> None:
+    # ITK applies the last of a composite first.
+    first = found.GetNthTransform(0)
+    np.testing.assert_allclose(mapped(first), mapped(rigid(ROTATION)), atol=1e-9)
+    far = np.array([[15.0, 0.0, 0.0]])
+    np.testing.assert_allclose(mapped(found, far), mapped(first, far), atol=1e-6)
+
+
+def test_a_smooth_deformation_folds_nowhere(
+    found: sitk.CompositeTransform, mask: sitk.Image
+) -> None:
+    assert folded_share(found, mask) == 0.0
+
+
+def test_the_other_side_is_deformed_with_its_mirroring(
+    template: sitk.Image, mask: sitk.Image
+) -> None:
+    linear = MIRROR @ ROTATION
+    affine = DeformSettings(iterations=100, linear_iterations=40, linear="affine")
+    whole = deform(template, mask, bent(linear), rigid(linear), affine, seed=1)
+    assert whole.GetNumberOfTransforms() == 3
+    assert worst(whole, linear) < 0.1
+    assert folded_share(whole, mask) == 0.0
+
+
+def test_a_scan_that_fits_already_stays_where_it_is(template: sitk.Image, mask: sitk.Image) -> None:
+    whole = deform(template, mask, template, sitk.AffineTransform(3), SETTINGS, seed=1)
+    assert np.linalg.norm(mapped(whole) - POINTS, axis=1).max() < 0.1
+
+
+def test_one_seed_gives_one_transform_to_the_bit(
+    template: sitk.Image, mask: sitk.Image, target: sitk.Image
+) -> None:
+    one, same, other = (
+        mapped(deform(template, mask, target, rigid(ROTATION), QUICK, seed=seed))
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    np.testing.assert_allclose(one, other, atol=0.2)
+
+
+def test_what_elastix_refuses_is_a_failure_with_its_reason(
+    template: sitk.Image, mask: sitk.Image, target: sitk.Image
+) -> None:
+    beside = sitk.CompositeTransform(
+        [sitk.TranslationTransform(3, (19.0, 17.0, 0.0)), rigid(ROTATION)]
+    )
+    with pytest.raises(ScanFailure) as failure:
+        deform(template, mask, target, beside, QUICK, seed=1)
+    assert "outside" in str(failure.value)
+    assert "0x" not in str(failure.value)
+
+
+# Folding
+
+
+def wave(height: float) -> sitk.DisplacementFieldTransform:
+    """x → x + height · sin x: its Jacobian determinant is 1 + height · cos x."""
+    grid = Grid.centred((0.0, 0.0, 0.0), (126, 8, 8), 0.1)
+    x = grid.to_physical(np.argwhere(np.ones(grid.size))).reshape(*grid.size, 3)[..., 0].T
+    field = np.zeros((*x.shape, 3))
+    field[..., 0] = height * np.sin(x)
+    image = sitk.GetImageFromArray(field, isVector=True)
+    image.SetOrigin(grid.origin.tolist())
+    image.SetSpacing(grid.spacing.tolist())
+    return sitk.DisplacementFieldTransform(image)
+
+
+@pytest.fixture(scope="module")
+def box() -> sitk.Image:
+    """Two whole waves."""
+    grid = Grid.centred((0.0, 0.0, 0.0), (120, 6, 6), 0.1)
+    return image_on(grid, np.ones(grid.size[::-1], dtype=np.uint8))
+
+
+@pytest.mark.parametrize("height", [0.0, 0.5, 0.95])
+def test_no_voxel_folds_while_the_map_is_one_to_one(box: sitk.Image, height: float) -> None:
+    assert folded_share(wave(height), box) == 0.0
+
+
+@pytest.mark.parametrize("height", [1.2, 1.5])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_share_that_folds_is_counted(box: sitk.Image, height: float, mirrored: bool) -> None:
+    # 1 + height · cos x falls below zero within arccos(1 / height) of π and -π.
+    whole = sitk.CompositeTransform(3)
+    if mirrored:
+        whole.AddTransform(sitk.ScaleTransform(3, (-1.0, 1.0, 1.0)))
+    whole.AddTransform(wave(height))
+    x = grid_of(box).to_physical(np.argwhere(np.ones(box.GetSize())))[:, 0]
+    expected = np.mean(1 + height * np.cos(x) < 0)
+    assert expected > 0.1
+    assert folded_share(whole, box) == pytest.approx(expected, abs=0.02)
+
+
+def test_folds_beyond_the_mask_do_not_count(box: sitk.Image) -> None:
+    array = array_of(box)
+    x = grid_of(box).to_physical(np.argwhere(np.ones(box.GetSize()))).reshape(*box.GetSize(), 3)
+    array[np.abs(x[..., 0].T) > 1.5] = 0
+    assert folded_share(wave(1.5), image_on(grid_of(box), array)) == 0.0
+
+
+# The target's way into the template's frame
+
+
+def test_carrying_the_target_is_the_same_as_resampling_it(target: sitk.Image) -> None:
+    for linear in (ROTATION, MIRROR @ ROTATION):
+        moved = resample(carried(target, rigid(linear)), GRID)
+        expected = sitk.Resample(
+            target, moved, rigid(linear), sitk.sitkLinear, 0.0, sitk.sitkFloat32
+        )
+        difference = np.abs(array_of(moved) - array_of(expected))[2:-2, 2:-2, 2:-2]
+        assert difference.max() < 1e-3
+        assert np.ptp(array_of(expected)) > 0.3
+
+
+# A scan that is set aside, through every command
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    yield
+    logger = logging.getLogger("landmarkflow")
+    for handler in list(logger.handlers):
+        handler.close()
+        logger.removeHandler(handler)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(
+    tmp_path: Path, template: sitk.Image
+) -> None:
+    t, a = tmp_path / "template", tmp_path / "a"
+    a.mkdir()
+    image = a / "image.nii.gz"
+    image.write_bytes(b"no image")
+    write_volume(template, t / "centred.nii.gz")
+    write_volume(depth_mask(GRID), t / "segmentation.nii.gz")
+    write_markups(t / "landmarks.mrk.json", [PointList("reference", LANDMARKS, None)])
+    network = NetworkSettings(window_pixels=16, channels=2, levels=2)
+    save_network(t / "weights.npz", UNet(network), network, 100.0)
+    normalise = NormaliseSettings().model_dump_json()
+    batch = ("--scans", "a", "--store", tmp_path / "store")
+    segmented = (
+        "--template-image", t / "centred.nii.gz",
+        "--template-segmentation", t / "segmentation.nii.gz",
+        "--template-centred", t / "centred.nii.gz",
+    )  # fmt: skip
+    commands: tuple[tuple[object, ...], ...] = (
+        ("normalise_scan", "--scan", "a", "--bad-scan", "set_aside", "--settings", normalise,
+         "--image", image, "--normalised", a / "n.nii", "--record", a / "n.json"),
+        ("locate_region", "--scan", "a", "--settings", LocateSettings().model_dump_json(),
+         "--intensities", normalise, "--normalised", a / "n.nii", "--normalised-record",
+         a / "n.json", "--region", a / "foi.nii.gz", "--record", a / "foi.json"),
+        ("centre_targets", "--settings", CentreSettings().model_dump_json(), "--network",
+         network.model_dump_json(), "--threads", 1, "--weights", t / "weights.npz", *batch,
+         "--region", a / "foi.nii.gz", "--region_record", a / "foi.json", "--centred",
+         a / "c.nii.gz", "--probability", a / "p.nii.gz", "--record", a / "c.json"),
+        ("align_scans", "--settings", AlignSettings().model_dump_json(), *segmented, *batch,
+         "--template-centred-record", a / "c.json", "--template-region-record", a / "foi.json",
+         "--hands", "same", "--centred", a / "c.nii.gz", "--centred_record", a / "c.json",
+         "--region_record", a / "foi.json", "--rigid", a / "r.tfm", "--record", a / "r.json"),
+        ("deform_scans", "--settings", SETTINGS.model_dump_json(), "--seed", 1, *segmented, *batch,
+         "--centred", a / "c.nii.gz", "--rigid", a / "r.tfm", "--rigid_record", a / "r.json",
+         "--bspline", a / "b.tfm", "--record", a / "b.json"),
+        ("place_landmarks", "--settings", LandmarkSettings().model_dump_json(),
+         "--template-landmarks", t / "landmarks.mrk.json", "--template-centred",
+         t / "centred.nii.gz", *batch, "--centred", a / "c.nii.gz", "--rigid", a / "r.tfm",
+         "--bspline", a / "b.tfm", "--bspline_record", a / "b.json", "--landmarks",
+         a / "l.mrk.json", "--record", a / "l.json"),
+    )  # fmt: skip
+    for arguments in commands:
+        assert main([str(argument) for argument in arguments]) == 0
+    records = [read_record(a / f"{stage}.json") for stage in ("n", "foi", "c", "r", "b", "l")]
+    assert {record.scan for record in records} == {"a"}
+    assert {record.status for record in records} == {"refused"}
+    assert len({record.reason for record in records}) == 1
+    assert str(image) in str(records[0].reason)
+    for points in read_point_lists(a / "l.mrk.json"):
+        assert points.landmarks.labels == LANDMARKS.labels
+        assert points.landmarks.missing.all()
+        assert set(points.notes) == {f"normalise refused: {records[0].reason}"}

@@ -1,0 +1,166 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from phantoms import sampled
+from scipy.spatial.transform import Rotation
+
+from landmarkflow.errors import ScanFailure
+from landmarkflow.geometry import Grid
+from landmarkflow.oneshot.locate import Region, find_candidates, locate
+from landmarkflow.oneshot.normalise import normalise
+from landmarkflow.oneshot.settings import LocateSettings, NormaliseSettings
+from landmarkflow.volumes import array_of, grid_of, resample
+
+Points = NDArray[np.float64]
+
+SCAN_GRID = Grid(
+    (110, 100, 50),
+    np.array([0.5, 0.6, 1.0]),
+    np.array([-80.0, 35.0, -120.0]),
+    Rotation.from_euler("xyz", [12, -20, 30], degrees=True).as_matrix() @ np.diag([-1.0, 1, 1]),
+)
+# Continuous voxel index and radius (mm) of two dense balls.
+LARGE = SCAN_GRID.to_physical([[32.3, 60.7, 24.2]])[0], 4.5
+SMALL = SCAN_GRID.to_physical([[82.6, 38.1, 27.4]])[0], 3.6
+SETTINGS = LocateSettings(spacing_mm=0.5, field_mm=16.0)
+INTENSITIES = NormaliseSettings()
+
+
+def head(points: Points, balls: tuple[tuple[Points, float], ...]) -> Points:
+    """Soft tissue with dense balls in it, HU, their edges one mm wide."""
+    values = np.full(len(points), 40.0)
+    for centre, radius in balls:
+        depth = radius - np.linalg.norm(points - centre, axis=1)
+        values = np.maximum(values, 40 + 1960 / (1 + np.exp(-np.clip(depth / 0.25, -30, 30))))
+    return values
+
+
+def scan(*balls: tuple[Points, float]) -> sitk.Image:
+    random = np.random.default_rng(0)
+    noisy = sampled(SCAN_GRID, lambda p: head(p, balls) + random.normal(0, 20, len(p)))
+    return normalise(noisy, INTENSITIES)
+
+
+@pytest.fixture(scope="module")
+def region() -> Region:
+    return locate(scan(SMALL, LARGE), SETTINGS, INTENSITIES)
+
+
+def test_dense_balls_are_found_where_they_lie_the_heaviest_first(region: Region) -> None:
+    assert len(region.candidates) == 2
+    for candidate, (centre, radius) in zip(region.candidates, (LARGE, SMALL), strict=True):
+        np.testing.assert_allclose(candidate.centre, centre, atol=0.1)
+        whole = 4 / 3 * np.pi * radius**3 * (2000 + 1024) / 4024
+        # Blurring to the search spacing takes the balls' rims from the dense component.
+        assert 0.3 * whole < candidate.mass_mm3 < whole
+
+
+def test_the_centre_of_the_whole_is_the_candidates_common_centre(region: Region) -> None:
+    masses = np.array([candidate.mass_mm3 for candidate in region.candidates])
+    centres = np.array([candidate.centre for candidate in region.candidates])
+    np.testing.assert_allclose(region.centre, masses @ centres / masses.sum(), atol=0.3)
+
+
+def test_the_crop_reaches_around_all_candidates_on_the_working_grid(region: Region) -> None:
+    grid = grid_of(region.crop)
+    np.testing.assert_array_equal(grid.direction, np.eye(3))
+    np.testing.assert_array_equal(grid.spacing, [0.5, 0.5, 0.5])
+    for candidate in region.candidates:
+        corners = np.array(candidate.centre) + 7.5 * np.array([[1, 1, 1], [-1, -1, -1]])
+        assert grid.contains(corners).all()
+    span = np.ptp([candidate.centre for candidate in region.candidates], axis=0) + 16.0
+    np.testing.assert_allclose(np.array(grid.size) * 0.5, span, atol=0.5)
+
+
+def test_the_crop_shows_at_every_place_what_the_scan_shows_there(region: Region) -> None:
+    index = np.argwhere(array_of(region.crop) > -1)[::97]
+    points = grid_of(region.crop).to_physical(index[:, ::-1].astype(float))
+    inside = (
+        np.abs(SCAN_GRID.to_index(points) - np.array(SCAN_GRID.size) / 2)
+        < np.array(SCAN_GRID.size) / 2 - 2
+    ).all(axis=1)
+    found = array_of(region.crop)[tuple(index[inside].T)]
+    expected = (head(points[inside], (LARGE, SMALL)) + 1024) / 4024
+    assert inside.sum() > 500
+    assert expected.max() > 0.7
+    # Linear interpolation between voxels of 1 mm cuts the balls' edges.
+    np.testing.assert_allclose(found, expected, atol=0.2)
+    assert np.corrcoef(found, expected)[0, 1] > 0.99
+
+
+def test_the_crop_stays_within_the_scan() -> None:
+    corner = SCAN_GRID.to_physical([[8.0, 50.0, 25.0]])[0]
+    found = locate(scan((corner, 3.5)), SETTINGS, INTENSITIES)
+    assert len(found.candidates) == 1
+    np.testing.assert_allclose(found.centre, corner, atol=0.15)
+    lowest, highest = grid_of(found.crop).corners[[0, -1]]
+    assert (lowest >= SCAN_GRID.corners.min(axis=0) - 0.5).all()
+    assert (highest <= SCAN_GRID.corners.max(axis=0) + 0.5).all()
+
+
+def test_the_orientation_of_the_scans_voxels_does_not_matter(region: Region) -> None:
+    turned = sitk.DICOMOrient(scan(SMALL, LARGE), "RIA")
+    found = locate(turned, SETTINGS, INTENSITIES)
+    for one, other in zip(found.candidates, region.candidates, strict=True):
+        np.testing.assert_allclose(one.centre, other.centre, atol=1e-3)
+    again = resample(found.crop, grid_of(region.crop))
+    assert np.abs(array_of(again) - array_of(region.crop))[2:-2, 2:-2, 2:-2].max() < 0.02
+
+
+def test_a_scan_without_dense_bone_fails_with_a_reason() -> None:
+    with pytest.raises(ScanFailure, match="no voxel of the dense component"):
+        locate(scan(), SETTINGS, INTENSITIES)
+
+
+# Candidates among known masses
+
+GRID = Grid.centred((10.0, -20.0, 30.0), (60, 50, 40), 1.0)
+
+
+def masses(*blocks: tuple[tuple[int, int, int], float]) -> NDArray[np.float64]:
+    """Blocks of three voxels a side around x, y, z indices, each with its mass in mm³."""
+    mass = np.zeros(GRID.size[::-1])
+    for (x, y, z), total in blocks:
+        mass[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2] += total / 27
+    return mass
+
+
+def found(
+    *blocks: tuple[tuple[int, int, int], float], settings: LocateSettings = SETTINGS
+) -> list[tuple[Points, float]]:
+    return [
+        (GRID.to_index([candidate.centre])[0], candidate.mass_mm3)
+        for candidate in find_candidates(masses(*blocks), GRID, settings)
+    ]
+
+
+def test_candidates_have_the_blocks_centres_and_masses() -> None:
+    (heavy, heavy_mass), (light, light_mass) = found(((15, 20, 10), 40.0), ((45, 30, 25), 100.0))
+    np.testing.assert_allclose(heavy, [45, 30, 25], atol=1e-9)
+    np.testing.assert_allclose(light, [15, 20, 10], atol=1e-9)
+    assert (heavy_mass, light_mass) == (pytest.approx(100), pytest.approx(40))
+
+
+def test_weak_candidates_are_left_out() -> None:
+    blocks = ((15, 20, 10), 19.0), ((45, 30, 25), 100.0)
+    assert len(found(*blocks)) == 1
+    weaker = SETTINGS.model_copy(update={"weakest_candidate": 0.1})
+    assert len(found(*blocks, settings=weaker)) == 2
+
+
+def test_neighbours_within_the_targets_radius_are_one_candidate() -> None:
+    assert len(found(((30, 20, 20), 50.0), ((35, 20, 20), 50.0))) == 1
+    assert len(found(((30, 20, 20), 50.0), ((43, 20, 20), 50.0))) == 2
+
+
+def test_there_are_no_more_candidates_than_asked_for() -> None:
+    blocks = [((12 + 18 * n, 20, 20), 50.0 + n) for n in range(3)]
+    one = SETTINGS.model_copy(update={"candidates": 1})
+    assert len(found(*blocks)) == 3
+    assert found(*blocks, settings=one)[0][1] == pytest.approx(52.0)
+
+
+def test_no_mass_is_a_failure() -> None:
+    with pytest.raises(ScanFailure, match=r"check `normalise` and `locate\.dense`"):
+        find_candidates(np.zeros(GRID.size[::-1]), GRID, SETTINGS)
