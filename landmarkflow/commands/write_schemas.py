@@ -5,11 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from landmarkflow.files import write_json
 from landmarkflow.study import Scan, StudyConfig
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-MODELS = {"config.schema.json": StudyConfig, "samples.schema.json": Scan}
+MODELS: Mapping[str, type[BaseModel]] = {
+    "config.schema.json": StudyConfig,
+    "samples.schema.json": Scan,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
