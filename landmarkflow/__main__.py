@@ -35,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         module.run(chosen)
     except InputError as error:
-        logger.debug("traceback", exc_info=True)
         logger.error("%s", error)
         return 1
     except Exception:

@@ -130,6 +130,15 @@ def test_scans_never_share_results_though_their_inputs_are_alike(folder: Path) -
     assert not (folder / "out/a.txt").samefile(folder / "out/b.txt")
 
 
+def test_files_of_one_name_in_two_folders_are_two_results(folder: Path) -> None:
+    def of(scan: str) -> Task:
+        outputs = {role: folder / scan / f"{role}.txt" for role in ("loud", "record")}
+        return Task(scan, {"text": folder / "in/a.txt"}, outputs)
+
+    assert asked(folder, which=[of("a"), of("b")]) == ["a", "b"]
+    assert not (folder / "a/loud.txt").samefile(folder / "b/loud.txt")
+
+
 def failing_at(scan: str, write_first: bool) -> Callable[[Task], None]:
     shout = Shout()
 

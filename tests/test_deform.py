@@ -170,9 +170,14 @@ def test_the_other_side_is_deformed_with_its_mirroring(
     assert folded_share(whole, mask) == 0.0
 
 
-def test_a_scan_that_fits_already_stays_where_it_is(template: sitk.Image, mask: sitk.Image) -> None:
-    whole = deform(template, mask, template, sitk.AffineTransform(3), SETTINGS, seed=1)
-    assert np.linalg.norm(mapped(whole) - POINTS, axis=1).max() < 0.1
+def test_a_scan_that_fits_already_stays_where_it_is(mask: sitk.Image) -> None:
+    # Nothing but the bone's edges drives it, and they fit: a step chosen too large shows at once.
+    turned = sampled(Grid.centred(PLACE, (48, 48, 48), 0.5), lambda p: bone((p - PLACE) @ ROTATION))
+    placed = rigid(ROTATION)
+    whole = deform(sampled(GRID, bone), mask, turned, placed, SETTINGS, seed=1)
+    moved = mapped(whole, LANDMARKS.positions) - mapped(placed, LANDMARKS.positions)
+    assert np.linalg.norm(moved, axis=1).max() < 0.2
+    assert folded_share(whole, mask) == 0.0
 
 
 def test_one_seed_gives_one_transform_to_the_bit(

@@ -56,6 +56,14 @@ def test_dense_balls_are_found_where_they_lie_the_heaviest_first(region: Region)
         assert 0.3 * whole < candidate.mass_mm3 < whole
 
 
+def test_mass_is_probability_times_intensity_in_cubic_millimetres() -> None:
+    image = scan(LARGE)
+    found = locate(image, SETTINGS, INTENSITIES)
+    around = resample(image, Grid.centred(LARGE[0], (16, 16, 16), 1.0))
+    probability = found.mixture.dense_probability(array_of(around).astype(float))
+    assert found.candidates[0].mass_mm3 == pytest.approx(0.75 * probability.sum(), rel=0.05)
+
+
 def test_the_centre_of_the_whole_is_the_candidates_common_centre(region: Region) -> None:
     masses = np.array([candidate.mass_mm3 for candidate in region.candidates])
     centres = np.array([candidate.centre for candidate in region.candidates])
@@ -140,6 +148,12 @@ def test_candidates_have_the_blocks_centres_and_masses() -> None:
     np.testing.assert_allclose(heavy, [45, 30, 25], atol=1e-9)
     np.testing.assert_allclose(light, [15, 20, 10], atol=1e-9)
     assert (heavy_mass, light_mass) == (pytest.approx(100), pytest.approx(40))
+
+
+def test_a_mass_counts_the_voxels_volume() -> None:
+    half = Grid.centred((0.0, 0.0, 0.0), GRID.size, 0.5)
+    (one,) = find_candidates(masses(((30, 25, 20), 80.0)), half, SETTINGS)
+    assert one.mass_mm3 == pytest.approx(80.0 / 8)
 
 
 def test_weak_candidates_are_left_out() -> None:

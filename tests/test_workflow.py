@@ -11,6 +11,8 @@ import yaml
 from numpy.typing import NDArray
 from workflow_runs import Run, copy_repository, run_workflow
 
+from landmarkflow.volumes import read_volume, write_volume
+
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
 AFTER_LANDMARKS = ("evaluate_landmarks", "write_report", "all")
@@ -283,9 +285,9 @@ def test_a_changed_scan_runs_its_own_chain_and_leaves_its_neighbours(
 ) -> None:
     folder = results(again)
     path = folder / "data/scans/ear002.nii.gz"
-    scan = sitk.ReadImage(str(path))
-    scan[tuple(count // 2 for count in scan.GetSize())] += 200
-    sitk.WriteImage(scan, str(path))
+    image = read_volume(path)
+    image[tuple(count // 2 for count in image.GetSize())] += 200
+    write_volume(image, path)
     before = {scan: (folder / f"landmarks/{scan}.mrk.json").read_bytes() for scan in EARS}
     run = run_workflow(root, again, "--configfile", TINY)
     assert run.status == 0, run.text
@@ -391,10 +393,10 @@ def given_study(folder: Path, source: Path) -> Path:
     """
     mine = folder / "my scans"
     (mine / "points").mkdir(parents=True)
-    images = {name: sitk.ReadImage(str(source / f"data/scans/{name}.nii.gz")) for name in EARS}
+    images = {name: read_volume(source / f"data/scans/{name}.nii.gz") for name in EARS}
     truth = [points(source / f"data/landmarks/{name}.mrk.json", "reference") for name in EARS]
-    sitk.WriteImage(images["ear001"], str(mine / "p001.nrrd"))
-    sitk.WriteImage(images["ear002"], str(mine / "p002.mha"))
+    write_volume(images["ear001"], mine / "p001.nrrd")
+    write_volume(images["ear002"], mine / "p002.mha")
     write_dicom(images["ear003"], mine / "p003 dicom")
     whole = (source / "data/scans/ear004.nii.gz").read_bytes()
     (mine / "p004.nii.gz").write_bytes(whole[: len(whole) // 2])
@@ -414,9 +416,8 @@ def given_study(folder: Path, source: Path) -> Path:
     sheet += ["p004\tp004.nii.gz\tright\tpoints/p004.mrk.json"]
     (mine / "samples.tsv").write_text("\n".join(sheet) + "\n", encoding="utf-8")
     template = source / "data/template"
-    sitk.WriteImage(sitk.ReadImage(str(template / "scan.nii.gz")), str(mine / "t.mha"))
-    segmentation = sitk.ReadImage(str(template / "segmentation.nii.gz"))
-    sitk.WriteImage(segmentation, str(mine / "t segmentation.nrrd"))
+    write_volume(read_volume(template / "scan.nii.gz"), mine / "t.mha")
+    write_volume(read_volume(template / "segmentation.nii.gz"), mine / "t segmentation.nrrd")
     shutil.copy(template / "landmarks.mrk.json", mine / "t.mrk.json")
     entries = {"image": "t.mha", "segmentation": "t segmentation.nrrd", "landmarks": "t.mrk.json"}
     entries = {key: f"my scans/{name}" for key, name in entries.items()} | {"side": "right"}
