@@ -13,6 +13,8 @@ PACKAGE = "landmarkflow"
 def code_hash(module: str) -> str:
     """Hash of the source of a module and of every module of the package that it needs.
 
+    Templates of pages count as part of the modules in whose folder `templates/` they lie.
+
     Args:
         module: its full name, for example `landmarkflow.commands.locate_region`.
 
@@ -22,7 +24,10 @@ def code_hash(module: str) -> str:
     digest = hashlib.sha256()
     for name in sorted(modules_used(module)):
         digest.update(name.encode())
-        digest.update(_source(name).read_bytes())
+        source = _source(name)
+        digest.update(source.read_bytes())
+        for template in sorted(source.parent.glob("templates/*")):
+            digest.update(template.read_bytes())
     return digest.hexdigest()[:16]
 
 

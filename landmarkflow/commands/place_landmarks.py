@@ -29,14 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_settings(parser)
     add_paths(parser, "template-landmarks", "template-centred")
-    parser.add_argument("--template-frame", choices=("LPS", "RAS"))
     add_batch(parser, ("centred", "rigid", "bspline", "bspline_record"), ("landmarks", "record"))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Place the landmarks of every scan; where there are none, say why at each."""
     settings = read_settings(LandmarkSettings, arguments.settings)
-    annotated = read_complete_landmarks(arguments.template_landmarks, arguments.template_frame)
+    annotated = read_complete_landmarks(arguments.template_landmarks)
     template = read_volume(arguments.template_centred)
 
     def compute(task: Task) -> Record:
@@ -63,7 +62,6 @@ def run(arguments: argparse.Namespace) -> None:
         shared={
             "settings": as_json(settings),
             "annotated": arguments.template_landmarks,
-            "frame": arguments.template_frame,
             "template": arguments.template_centred,
         },
         after="bspline_record",

@@ -78,11 +78,6 @@ class SliceSampler:
                 "the template's segmentation lies outside the region located in the template, "
                 f"{self.grid.extent_text()}; check `locate`"
             )
-        if not len(inside):
-            raise InputError(
-                "the template's segmentation lies outside the region located in the template, "
-                f"{self.grid.extent_text()}; check `locate`"
-            )
         self.target_centre = self.grid.to_physical(inside).mean(axis=0)
         self.target_mm3 = float(len(inside) * np.prod(self.grid.spacing))
 

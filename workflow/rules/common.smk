@@ -14,7 +14,15 @@ os.environ.update(PYTHONPATH=os.pathsep.join(PYTHONPATH))
 
 from landmarkflow.errors import InputError
 from landmarkflow.provenance import code_hash
-from landmarkflow.study import OriginFile, Study, load_config, load_study, write_sheet
+from landmarkflow.study import (
+    OriginFile,
+    Scan,
+    Study,
+    Template,
+    load_config,
+    load_study,
+    write_sheet,
+)
 
 if "study" not in config:
 
@@ -64,9 +72,19 @@ def settings(model) -> str:
     return model.model_dump_json()
 
 
+def entry_of(scan: str) -> Scan | Template:
+    """What the study states of a scan or of the template."""
+    return STUDY.template if scan == TEMPLATE else STUDY.scans[scan]
+
+
 def image_of(scan: str) -> str:
     """Path of a scan's image, a file or a DICOM folder."""
-    return (STUDY.template if scan == TEMPLATE else STUDY.scans[scan]).image
+    return entry_of(scan).image
+
+
+def bad_scan(scan: str) -> str:
+    """What to do with a scan that cannot be used; nothing goes without the template."""
+    return "refuse" if scan == TEMPLATE else CONFIG.bad_scans
 
 
 def scan_files(scan: str) -> list[str]:

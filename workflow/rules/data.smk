@@ -130,10 +130,10 @@ rule derive_segmentation:
 
 
 rule check_reference:
-    """One scan's reference landmarks in LPS, refused when they do not fit the scan."""
+    """One scan's landmarks in LPS, the template's too, refused when they do not fit the scan."""
     input:
         image=image_files,
-        landmarks=lambda wildcards: STUDY.scans[wildcards.scan].landmarks or [],
+        landmarks=lambda wildcards: entry_of(wildcards.scan).landmarks or [],
         template=STUDY.template.landmarks,
     output:
         reference=RESULTS / "references/{scan}.mrk.json",
@@ -151,9 +151,9 @@ rule check_reference:
     params:
         image=lambda wildcards: image_of(wildcards.scan),
         landmarks=lambda wildcards, input: optional_path("--landmarks", input.landmarks),
-        frame=lambda wildcards: frame_option(STUDY.scans[wildcards.scan].frame),
+        frame=lambda wildcards: frame_option(entry_of(wildcards.scan).frame),
         template_frame=frame_option(STUDY.template.frame, "--template-frame"),
-        bad_scan=CONFIG.bad_scans,
+        bad_scan=lambda wildcards: bad_scan(wildcards.scan),
         code=code("check_reference"),
     shell:
         command("check_reference")

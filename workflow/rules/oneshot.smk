@@ -26,9 +26,7 @@ rule normalise_scan:
     params:
         image=lambda wildcards: image_of(wildcards.scan),
         settings=settings(ONESHOT.normalise),
-        bad_scan=lambda wildcards: (
-            "refuse" if wildcards.scan == TEMPLATE else CONFIG.bad_scans
-        ),
+        bad_scan=lambda wildcards: bad_scan(wildcards.scan),
         code=code("normalise_scan"),
     shell:
         command("normalise_scan")
@@ -117,7 +115,7 @@ for batch, scans in {TEMPLATE: (TEMPLATE,), **STUDY.batches}.items():
             region_record=for_scans("foi/{scan}.json", scans),
         output:
             centred=for_scans("centred/{scan}.nii.gz", scans),
-            probability=for_scans("centred/{scan}_probability.nii.gz", scans),
+            probability=for_scans("centred/{scan}.probability.nii.gz", scans),
             record=for_scans("centred/{scan}.json", scans),
         log:
             RESULTS / f"logs/centre_targets/{batch}.log",
@@ -240,7 +238,7 @@ for batch, scans in STUDY.batches.items():
         name:
             f"place_landmarks_{batch}"
         input:
-            template_landmarks=STUDY.template.landmarks,
+            template_landmarks=RESULTS / f"references/{TEMPLATE}.mrk.json",
             template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
             centred=for_scans("centred/{scan}.nii.gz", scans),
             rigid=for_scans("rigid/{scan}.tfm", scans),
@@ -261,12 +259,10 @@ for batch, scans in STUDY.batches.items():
             scans=scans,
             store=STORE / "landmarks",
             settings=settings(ONESHOT.landmarks),
-            template_frame=frame_option(STUDY.template.frame, "--template-frame"),
             code=code("place_landmarks"),
         shell:
-            command("place_landmarks")
-            + " --settings {params.settings:q} {params.template_frame}"
-            " --template-landmarks {input.template_landmarks:q}"
+            command("place_landmarks") + " --settings {params.settings:q}"
+            " --template-landmarks {input.template_landmarks}"
             " --template-centred {input.template_centred}"
             " --scans {params.scans} --store {params.store} --centred {input.centred}"
             " --rigid {input.rigid} --bspline {input.bspline}"
