@@ -56,7 +56,7 @@ def by_batch(batches: tuple[str, ...], *stages: str) -> set[str]:
 
 
 def expected_jobs(scans: int, batches: int, **source: int) -> dict[str, int]:
-    by_scan = {"normalise_scan": scans + 1, "locate_region": scans + 1, "check_reference": scans + 1}
+    by_scan = dict.fromkeys(("normalise_scan", "locate_region", "check_reference"), scans + 1)
     once = ("write_sheet", "train_network", "centre_targets_template", *AFTER_LANDMARKS)
     batched = by_batch(tuple(f"{n:03d}" for n in range(1, batches + 1)), *BATCHED)
     return by_scan | dict.fromkeys([*once, *batched], 1) | source
