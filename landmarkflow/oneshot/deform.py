@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.errors import ScanFailure
+from landmarkflow.errors import InputError, ScanFailure
 from landmarkflow.oneshot.settings import DeformSettings
 from landmarkflow.volumes import array_of, carried, cropped, grid_of
 
@@ -52,11 +52,15 @@ def deform(
         composite, in the order in which ITK applies it.
 
     Raises:
-        ScanFailure: elastix refuses the registration, its reason in the message.
+        ScanFailure: elastix refuses the registration, its reason in the message, or the rigid
+            alignment leaves nothing of the target to compare.
     """
     inside = _points_inside(template_mask)
     fixed = cropped(template, inside, FIXED_MARGIN_MM)
-    moving = cropped(carried(target, rigid), inside, MOVING_MARGIN_MM)
+    try:
+        moving = cropped(carried(target, rigid), inside, MOVING_MARGIN_MM)
+    except InputError:
+        raise ScanFailure("the rigid registration puts the target outside the scan") from None
     registration = itk.ElastixRegistrationMethod.New(_to_itk(fixed), _to_itk(moving))
     registration.SetFixedMask(_to_itk(cropped(template_mask, inside, FIXED_MARGIN_MM)))
     registration.SetParameterObject(_parameters(settings, seed))
