@@ -19,7 +19,7 @@ AFTER_LANDMARKS = ("evaluate_landmarks", "write_report", "all")
 BATCHES = ("001", "002")
 BATCHED = ("centre_targets", "align_scans", "deform_scans", "place_landmarks", "draw_overviews")
 EARS = {"ear001": "left", "ear002": "left", "ear003": "right", "ear004": "right"}
-# Measured: 0.33 mm, and 0.59 mm after the rigid registration alone.
+# Measured: 0.35 mm, and 0.59 mm after the rigid registration alone.
 WORST_MEAN_MM = 0.5
 
 
@@ -345,13 +345,14 @@ def test_one_core_trains_the_weights_of_two(root: Path, tiny: Path, again: Path)
 def test_one_core_gives_the_tables_of_two(root: Path, tiny: Path, again: Path) -> None:
     folder = results(again)
     shutil.rmtree(folder / ".store")
-    for path in [*folder.glob("centred/ear00[123]*"), *folder.glob("landmarks/ear00[123]*")]:
-        path.unlink()
+    for path in folder.glob("*/ear004*"):
+        if path.parent.name not in ("normalised", "foi", "references"):
+            path.unlink()
     run = run_workflow(root, again, "--configfile", TINY, cores=1)
     assert run.status == 0, run.text
-    assert by_batch(("001",), *BATCHED) | {"evaluate_landmarks"} <= set(run.jobs)
-    log = (folder / "logs/deform_scans/001.log").read_text(encoding="utf-8")
-    assert log.count("computed") == 3
+    assert run.jobs == dict.fromkeys(by_batch(("002",), *BATCHED) | set(AFTER_LANDMARKS), 1)
+    log = (folder / "logs/deform_scans/002.log").read_text(encoding="utf-8")
+    assert "ear004: computed" in log
     names = ["errors.csv", "table1.csv", "summary.json", "landmarks.csv"]
     names = [f"evaluation/{name}" for name in names]
     names += [f"landmarks/{scan}.mrk.json" for scan in EARS]
