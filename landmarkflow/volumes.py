@@ -233,6 +233,12 @@ def dilated(mask: sitk.Image, margin_mm: float) -> sitk.Image:
     return grown
 
 
+def points_inside(mask: sitk.Image) -> NDArray[np.float64]:
+    """Returns (n, 3) LPS mm, the centres of a mask's voxels that are not zero, x fastest."""
+    index = np.argwhere(array_of(mask) > 0)[:, ::-1]
+    return grid_of(mask).to_physical(index.astype(np.float64))
+
+
 def cropped(image: sitk.Image, points: NDArray[np.float64], margin_mm: float) -> sitk.Image:
     """Cuts out the voxels in the bounding box of (n, 3) points, LPS mm, and a margin around it.
 

@@ -250,7 +250,7 @@ def test_the_gradient_is_exact_where_interpolation_is() -> None:
     values -= values.mean()
     samples = Samples(0.1, points, values / np.linalg.norm(values))
     similarity = Similarity.of(samples, sampled(grid, trilinear))
-    assert similarity.grid.size == grid.size
+    assert tuple(similarity.target.size) == grid.size
     pose = Pose(
         turn(15, -20, 30), np.array([0.5, 0.2, -0.1]), grid.centre + np.array([0.3, -0.2, 0.1])
     )

@@ -13,13 +13,15 @@ from landmarkflow.__main__ import main
 from landmarkflow.errors import ScanFailure
 from landmarkflow.geometry import Grid
 from landmarkflow.markups import PointList, read_point_lists, write_markups
-from landmarkflow.oneshot.deform import deform, folded_share
+from landmarkflow.oneshot.deform import folded_share, prepare
 from landmarkflow.oneshot.network import UNet, save_network
 from landmarkflow.oneshot.settings import (
     AlignSettings,
     CentreSettings,
     DeformSettings,
+    ElastixSettings,
     LandmarkSettings,
+    LbfgsSettings,
     LocateSettings,
     NetworkSettings,
     NormaliseSettings,
@@ -30,7 +32,21 @@ from landmarkflow.volumes import array_of, carried, grid_of, image_on, resample,
 Points = NDArray[np.float64]
 
 SETTINGS = DeformSettings()
-QUICK = DeformSettings(iterations=60, resolutions=2, samples=1000)
+ELASTIX = DeformSettings(method="elastix")
+METHODS = {"lbfgs": SETTINGS, "elastix": ELASTIX}
+QUICK = {
+    "lbfgs": DeformSettings(lbfgs=LbfgsSettings(levels=SETTINGS.lbfgs.levels[:1])),
+    "elastix": DeformSettings(
+        method="elastix", elastix=ElastixSettings(iterations=60, resolutions=2, samples=1000)
+    ),
+}
+AFFINE = {
+    "lbfgs": SETTINGS,
+    "elastix": DeformSettings(
+        method="elastix",
+        elastix=ElastixSettings(iterations=100, affine_iterations=40, affine=True),
+    ),
+}
 GRID = Grid.centred((0.2, 0.1, -0.3), (40, 40, 40), 0.5)
 PLACE = np.array([-41.3, 22.7, 108.9])
 ROTATION = Rotation.from_euler("xyz", [20, -30, 140], degrees=True).as_matrix()
@@ -94,9 +110,23 @@ def target() -> sitk.Image:
     return bent(ROTATION)
 
 
-@pytest.fixture(scope="module")
-def found(template: sitk.Image, mask: sitk.Image, target: sitk.Image) -> sitk.CompositeTransform:
-    return deform(template, mask, target, rigid(ROTATION), SETTINGS, seed=1)
+def deform(
+    template: sitk.Image,
+    mask: sitk.Image,
+    target: sitk.Image,
+    start: sitk.Transform,
+    settings: DeformSettings,
+    *,
+    seed: int = 1,
+) -> sitk.CompositeTransform:
+    return prepare(template, mask, settings, seed=seed)(target, start)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def found(
+    request: pytest.FixtureRequest, template: sitk.Image, mask: sitk.Image, target: sitk.Image
+) -> sitk.CompositeTransform:
+    return deform(template, mask, target, rigid(ROTATION), METHODS[request.param])
 
 
 def test_a_known_deformation_is_recovered(found: sitk.CompositeTransform) -> None:
@@ -149,8 +179,10 @@ def test_the_composite_ends_with_the_rigid_transform_it_was_given(
     # ITK applies the last of a composite first.
     first = found.GetNthTransform(0)
     np.testing.assert_allclose(mapped(first), mapped(rigid(ROTATION)), atol=1e-9)
+    spline = found.GetNthTransform(found.GetNumberOfTransforms() - 1)
     far = np.array([[15.0, 0.0, 0.0]])
-    np.testing.assert_allclose(mapped(found, far), mapped(first, far), atol=1e-6)
+    np.testing.assert_allclose(mapped(spline, far), far, atol=1e-6)
+    assert np.linalg.norm(mapped(spline) - POINTS, axis=1).max() > 0.1
 
 
 def test_a_smooth_deformation_folds_nowhere(
@@ -159,32 +191,34 @@ def test_a_smooth_deformation_folds_nowhere(
     assert folded_share(found, mask) == 0.0
 
 
+@pytest.mark.parametrize("method", METHODS)
 def test_the_other_side_is_deformed_with_its_mirroring(
-    template: sitk.Image, mask: sitk.Image
+    template: sitk.Image, mask: sitk.Image, method: str
 ) -> None:
     linear = MIRROR @ ROTATION
-    affine = DeformSettings(iterations=100, linear_iterations=40, linear="affine")
-    whole = deform(template, mask, bent(linear), rigid(linear), affine, seed=1)
+    whole = deform(template, mask, bent(linear), rigid(linear), AFFINE[method])
     assert whole.GetNumberOfTransforms() == 3
     assert worst(whole, linear) < 0.1
     assert folded_share(whole, mask) == 0.0
 
 
-def test_a_scan_that_fits_already_stays_where_it_is(mask: sitk.Image) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_a_scan_that_fits_already_stays_where_it_is(mask: sitk.Image, method: str) -> None:
     # Nothing but the bone's edges drives it, and they fit: a step chosen too large shows at once.
     turned = sampled(Grid.centred(PLACE, (48, 48, 48), 0.5), lambda p: bone((p - PLACE) @ ROTATION))
     placed = rigid(ROTATION)
-    whole = deform(sampled(GRID, bone), mask, turned, placed, SETTINGS, seed=1)
+    whole = deform(sampled(GRID, bone), mask, turned, placed, METHODS[method])
     moved = mapped(whole, LANDMARKS.positions) - mapped(placed, LANDMARKS.positions)
     assert np.linalg.norm(moved, axis=1).max() < 0.2
     assert folded_share(whole, mask) == 0.0
 
 
+@pytest.mark.parametrize("method", METHODS)
 def test_one_seed_gives_one_transform_to_the_bit(
-    template: sitk.Image, mask: sitk.Image, target: sitk.Image
+    template: sitk.Image, mask: sitk.Image, target: sitk.Image, method: str
 ) -> None:
     one, same, other = (
-        mapped(deform(template, mask, target, rigid(ROTATION), QUICK, seed=seed))
+        mapped(deform(template, mask, target, rigid(ROTATION), QUICK[method], seed=seed))
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, same)
@@ -192,14 +226,15 @@ def test_one_seed_gives_one_transform_to_the_bit(
     np.testing.assert_allclose(one, other, atol=0.2)
 
 
-def test_what_elastix_refuses_is_a_failure_with_its_reason(
-    template: sitk.Image, mask: sitk.Image, target: sitk.Image
+@pytest.mark.parametrize(("method", "away"), [("elastix", 19.0), ("lbfgs", 40.0)])
+def test_a_target_out_of_the_scan_is_a_failure_with_its_reason(
+    template: sitk.Image, mask: sitk.Image, target: sitk.Image, method: str, away: float
 ) -> None:
     beside = sitk.CompositeTransform(
-        [sitk.TranslationTransform(3, (19.0, 17.0, 0.0)), rigid(ROTATION)]
+        [sitk.TranslationTransform(3, (away, 17.0, 0.0)), rigid(ROTATION)]
     )
     with pytest.raises(ScanFailure) as failure:
-        deform(template, mask, target, beside, QUICK, seed=1)
+        deform(template, mask, target, beside, QUICK[method])
     assert "outside" in str(failure.value)
     assert "0x" not in str(failure.value)
 

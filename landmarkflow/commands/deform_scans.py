@@ -1,4 +1,4 @@
-"""Deform a batch of scans with B-splines, elastix loaded once."""
+"""Deform a batch of scans with B-splines, the template prepared once."""
 
 import argparse
 import functools
@@ -15,12 +15,14 @@ from landmarkflow.commands.arguments import (
     run_stage,
 )
 from landmarkflow.files import replacing
-from landmarkflow.oneshot.deform import deform, folded_share
+from landmarkflow.oneshot.deform import Deform, folded_share, prepare
 from landmarkflow.oneshot.settings import DeformSettings
 from landmarkflow.records import Record
 from landmarkflow.volumes import (
+    cropped,
     dilated,
     grid_of,
+    points_inside,
     read_grid,
     read_segmentation,
     read_volume,
@@ -47,13 +49,13 @@ def run(arguments: argparse.Namespace) -> None:
     template = functools.cache(lambda: _template(arguments, settings))
 
     def compute(task: Task) -> Record:
-        crop, mask = template()
+        deform, mask = template()
         target = read_volume(task.inputs["centred"])
         rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
-        whole = deform(crop, mask, target, rigid, settings, seed=arguments.seed)
+        whole = deform(target, rigid)
         with replacing(task.outputs["bspline"]) as beside:
             sitk.WriteTransform(whole, str(beside))
-        folded = folded_share(whole, shrunk(mask, FOLDING_SPACING_MM))
+        folded = folded_share(whole, mask)
         details = {"folded_share": folded}
         if folded > settings.most_folded:
             reason = f"the B-spline folds in {100 * folded:.2f} % of the region compared"
@@ -76,11 +78,13 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def _template(
-    arguments: argparse.Namespace, settings: DeformSettings
-) -> tuple[sitk.Image, sitk.Image]:
+def _template(arguments: argparse.Namespace, settings: DeformSettings) -> tuple[Deform, sitk.Image]:
+    """What deforms a scan, and a coarse mask in which to look for folds."""
     crop = read_volume(arguments.template_centred)
     target = read_segmentation(
         arguments.template_segmentation, read_grid(arguments.template_image), arguments.labels
     )
-    return crop, dilated(resample(target, grid_of(crop), "nearest"), settings.mask_margin_mm)
+    mask = dilated(resample(target, grid_of(crop), "nearest"), settings.mask_margin_mm)
+    part = cropped(mask, points_inside(mask), FOLDING_SPACING_MM)
+    coarse = shrunk(part, FOLDING_SPACING_MM)
+    return prepare(crop, mask, settings, seed=arguments.seed), coarse

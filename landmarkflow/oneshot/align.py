@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
+from scipy import optimize
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.errors import ScanFailure
-from landmarkflow.geometry import Grid
 from landmarkflow.oneshot.mixture import Mixture
 from landmarkflow.oneshot.settings import AlignSettings
+from landmarkflow.similarity import Interpolator, correlation, normalised
 from landmarkflow.volumes import array_of, grid_of, resample, shrunk
 
 Array = NDArray[np.float64]
@@ -126,10 +126,9 @@ def prepare_template(template: Subject, mask: sitk.Image, settings: AlignSetting
         inside = np.argwhere(array_of(resample(mask, grid, "nearest")) > 0)
         # Evenly spread through the list of voxels, so no generator and no seed is needed.
         chosen = inside[:: max(1, len(inside) // settings.samples)]
-        values = array_of(coarse)[tuple(chosen.T)].astype(np.float64)
-        values -= values.mean()
+        values = normalised(array_of(coarse)[tuple(chosen.T)].astype(np.float64))
         points = grid.to_physical(chosen[:, ::-1].astype(np.float64))
-        samples.append(Samples(spacing, points, values / max(np.linalg.norm(values), 1e-12)))
+        samples.append(Samples(spacing, points, values))
     return Template(tuple(samples), moments_of(template, settings))
 
 
@@ -208,45 +207,24 @@ def moments_of(subject: Subject, settings: AlignSettings) -> Moments:
 
 @dataclass(frozen=True)
 class Similarity:
-    """Normalised cross-correlation of two images at one spacing, with its gradient.
-
-    Attributes:
-        samples: of the template.
-        moving: (4, z, y, x) target intensity and its gradient per mm along x, y, z.
-        grid: the target's grid at that spacing.
-    """
+    """Normalised cross-correlation of template and target at one spacing, with its gradient."""
 
     samples: Samples
-    moving: NDArray[np.float32]
-    grid: Grid
+    target: Interpolator
 
     @staticmethod
     def of(samples: Samples, target: sitk.Image) -> "Similarity":
         """Bring the target to the spacing of the template's samples."""
-        coarse = shrunk(target, samples.spacing)
-        grid, image = grid_of(coarse), array_of(coarse)
-        gradient = np.gradient(image, *grid.spacing[::-1])[::-1]
-        return Similarity(samples, np.stack([image, *gradient]), grid)
+        return Similarity(samples, Interpolator.of(shrunk(target, samples.spacing)))
 
     def value_and_gradient(self, pose: Pose) -> tuple[float, Array]:
         """Correlation coefficient at a pose, and its derivative by a small step of `Pose.moved`."""
         mapped = pose.apply(self.samples.points)
-        index = self.grid.to_index(mapped).T[::-1]
-        sampled = np.stack(
-            [
-                ndimage.map_coordinates(channel, index, order=1, output=np.float64)
-                for channel in self.moving
-            ]
-        )
-        target = sampled[0] - sampled[0].mean()
-        norm = max(float(np.linalg.norm(target)), 1e-12)
-        correlation = float(self.samples.values @ target / norm)
-        by_value = (self.samples.values - correlation * target / norm) / norm
-        by_point = sampled[1:].T * by_value[:, None]
+        values, gradients = self.target.sample(mapped)
+        value, by_value = correlation(self.samples.values, values.astype(np.float64))
+        by_point = gradients * by_value[:, None]
         arm = mapped - pose.pivot - pose.translation
-        return correlation, np.concatenate(
-            [np.cross(arm, by_point).sum(axis=0), by_point.sum(axis=0)]
-        )
+        return value, np.concatenate([np.cross(arm, by_point).sum(axis=0), by_point.sum(axis=0)])
 
     def ascend(self, pose: Pose, settings: AlignSettings) -> tuple[Pose, float]:
         """Climb from a pose; return the pose reached and its correlation."""

@@ -121,17 +121,73 @@ class AlignSettings(StageSettings):
     least_correlation: float = Field(0.3, ge=-1, le=1)
 
 
+class LevelSettings(StageSettings):
+    """One resolution of the registration: what is compared, and for how long."""
+
+    spacing_mm: float = Field(gt=0)
+    smoothing_mm: float = Field(ge=0)
+    contrast_mm: float = Field(ge=0)
+    samples: int = Field(ge=100)
+    iterations: int = Field(ge=1)
+
+
+class SplineLevelSettings(LevelSettings):
+    """One resolution of the B-spline."""
+
+    grid_spacing_mm: float = Field(gt=0)
+    bending: float = Field(ge=0)
+
+
+class LbfgsSettings(StageSettings):
+    """The registration by L-BFGS and locally normalised correlation."""
+
+    affine: LevelSettings | None = LevelSettings(
+        spacing_mm=0.75, smoothing_mm=0.3, contrast_mm=0.0, samples=10000, iterations=40
+    )
+    levels: tuple[SplineLevelSettings, ...] = Field(
+        (
+            SplineLevelSettings(
+                spacing_mm=0.5,
+                smoothing_mm=0.3,
+                contrast_mm=1.0,
+                samples=10000,
+                iterations=60,
+                grid_spacing_mm=4.0,
+                bending=1.0,
+            ),
+            SplineLevelSettings(
+                spacing_mm=0.25,
+                smoothing_mm=0.1,
+                contrast_mm=0.5,
+                samples=20000,
+                iterations=100,
+                grid_spacing_mm=2.0,
+                bending=1.0,
+            ),
+        ),
+        min_length=1,
+    )
+
+
+class ElastixSettings(StageSettings):
+    """The registration by elastix."""
+
+    affine: bool = False
+    grid_spacing_mm: float = Field(2.5, gt=0)
+    resolutions: int = Field(3, ge=1)
+    affine_iterations: int = Field(100, ge=1)
+    iterations: int = Field(250, ge=1)
+    samples: int = Field(2048, ge=100)
+
+
 class DeformSettings(StageSettings):
     """The B-spline registration."""
 
-    mask_margin_mm: float = Field(2.5, ge=0)
-    linear: Literal["none", "similarity", "affine"] = "none"
-    grid_spacing_mm: float = Field(2.5, gt=0)
-    resolutions: int = Field(3, ge=1)
-    linear_iterations: int = Field(100, ge=1)
-    iterations: int = Field(250, ge=1)
-    samples: int = Field(2048, ge=100)
+    method: Literal["lbfgs", "elastix"] = "lbfgs"
+    mask_margin_mm: float = Field(1.0, ge=0)
     most_folded: float = Field(0.05, ge=0, le=1)
+    lbfgs: LbfgsSettings = LbfgsSettings()
+    elastix: ElastixSettings = ElastixSettings()
 
 
 class LandmarkSettings(StageSettings):

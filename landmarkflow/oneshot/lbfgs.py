@@ -1,0 +1,213 @@
+"""Register by L-BFGS: an affine, then B-splines ever finer, by locally normalised correlation.
+
+The template's points are chosen once and their spline weights kept as sparse matrices, so that all
+scans of a batch share them and a step costs a few milliseconds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import optimize, sparse
+
+from landmarkflow.bsplines import Lattice
+from landmarkflow.oneshot.settings import LbfgsSettings, LevelSettings, SplineLevelSettings
+from landmarkflow.similarity import Interpolator, Values, correlation, normalised
+from landmarkflow.volumes import grid_of, points_inside, shrunk
+
+Array = NDArray[np.float64]
+Objective = Callable[[Array], tuple[float, Array]]
+
+# Local means are taken on a grid this much finer than their Gaussian's sigma.
+SIGMA_IN_VOXELS = 1.5
+# The deviation of the noise, in normalised intensity: what is flatter counts less.
+LEAST_CONTRAST = 0.05
+# A relative gain below this ends a level.
+LEAST_GAIN = 1e-5
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the template is compared at one level, and its intensities there.
+
+    Attributes:
+        points: (n, 3) LPS mm.
+        values: (n,) of mean zero and norm one.
+    """
+
+    points: Array
+    values: Values
+
+
+@dataclass(frozen=True)
+class SplineLevel:
+    """What all scans share at one level: samples, control points, and each sample's weights."""
+
+    settings: SplineLevelSettings
+    samples: Samples
+    lattice: Lattice
+    weights: sparse.csr_matrix
+    transposed: sparse.csr_matrix
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The template, ready for any number of scans."""
+
+    affine: Samples | None
+    levels: tuple[SplineLevel, ...]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The map p → matrix @ p + offset, LPS mm."""
+
+    matrix: Array
+    offset: Array
+
+    def transform(self) -> sitk.AffineTransform:
+        """The map as an ITK transform."""
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(self.matrix.ravel().tolist())
+        transform.SetTranslation(self.offset.tolist())
+        return transform
+
+
+def prepare(fixed: sitk.Image, mask: sitk.Image, settings: LbfgsSettings, *, seed: int) -> Prepared:
+    """Choose the template's points and compute what does not depend on the scan.
+
+    Args:
+        fixed: the template.
+        mask: where the similarity counts, on the template's grid.
+        settings: levels.
+        seed: of the choice of points.
+    """
+    generator = np.random.default_rng(seed)
+    inside = points_inside(mask)
+    half = grid_of(mask).spacing / 2
+
+    def samples(level: LevelSettings) -> Samples:
+        count = min(level.samples, len(inside))
+        chosen = inside[np.sort(generator.choice(len(inside), count, replace=False))]
+        # Anywhere within their voxels, so that the voxels' pattern does not show.
+        points = chosen + generator.uniform(-half, half, chosen.shape)
+        return Samples(
+            points, normalised(Interpolator.of(_feature(fixed, level)).sample(points)[0])
+        )
+
+    levels = []
+    for level in settings.levels:
+        compared = samples(level)
+        lattice = Lattice.over(inside, level.grid_spacing_mm)
+        weights = lattice.weights(compared.points)
+        levels.append(SplineLevel(level, compared, lattice, weights, weights.T.tocsr()))
+    return Prepared(samples(settings.affine) if settings.affine else None, tuple(levels))
+
+
+def register(
+    prepared: Prepared, moving: sitk.Image, settings: LbfgsSettings
+) -> list[sitk.Transform]:
+    """Register a scan that already lies on the template.
+
+    Minimises -NCC + bending · mean |∂²u|² (Eq. 5 and 6 with another regulariser), level by level.
+
+    Args:
+        prepared: the template.
+        moving: the target.
+        settings: as `prepare` had.
+
+    Returns:
+        The map from template to target points, LPS mm, in the order in which an ITK composite
+        lists its parts: the last is applied first.
+    """
+    affine = Affine(np.eye(3), np.zeros(3))
+    if settings.affine and prepared.affine:
+        affine = _fit_affine(prepared.affine, _feature(moving, settings.affine), settings.affine)
+    coarser: tuple[Lattice, Array] | None = None
+    for level in prepared.levels:
+        if coarser is None:
+            start = np.zeros((level.lattice.count, 3))
+        else:
+            start = coarser[0].refined(coarser[1], level.lattice)
+        coarser = level.lattice, _fit_spline(level, moving, affine, start)
+    spline = [] if coarser is None else [coarser[0].transform(coarser[1])]
+    return [affine.transform(), *spline]
+
+
+def _fit_affine(samples: Samples, moving: sitk.Image, level: LevelSettings) -> Affine:
+    target = Interpolator.of(moving)
+    middle = samples.points.mean(axis=0)
+    arms = samples.points - middle
+    # So that a step of one in any number moves the points by about 1 mm.
+    reach = float(np.linalg.norm(arms, axis=1).mean())
+
+    def matrix_and_shift(numbers: Array) -> tuple[Array, Array]:
+        return np.eye(3) + numbers[:9].reshape(3, 3) / reach, numbers[9:]
+
+    def objective(numbers: Array) -> tuple[float, Array]:
+        matrix, shift = matrix_and_shift(numbers)
+        values, gradients = target.sample(arms @ matrix.T + middle + shift)
+        value, by_value = correlation(samples.values, values)
+        by_point = gradients.astype(np.float64) * by_value[:, None]
+        by_matrix = by_point.T @ arms / reach
+        return -value, -np.concatenate([by_matrix.ravel(), by_point.sum(axis=0)])
+
+    matrix, shift = matrix_and_shift(_minimised(objective, np.zeros(12), level.iterations))
+    return Affine(matrix, middle + shift - matrix @ middle)
+
+
+def _fit_spline(level: SplineLevel, moving: sitk.Image, affine: Affine, start: Array) -> Array:
+    """Coefficients (count, 3) in mm of the displacement that precedes the affine map."""
+    target = Interpolator.of(_feature(moving, level.settings))
+    unbent = level.samples.points @ affine.matrix.T + affine.offset
+    matrix = affine.matrix.astype(np.float32)
+
+    def objective(numbers: Array) -> tuple[float, Array]:
+        coefficients = numbers.reshape(-1, 3)
+        displacement = level.weights @ coefficients.astype(np.float32)
+        values, gradients = target.sample(unbent + displacement @ matrix.T)
+        value, by_value = correlation(level.samples.values, values)
+        by_coefficient = level.transposed @ (gradients * by_value[:, None] @ matrix)
+        bending, by_bending = level.lattice.bending(coefficients)
+        weight = level.settings.bending
+        return -value + weight * bending, (weight * by_bending - by_coefficient).ravel()
+
+    return _minimised(objective, start.ravel(), level.settings.iterations).reshape(-1, 3)
+
+
+def _minimised(objective: Objective, start: Array, iterations: int) -> Array:
+    found = optimize.minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": iterations, "ftol": LEAST_GAIN},
+    )
+    return np.asarray(found.x)
+
+
+def _feature(image: sitk.Image, level: LevelSettings) -> sitk.Image:
+    """What is compared at a level: the image at its spacing, smoothed, locally normalised."""
+    coarse = shrunk(image, level.spacing_mm)
+    if level.smoothing_mm > 0:
+        coarse = sitk.SmoothingRecursiveGaussian(coarse, level.smoothing_mm)
+    return _locally_normalised(coarse, level.contrast_mm) if level.contrast_mm > 0 else coarse
+
+
+def _locally_normalised(image: sitk.Image, sigma: float) -> sitk.Image:
+    """Less the mean and by the deviation under a Gaussian around each voxel."""
+    step = sigma / SIGMA_IN_VOXELS
+    mean = sitk.SmoothingRecursiveGaussian(shrunk(image, step), sigma)
+    square = sitk.SmoothingRecursiveGaussian(shrunk(image * image, step), sigma)
+    variance = sitk.Clamp(square - mean * mean, sitk.sitkFloat32, 0.0)
+    deviation = sitk.Sqrt(variance + LEAST_CONTRAST**2)
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+
+    def here(coarse: sitk.Image) -> sitk.Image:
+        # Beyond the coarse voxels' centres the outermost value goes on.
+        return sitk.Resample(coarse, image, identity, sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
+
+    normal: sitk.Image = (image - here(mean)) / here(deviation)
+    return normal

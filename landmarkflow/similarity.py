@@ -1,0 +1,98 @@
+"""Compare two images at points: linear interpolation and normalised cross-correlation."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from landmarkflow.volumes import array_of, grid_of
+
+Array = NDArray[np.float64]
+Values = NDArray[np.float32]
+Number = TypeVar("Number", bound=np.floating[Any])
+
+# Stands for the norm of values that are all alike.
+LEAST_NORM = 1e-12
+
+
+@dataclass(frozen=True)
+class Interpolator:
+    """A volume that can be asked for its value and gradient anywhere, LPS mm.
+
+    Attributes:
+        voxels: (z · y · x,) float32, x fastest.
+        size: (3,) voxels along x, y, z, at least 2 each.
+        origin: (3,) mm.
+        to_index: (3, 3), takes mm from the origin to voxels.
+    """
+
+    voxels: Values
+    size: NDArray[np.int64]
+    origin: Array
+    to_index: Array
+
+    @staticmethod
+    def of(image: sitk.Image) -> "Interpolator":
+        """Take over an image's voxels and frame.
+
+        Raises:
+            ValueError: there is but one voxel along an axis.
+        """
+        grid = grid_of(image)
+        if min(grid.size) < 2:
+            raise ValueError(f"there is nothing to interpolate in {grid.size} voxels")
+        voxels = np.ascontiguousarray(array_of(image), dtype=np.float32).ravel()
+        to_index = np.asarray(np.linalg.inv(grid.direction * grid.spacing), dtype=np.float64)
+        return Interpolator(voxels, np.array(grid.size), grid.origin, to_index)
+
+    def sample(self, points: Array) -> tuple[Values, Values]:
+        """Values (n,) and their exact derivatives by the point (n, 3), per mm, at (n, 3) points.
+
+        Beyond the outermost voxel centres both are zero.
+        """
+        index = (points - self.origin) @ self.to_index.T
+        last = self.size - 1
+        inside = np.asarray(((index >= 0) & (index <= last)).all(axis=1))
+        index = np.clip(index, 0, last)
+        first = np.minimum(index.astype(np.int64), last - 1)
+        x, y, z = (index - first).T.astype(np.float32)
+        right, back, up = 1, self.size[0], self.size[0] * self.size[1]
+        low = first @ np.array([right, back, up])
+        high = low + up
+        # The eight voxels around: along x, then y, then z, each difference being a derivative.
+        values = self.voxels
+        a, b, c, d = values[low], values[low + back], values[high], values[high + back]
+        a_x, b_x = values[low + right] - a, values[low + back + right] - b
+        c_x, d_x = values[high + right] - c, values[high + back + right] - d
+        a, b, c, d = a + x * a_x, b + x * b_x, c + x * c_x, d + x * d_x
+        low_x, high_x = a_x + y * (b_x - a_x), c_x + y * (d_x - c_x)
+        low_y, high_y = b - a, d - c
+        low_value, high_value = a + y * low_y, c + y * high_y
+        by_z = high_value - low_value
+        by_index = np.stack(
+            [low_x + z * (high_x - low_x), low_y + z * (high_y - low_y), by_z], axis=1
+        )
+        value = low_value + z * by_z
+        seen = inside[:, None]
+        return value * inside, (by_index * seen) @ self.to_index.astype(np.float32)
+
+
+def normalised(values: NDArray[Number]) -> NDArray[Number]:
+    """Values (n,) shifted and scaled to mean zero and norm one; all alike become all zero."""
+    centred = values - values.mean()
+    return np.asarray(centred / max(float(np.linalg.norm(centred)), LEAST_NORM))
+
+
+def correlation(fixed: NDArray[Number], moving: NDArray[Number]) -> tuple[float, NDArray[Number]]:
+    """Normalised cross-correlation (Eq. 3) and its derivative by the moving values.
+
+    Args:
+        fixed: (n,) of mean zero and norm one.
+        moving: (n,) as they are.
+    """
+    centred = moving - moving.mean()
+    norm = max(float(np.linalg.norm(centred)), LEAST_NORM)
+    value = float(fixed @ centred) / norm
+    return value, np.asarray((fixed - value / norm * centred) / norm)
