@@ -61,27 +61,19 @@ class Lattice:
             shape=(len(points), self.count),
         )
 
-    def bending(self, coefficients: Array) -> tuple[float, Array]:
-        """Mean square of the second differences per mm, and its derivative.
+    def bending(self) -> sparse.csr_matrix:
+        """The matrix B, (count, count), of the bending cᵀ B c of coefficients c in mm.
 
-        Args:
-            coefficients: (count, 3) mm.
-
-        Returns:
-            Σ |∂²u/∂i∂j|², over all pairs i, j of axes, averaged over the control points, 1/mm²;
-            and its derivative, (count, 3).
+        The bending is Σ |∂²u/∂i∂j|² over all pairs i, j of axes, in 1/mm², with differences of
+        the coefficients for derivatives, averaged over the control points.
         """
-        field = coefficients.reshape(*self.size[::-1], 3)
-        derivative = np.zeros_like(field)
-        total = 0.0
+        total = sparse.csr_matrix((self.count, self.count))
         for one in range(3):
-            for other in range(one, 3):
-                twice = 1.0 if one == other else 2.0
-                second = np.diff(np.diff(field, axis=one), axis=other)
-                total += twice * float((second * second).sum())
-                derivative += 2 * twice * _transposed(_transposed(second, other), one)
-        scale = 1 / (self.count * self.spacing**4)
-        return total * scale, derivative.reshape(-1, 3) * scale
+            for other in range(3):
+                orders = [(axis == one) + (axis == other) for axis in range(3)]
+                x, y, z = (_squared(n, order) for n, order in zip(self.size, orders, strict=True))
+                total = total + sparse.kron(z, sparse.kron(y, x))
+        return sparse.csr_matrix(total / (self.count * self.spacing**4))
 
     def refined(self, coefficients: Array, finer: "Lattice") -> Array:
         """The coefficients on another lattice that agree in value at its control points.
@@ -138,7 +130,7 @@ def _cubic(share: Array) -> Array:
     )
 
 
-def _transposed(difference: Array, axis: int) -> Array:
-    """The transpose of `np.diff` along an axis."""
-    padding = [(1, 1) if a == axis else (0, 0) for a in range(difference.ndim)]
-    return -np.diff(np.pad(difference, padding), axis=axis)
+def _squared(count: int, order: int) -> sparse.csr_matrix:
+    """Dᵀ D of the differences of an order, along one axis."""
+    difference = sparse.csr_matrix(np.diff(np.eye(count), order, axis=0))
+    return difference.T @ difference

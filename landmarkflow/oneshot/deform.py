@@ -13,7 +13,7 @@ from landmarkflow.volumes import array_of, carried, cropped, grid_of, points_ins
 # What the registration can look at: the mask's surroundings for the smoothing, and as far again
 # as a landmark may move.
 FIXED_MARGIN_MM = 1.5
-MOVING_MARGIN_MM = 3.0
+MOVING_MARGIN_MM = 2.5
 # Too thin for smoothing.
 LEAST_VOXELS = 8
 

@@ -43,13 +43,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class SplineLevel:
-    """What all scans share at one level: samples, control points, and each sample's weights."""
+    """What all scans share at one level: samples, control points, weights and bending."""
 
     settings: SplineLevelSettings
     samples: Samples
     lattice: Lattice
     weights: sparse.csr_matrix
     transposed: sparse.csr_matrix
+    bending: sparse.csr_matrix
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def prepare(fixed: sitk.Image, mask: sitk.Image, settings: LbfgsSettings, *, see
         compared = samples(level)
         lattice = Lattice.over(inside, level.grid_spacing_mm)
         weights = lattice.weights(compared.points)
-        levels.append(SplineLevel(level, compared, lattice, weights, weights.T.tocsr()))
+        transposed, bending = weights.T.tocsr(), level.bending * lattice.bending()
+        levels.append(SplineLevel(level, compared, lattice, weights, transposed, bending))
     return Prepared(samples(settings.affine) if settings.affine else None, tuple(levels))
 
 
@@ -170,9 +172,9 @@ def _fit_spline(level: SplineLevel, moving: sitk.Image, affine: Affine, start: A
         values, gradients = target.sample(unbent + displacement @ matrix.T)
         value, by_value = correlation(level.samples.values, values)
         by_coefficient = level.transposed @ (gradients * by_value[:, None] @ matrix)
-        bending, by_bending = level.lattice.bending(coefficients)
-        weight = level.settings.bending
-        return -value + weight * bending, (weight * by_bending - by_coefficient).ravel()
+        stiffness = level.bending @ coefficients
+        bending = float((coefficients * stiffness).sum())
+        return bending - value, (2 * stiffness - by_coefficient).ravel()
 
     return _minimised(objective, start.ravel(), level.settings.iterations).reshape(-1, 3)
 
