@@ -305,7 +305,7 @@ def test_a_changed_scan_runs_its_own_chain_and_leaves_its_neighbours(
 def test_a_changed_setting_runs_its_stage_and_what_follows(
     root: Path, tiny: Path, tmp_path: Path
 ) -> None:
-    deform = write_yaml(tmp_path / "deform.yaml", {"oneshot": {"deform": {"iterations": 61}}})
+    deform = write_yaml(tmp_path / "deform.yaml", {"oneshot": {"deform": {"mask_margin_mm": 1.1}}})
     after = by_batch(BATCHES, "deform_scans", "place_landmarks", "draw_overviews")
     assert jobs_after(root, tiny, deform) == after | set(AFTER_LANDMARKS)
     evaluate = write_yaml(tmp_path / "evaluate.yaml", {"evaluate": {"radii_mm": [0.3, 1]}})
