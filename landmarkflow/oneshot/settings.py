@@ -190,6 +190,13 @@ class DeformSettings(StageSettings):
     elastix: ElastixSettings = ElastixSettings()
 
 
+class SymmetriseSettings(StageSettings):
+    """Whether the template's landmarks are evened out by their left-right symmetry."""
+
+    enabled: bool = False
+    partner_mm: float = Field(1.0, gt=0)
+
+
 class LandmarkSettings(StageSettings):
     """The neighbourhood whose similarity is a landmark's confidence."""
 
@@ -205,4 +212,5 @@ class OneShotSettings(StageSettings):
     centre: CentreSettings = CentreSettings()
     align: AlignSettings = AlignSettings()
     deform: DeformSettings = DeformSettings()
+    symmetrise: SymmetriseSettings = SymmetriseSettings()
     landmarks: LandmarkSettings = LandmarkSettings()

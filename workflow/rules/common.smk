@@ -110,6 +110,8 @@ def optional_path(name: str, path) -> str:
 
 def hand_of(scan: str) -> str:
     """Whether a scan shows the template's side, the other one, or which is not known."""
+    if scan == TEMPLATE:
+        return "other"  # It is only ever registered with its own mirror image.
     side, template = STUDY.scans[scan].side, STUDY.template.side
     if not template:
         return "same"

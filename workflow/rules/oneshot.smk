@@ -6,6 +6,12 @@ per scan all the same, and a scan whose inputs are unchanged is linked from the 
 
 ONESHOT = CONFIG.oneshot
 LABELS = " ".join(map(str, CONFIG.data.labels))
+ANNOTATED = RESULTS / f"references/{TEMPLATE}.mrk.json"
+if ONESHOT.symmetrise.enabled:
+    ANNOTATED = RESULTS / f"symmetrised/{TEMPLATE}.mrk.json"
+    MIRRORED = {TEMPLATE: (TEMPLATE,)}
+else:
+    MIRRORED = {}
 
 
 rule normalise_scan:
@@ -144,7 +150,7 @@ for batch, scans in {TEMPLATE: (TEMPLATE,), **STUDY.batches}.items():
             " --probability {output.probability} --record {output.record}"
 
 
-for batch, scans in STUDY.batches.items():
+for batch, scans in {**MIRRORED, **STUDY.batches}.items():
 
     rule:
         """Moments of inertia, then rigid registration, for a batch of scans (Eq. 2 and 3)."""
@@ -233,12 +239,42 @@ for batch, scans in STUDY.batches.items():
             " --rigid {input.rigid} --rigid_record {input.rigid_record}"
             " --bspline {output.bspline} --record {output.record}"
 
+
+rule symmetrise_landmarks:
+    """The template's landmarks, evened out by their left-right symmetry."""
+    input:
+        annotated=RESULTS / f"references/{TEMPLATE}.mrk.json",
+        reflection=RESULTS / f"bspline/{TEMPLATE}.tfm",
+        record=RESULTS / f"bspline/{TEMPLATE}.json",
+    output:
+        landmarks=RESULTS / f"symmetrised/{TEMPLATE}.mrk.json",
+        record=RESULTS / f"symmetrised/{TEMPLATE}.json",
+    log:
+        RESULTS / "logs/symmetrise_landmarks.log",
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        settings=settings(ONESHOT.symmetrise),
+        code=code("symmetrise_landmarks"),
+    shell:
+        command("symmetrise_landmarks") + " --settings {params.settings:q}"
+        " --annotated {input.annotated} --reflection {input.reflection}"
+        " --reflection-record {input.record} --landmarks {output.landmarks}"
+        " --record {output.record}"
+
+
+for batch, scans in STUDY.batches.items():
+
     rule:
         """The template's landmarks in a batch of scans, as Slicer markups (Eq. 7)."""
         name:
             f"place_landmarks_{batch}"
         input:
-            template_landmarks=RESULTS / f"references/{TEMPLATE}.mrk.json",
+            template_landmarks=ANNOTATED,
             template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
             centred=for_scans("centred/{scan}.nii.gz", scans),
             rigid=for_scans("rigid/{scan}.tfm", scans),
