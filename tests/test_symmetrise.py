@@ -27,8 +27,8 @@ def test_partners_share_their_errors(reflection: sitk.Transform) -> None:
     marked[2] += [0.2, 0.3, 0.0]
     found = symmetrise(Landmarks(LABELS, marked), reflection, SETTINGS)
     assert found.partners == {"left": "right", "right": "left", "middle": "middle"}
-    expected = TRUE + [[0, 0.2, 0], [0, 0.2, 0], [0, 0.3, 0], [0, 0, 0]]
-    np.testing.assert_allclose(found.landmarks.positions, expected, atol=1e-12)
+    shifts = np.array([[0, 0.2, 0], [0, 0.2, 0], [0, 0.3, 0], [0, 0, 0]])
+    np.testing.assert_allclose(found.landmarks.positions, TRUE + shifts, atol=1e-12)
 
 
 def test_symmetric_landmarks_stay(reflection: sitk.Transform) -> None:
