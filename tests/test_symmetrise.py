@@ -1,10 +1,17 @@
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from landmarkflow.__main__ import main
 from landmarkflow.geometry import Landmarks
+from landmarkflow.markups import PointList, read_landmarks, write_markups
 from landmarkflow.oneshot.settings import SymmetriseSettings
 from landmarkflow.oneshot.symmetrise import symmetrise
+from landmarkflow.records import Record, read_record, write_record
 
 SETTINGS = SymmetriseSettings(enabled=True, partner_mm=1.0)
 # Left, right, in the midplane x = 2, and one that nobody marked on the other side.
@@ -50,3 +57,53 @@ def test_of_two_that_claim_one_partner_the_nearer_gets_it(reflection: sitk.Trans
     found = symmetrise(Landmarks(labels, marked), reflection, SETTINGS)
     assert found.partners["left"] == "right"
     assert "rival" not in found.partners
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    yield
+    logger = logging.getLogger("landmarkflow")
+    for handler in list(logger.handlers):
+        handler.close()
+        logger.removeHandler(handler)
+
+
+def command(folder: Path, reflection: sitk.Transform, record: Record) -> int:
+    write_markups(
+        folder / "annotated.mrk.json", [PointList("reference", Landmarks(LABELS, TRUE + 0.1), None)]
+    )
+    sitk.WriteTransform(reflection, str(folder / "reflection.tfm"))
+    write_record(folder / "reflection.json", record)
+    names = {
+        "annotated": "annotated.mrk.json",
+        "reflection": "reflection.tfm",
+        "reflection-record": "reflection.json",
+        "landmarks": "landmarks.mrk.json",
+        "record": "record.json",
+    }
+    paths = [part for name, file in names.items() for part in (f"--{name}", str(folder / file))]
+    return main(["symmetrise_landmarks", "--settings", SETTINGS.model_dump_json(), *paths])
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_record_says_who_pairs_with_whom_and_what_moved(
+    tmp_path: Path, reflection: sitk.Transform
+) -> None:
+    assert command(tmp_path, reflection, Record("template", "deform")) == 0
+    written = read_landmarks(tmp_path / "landmarks.mrk.json")
+    assert written.labels == LABELS
+    # 0.1 mm along x, away from the midplane on one side and towards it on the other, evens out.
+    np.testing.assert_allclose(written.positions[:3] - TRUE[:3], [[0, 0.1, 0.1]] * 3, atol=1e-6)
+    details = read_record(tmp_path / "record.json").details
+    assert details["partners"] == {"left": "right", "right": "left", "middle": "middle"}
+    assert details["moved_mm"] == {"left": 0.1, "right": 0.1, "middle": 0.1, "alone": 0.0}
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_template_that_misses_its_mirror_image_stops_the_study(
+    tmp_path: Path, reflection: sitk.Transform, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = Record("template", "align", "failed", "correlation 0.1, expected 0.3")
+    assert command(tmp_path, reflection, failed) == 1
+    assert "mirror image: align failed: correlation 0.1, expected 0.3" in caplog.text
+    assert not (tmp_path / "landmarks.mrk.json").exists()

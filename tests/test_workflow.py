@@ -62,12 +62,19 @@ def expected_jobs(scans: int, batches: int, **source: int) -> dict[str, int]:
     return by_scan | dict.fromkeys([*once, *batched], 1) | source
 
 
+# A template whose left and right are both seen is registered with its own mirror image.
+SYMMETRY = {"align_scans_template": 1, "deform_scans_template": 1, "symmetrise_landmarks": 1}
+
+
 @pytest.mark.parametrize(
     ("study", "expected"),
     [
         ("config", expected_jobs(24, 2, simulate_template=1, simulate_scan=24)),
         ("studies/cochlea200", expected_jobs(200, 8, simulate_template=1, simulate_scan=200)),
-        ("studies/mouse_skull", expected_jobs(14, 2, fetch_file=30, derive_segmentation=1)),
+        (
+            "studies/mouse_skull",
+            expected_jobs(14, 2, fetch_file=30, derive_segmentation=1, **SYMMETRY),
+        ),
     ],
 )
 def test_a_study_without_data_makes_or_fetches_it(
@@ -80,7 +87,7 @@ def test_a_study_without_data_makes_or_fetches_it(
 
 @pytest.mark.parametrize(
     ("study", "segmentation", "source"),
-    [("mouse_skull", False, {"derive_segmentation": 1}), ("ear_reference", True, {})],
+    [("mouse_skull", False, {"derive_segmentation": 1, **SYMMETRY}), ("ear_reference", True, {})],
 )
 def test_a_study_on_a_folder_uses_its_files(
     root: Path, tmp_path: Path, study: str, segmentation: bool, source: dict[str, int]
