@@ -46,7 +46,15 @@ def run(arguments: argparse.Namespace) -> None:
             placed = place_landmarks(annotated, transform, template, target, settings)
             lists.append(PointList(name, placed.landmarks, placed.similarity))
         write_markups(task.outputs["landmarks"], lists)
-        return Record(task.scan, "landmarks")
+        similarity = float(np.median(lists[0].confidence))
+        details = {"median_similarity": similarity}
+        if similarity < settings.least_similarity:
+            reason = (
+                f"the landmarks' surroundings are alike to {similarity:.2f} in the median, expected "
+                f"at least {settings.least_similarity:g}"
+            )
+            return Record(task.scan, "landmarks", "doubtful", reason, details)
+        return Record(task.scan, "landmarks", details=details)
 
     def write_missing(task: Task, record: Record) -> None:
         nowhere = Landmarks(annotated.labels, np.full((len(annotated.labels), 3), np.nan))

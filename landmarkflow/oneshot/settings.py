@@ -198,9 +198,10 @@ class SymmetriseSettings(StageSettings):
 
 
 class LandmarkSettings(StageSettings):
-    """The neighbourhood whose similarity is a landmark's confidence."""
+    """The neighbourhood whose similarity is a landmark's confidence, and what is too little."""
 
     radius_mm: float = Field(2.0, gt=0)
+    least_similarity: float = Field(0.8, ge=-1, le=1)
 
 
 class OneShotSettings(StageSettings):
