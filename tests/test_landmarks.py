@@ -1,4 +1,6 @@
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,10 +8,13 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import LANDMARKS, bone, sampled
 
+from landmarkflow.__main__ import main
 from landmarkflow.geometry import Grid
+from landmarkflow.markups import PointList, read_point_lists, write_markups
 from landmarkflow.oneshot.landmarks import Placed, place_landmarks
 from landmarkflow.oneshot.settings import LandmarkSettings
-from landmarkflow.volumes import array_of, image_on
+from landmarkflow.records import Record, read_record, write_record
+from landmarkflow.volumes import array_of, image_on, write_volume
 
 Points = NDArray[np.float64]
 
@@ -99,3 +104,61 @@ def test_only_the_ball_around_a_landmark_counts(template: sitk.Image) -> None:
         1.0, abs=1e-6
     )
     assert place(template, spoilt(1.5), IDENTITY).similarity[0] < 0.95
+
+
+# The command
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    yield
+    logger = logging.getLogger("landmarkflow")
+    for handler in list(logger.handlers):
+        handler.close()
+        logger.removeHandler(handler)
+
+
+def placed_record(folder: Path, template: sitk.Image, target: sitk.Image) -> Record:
+    """The record of a scan in which the registrations found nothing to move."""
+    write_volume(template, folder / "template.nii.gz")
+    write_volume(target, folder / "centred.nii.gz")
+    write_markups(folder / "annotated.mrk.json", [PointList("reference", LANDMARKS, None)])
+    for name in ("rigid", "bspline"):
+        sitk.WriteTransform(sitk.AffineTransform(3), str(folder / f"{name}.tfm"))
+    write_record(folder / "bspline.json", Record("a", "deform"))
+    options = {
+        "settings": SETTINGS.model_dump_json(),
+        "template-landmarks": folder / "annotated.mrk.json",
+        "template-centred": folder / "template.nii.gz",
+        "scans": "a",
+        "store": folder / "store",
+        "centred": folder / "centred.nii.gz",
+        "rigid": folder / "rigid.tfm",
+        "bspline": folder / "bspline.tfm",
+        "bspline_record": folder / "bspline.json",
+        "landmarks": folder / "landmarks.mrk.json",
+        "record": folder / "record.json",
+    }
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    assert main(["place_landmarks", *arguments]) == 0
+    return read_record(folder / "record.json")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_scan_like_the_template_is_ok(tmp_path: Path, template: sitk.Image) -> None:
+    record = placed_record(tmp_path, template, template)
+    assert record.status == "ok"
+    assert record.details["median_similarity"] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_an_answer_in_a_scan_of_something_else_is_doubtful(
+    tmp_path: Path, template: sitk.Image
+) -> None:
+    noise = np.random.default_rng(0).uniform(size=array_of(template).shape).astype(np.float32)
+    record = placed_record(tmp_path, template, image_on(GRID, noise))
+    assert record.status == "doubtful"
+    assert "alike to" in str(record.reason)
+    assert "expected at least 0.8" in str(record.reason)
+    final = read_point_lists(tmp_path / "landmarks.mrk.json")[0]
+    np.testing.assert_allclose(final.landmarks.positions, LANDMARKS.positions)

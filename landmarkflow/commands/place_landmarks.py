@@ -22,7 +22,8 @@ from landmarkflow.records import Record
 from landmarkflow.volumes import read_volume
 
 # The lists of a markups file, the answer first: a viewer opens the first.
-STAGES = (("final", "bspline"), ("rigid", "rigid"))
+FINAL = "final"
+STAGES = ((FINAL, "bspline"), ("rigid", "rigid"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +41,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     def compute(task: Task) -> Record:
         target = read_volume(task.inputs["centred"])
-        lists = []
+        placed = {}
         for name, role in STAGES:
             transform = sitk.ReadTransform(str(task.inputs[role]))
-            placed = place_landmarks(annotated, transform, template, target, settings)
-            lists.append(PointList(name, placed.landmarks, placed.similarity))
-        write_markups(task.outputs["landmarks"], lists)
-        similarity = float(np.median(lists[0].confidence))
+            placed[name] = place_landmarks(annotated, transform, template, target, settings)
+        write_markups(
+            task.outputs["landmarks"],
+            [PointList(name, found.landmarks, found.similarity) for name, found in placed.items()],
+        )
+        similarity = float(np.median(placed[FINAL].similarity))
         details = {"median_similarity": similarity}
         if similarity < settings.least_similarity:
             reason = (
