@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
         details = {"median_similarity": similarity}
         if similarity < settings.least_similarity:
             reason = (
-                f"the landmarks' surroundings are alike to {similarity:.2f} in the median, expected "
-                f"at least {settings.least_similarity:g}"
+                f"the landmarks' surroundings are alike to {similarity:.2f} in the median, "
+                f"expected at least {settings.least_similarity:g}"
             )
             return Record(task.scan, "landmarks", "doubtful", reason, details)
         return Record(task.scan, "landmarks", details=details)
