@@ -1,5 +1,3 @@
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -302,15 +300,6 @@ def test_carrying_the_target_is_the_same_as_resampling_it(target: sitk.Image) ->
 
 
 # A scan that is set aside, through every command
-
-
-@pytest.fixture
-def quiet() -> Iterator[None]:
-    yield
-    logger = logging.getLogger("landmarkflow")
-    for handler in list(logger.handlers):
-        handler.close()
-        logger.removeHandler(handler)
 
 
 @pytest.mark.usefixtures("quiet")

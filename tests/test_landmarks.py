@@ -1,5 +1,4 @@
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,15 +106,6 @@ def test_only_the_ball_around_a_landmark_counts(template: sitk.Image) -> None:
 
 
 # The command
-
-
-@pytest.fixture
-def quiet() -> Iterator[None]:
-    yield
-    logger = logging.getLogger("landmarkflow")
-    for handler in list(logger.handlers):
-        handler.close()
-        logger.removeHandler(handler)
 
 
 def placed_record(folder: Path, template: sitk.Image, target: sitk.Image) -> Record:

@@ -1,5 +1,3 @@
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,15 +55,6 @@ def test_of_two_that_claim_one_partner_the_nearer_gets_it(reflection: sitk.Trans
     found = symmetrise(Landmarks(labels, marked), reflection, SETTINGS)
     assert found.partners["left"] == "right"
     assert "rival" not in found.partners
-
-
-@pytest.fixture
-def quiet() -> Iterator[None]:
-    yield
-    logger = logging.getLogger("landmarkflow")
-    for handler in list(logger.handlers):
-        handler.close()
-        logger.removeHandler(handler)
 
 
 def command(folder: Path, reflection: sitk.Transform, record: Record) -> int:

@@ -1,6 +1,6 @@
 """The one-shot method of Wang et al.: one rule a stage, light ones by scan, heavy ones by batch.
 
-Stages that load torch or elastix serve a batch of scans in one process. Their files are one set
+Stages that load torch or prepare the template serve a batch of scans in one process. Their files are one set
 per scan all the same, and a scan whose inputs are unchanged is linked from the store.
 """
 
@@ -199,7 +199,7 @@ for batch, scans in {**MIRRORED, **STUDY.batches}.items():
             " --record {output.record}"
 
     rule:
-        """B-spline registration of a batch of scans with elastix (Eq. 5 and 6)."""
+        """Affine and B-spline registration of a batch of scans (Eq. 5 and 6)."""
         name:
             f"deform_scans_{batch}"
         input:
