@@ -44,26 +44,27 @@ class PointList:
     Attributes:
         name: What the list is, for example "final".
         landmarks: n landmarks, LPS mm.
-        confidence: (n,) or None; NaN where a landmark has none.
+        radius_mm: (n,) around each landmark, or None; NaN where a landmark has none. The true
+            place lies within it with a probability of 90 %.
         notes: One per landmark, the reason where one is missing; empty for no notes at all.
 
     Raises:
-        InputError: The name is empty, or confidence or notes are not one per landmark.
+        InputError: The name is empty, or radii or notes are not one per landmark.
     """
 
     name: str
     landmarks: Landmarks
-    confidence: NDArray[np.float64] | None
+    radius_mm: NDArray[np.float64] | None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.landmarks.labels)
         if not self.name:
             raise InputError("a list of landmarks has no name, expected one")
-        if self.confidence is not None and np.shape(self.confidence) != (count,):
+        if self.radius_mm is not None and np.shape(self.radius_mm) != (count,):
             raise InputError(
-                f'the list "{self.name}" has confidences of the shape '
-                f"{np.shape(self.confidence)}, expected ({count},)"
+                f'the list "{self.name}" has radii of the shape '
+                f"{np.shape(self.radius_mm)}, expected ({count},)"
             )
         if self.notes and len(self.notes) != count:
             raise InputError(
@@ -123,7 +124,7 @@ def read_point_lists(path: Path) -> list[PointList]:
     """Reads every list of a markups file (.mrk.json).
 
     A list without a name is called after its place: "1", "2", and so on. Notes are the points'
-    descriptions; confidence is None when no point has one.
+    descriptions; radius_mm is None when no point has one.
 
     Raises:
         InputError: As in `read_landmarks`, or the file is not a markups file.
@@ -139,9 +140,10 @@ def read_point_lists(path: Path) -> list[PointList]:
 def write_markups(path: Path, lists: Sequence[PointList]) -> None:
     """Writes lists of landmarks as 3D Slicer markups 1.0.3, LPS mm, one Fiducial node per list.
 
-    Positions and confidences are rounded to 4 decimals. A missing landmark has no position, the
-    status "undefined" and its note as description. A confidence stands in the description, which
-    Slicer shows, and in a key of its own, which programs read.
+    Positions and radii are rounded to 4 decimals. A missing landmark has no position, the
+    status "undefined" and its note as description. A radius stands in the description, which
+    Slicer shows, and in a key of its own, which programs read. Slicer shows the first list; the
+    others can be switched on.
 
     Args:
         path: The .mrk.json file to write or replace.
@@ -155,10 +157,11 @@ def write_markups(path: Path, lists: Sequence[PointList]) -> None:
         raise InputError(
             f"{path}: would hold the lists {names}, expected one or more, all named differently"
         )
-    write_json(Path(path), {"@schema": SCHEMA, "markups": [_node_of(one) for one in lists]})
+    nodes = [_node_of(one, visible=one is lists[0]) for one in lists]
+    write_json(Path(path), {"@schema": SCHEMA, "markups": nodes})
 
 
-def _node_of(points: PointList) -> dict[str, Any]:
+def _node_of(points: PointList, *, visible: bool) -> dict[str, Any]:
     count = len(points.landmarks.labels)
     return {
         "type": "Fiducial",
@@ -170,15 +173,16 @@ def _node_of(points: PointList) -> dict[str, Any]:
         "labelFormat": "%N-%d",
         "lastUsedControlPointNumber": count,
         "controlPoints": [_control_point_of(points, row) for row in range(count)],
+        "display": {"visibility": visible},
     }
 
 
 def _control_point_of(points: PointList, row: int) -> dict[str, Any]:
     note = points.notes[row] if points.notes else ""
-    confidence = math.nan if points.confidence is None else float(points.confidence[row])
+    radius = math.nan if points.radius_mm is None else float(points.radius_mm[row])
     described = [note] if note else []
-    if math.isfinite(confidence):
-        described.append(_confidence_text(confidence))
+    if math.isfinite(radius):
+        described.append(_radius_text(radius))
     point: dict[str, Any] = {
         "id": str(row + 1),
         "label": points.landmarks.labels[row],
@@ -191,20 +195,20 @@ def _control_point_of(points: PointList, row: int) -> dict[str, Any]:
         point["position"] = position.tolist()
     point |= {"selected": True, "locked": False, "visibility": True}
     point["positionStatus"] = "undefined" if points.landmarks.missing[row] else "defined"
-    if math.isfinite(confidence):
-        point["confidence"] = round(confidence, DECIMALS)
+    if math.isfinite(radius):
+        point["radius_mm"] = round(radius, DECIMALS)
     return point
 
 
-def _confidence_text(confidence: float) -> str:
-    return f"confidence {confidence:.{DECIMALS}f}"
+def _radius_text(radius: float) -> str:
+    return f"true place within {radius:.{DECIMALS}f} mm (90 %)"
 
 
 def _note(point: dict[str, Any]) -> str:
-    """Returns a point's description without the confidence that `write_markups` adds to it."""
+    """Returns a point's description without the radius that `write_markups` adds to it."""
     note = str(point.get("description", ""))
-    if "confidence" in point:
-        note = note.removesuffix(_confidence_text(float(point["confidence"]))).removesuffix("; ")
+    if "radius_mm" in point:
+        note = note.removesuffix(_radius_text(float(point["radius_mm"]))).removesuffix("; ")
     return note
 
 
@@ -233,11 +237,11 @@ def _read_node(
         )
     rows = [_control_point(path, number, point) for number, point in enumerate(points, start=1)]
     landmarks = _landmarks(path, [label for label, _ in rows], [row for _, row in rows], sign)
-    confidence = np.array([_confidence(path, point) for point in points])
+    radius = np.array([_radius(path, point) for point in points])
     return PointList(
         str(node.get("name") or default_name),
         landmarks,
-        None if np.isnan(confidence).all() else confidence,
+        None if np.isnan(radius).all() else radius,
         tuple(_note(point) for point in points),
     )
 
@@ -256,12 +260,12 @@ def _control_point(path: Path, number: int, point: dict[str, Any]) -> tuple[str,
     return label, _position(where, point.get("position"))
 
 
-def _confidence(path: Path, point: dict[str, Any]) -> float:
-    value = point.get("confidence")
+def _radius(path: Path, point: dict[str, Any]) -> float:
+    value = point.get("radius_mm")
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{path}: has the confidence {_shown(value)}, expected a number")
+        raise InputError(f"{path}: has the radius_mm {_shown(value)}, expected a number")
     return float(value)
 
 

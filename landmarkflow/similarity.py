@@ -1,4 +1,4 @@
-"""Compare two images at points: linear interpolation and normalised cross-correlation."""
+"""Compare two images at points: features, linear interpolation, normalised cross-correlation."""
 
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.volumes import array_of, grid_of
+from landmarkflow.volumes import array_of, grid_of, shrunk
 
 Array = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -15,6 +15,10 @@ Number = TypeVar("Number", bound=np.floating[Any])
 
 # Stands for the norm of values that are all alike.
 LEAST_NORM = 1e-12
+# Local means are taken on a grid this much finer than their Gaussian's sigma.
+SIGMA_IN_VOXELS = 1.5
+# The deviation of the noise, in normalised intensity: what is flatter counts less.
+LEAST_CONTRAST = 0.05
 
 
 @dataclass(frozen=True)
@@ -96,3 +100,32 @@ def correlation(fixed: NDArray[Number], moving: NDArray[Number]) -> tuple[float,
     norm = max(float(np.linalg.norm(centred)), LEAST_NORM)
     value = float(fixed @ centred) / norm
     return value, np.asarray((fixed - value / norm * centred) / norm)
+
+
+def feature(image: sitk.Image, smoothing_mm: float, contrast_mm: float) -> sitk.Image:
+    """What of an image is compared: the image smoothed, then locally normalised.
+
+    Args:
+        image: normalised intensities.
+        smoothing_mm: sigma of the Gaussian; 0 leaves the image as it is.
+        contrast_mm: sigma of the Gaussian under which it is normalised; 0 leaves that out.
+    """
+    smooth = sitk.SmoothingRecursiveGaussian(image, smoothing_mm) if smoothing_mm > 0 else image
+    return _locally_normalised(smooth, contrast_mm) if contrast_mm > 0 else smooth
+
+
+def _locally_normalised(image: sitk.Image, sigma: float) -> sitk.Image:
+    """Less the mean and by the deviation under a Gaussian around each voxel."""
+    step = sigma / SIGMA_IN_VOXELS
+    mean = sitk.SmoothingRecursiveGaussian(shrunk(image, step), sigma)
+    square = sitk.SmoothingRecursiveGaussian(shrunk(image * image, step), sigma)
+    variance = sitk.Clamp(square - mean * mean, sitk.sitkFloat32, 0.0)
+    deviation = sitk.Sqrt(variance + LEAST_CONTRAST**2)
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+
+    def here(coarse: sitk.Image) -> sitk.Image:
+        # Beyond the coarse voxels' centres the outermost value goes on.
+        return sitk.Resample(coarse, image, identity, sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
+
+    normal: sitk.Image = (image - here(mean)) / here(deviation)
+    return normal

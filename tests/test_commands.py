@@ -1,4 +1,5 @@
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from landmarkflow.geometry import Grid, Landmarks
 from landmarkflow.markups import PointList, read_landmarks, read_point_lists, write_markups
 from landmarkflow.oneshot.settings import (
     AlignSettings,
-    LandmarkSettings,
+    ConfidenceSettings,
     LocateSettings,
     NormaliseSettings,
 )
@@ -287,8 +288,36 @@ def test_a_segmentation_that_cannot_be_derived_is_refused(command: Run, scan: Pa
 
 # Batches: place_landmarks and align_scans
 
-ROLES = ("centred", "rigid", "bspline", "bspline_record", "landmarks", "record")
+FILES = {
+    "region_record": "region.json",
+    "centred": "centred.nii.gz",
+    "centred_record": "centred.json",
+    "rigid_record": "rigid.json",
+    "bspline": "bspline.tfm",
+    "rigid": "rigid.tfm",
+    "moments": "moments.tfm",
+    "refined": "refined.mrk.json",
+    "refined_record": "refined.json",
+    "landmarks": "landmarks.mrk.json",
+    "record": "landmarks.json",
+}
 REASON = "no such file, expected a scan"
+# How far each step before the last is off along x, mm.
+MISSES = {"bspline": 0.2, "rigid": 0.5, "moments": 0.9, "centred": 2.0, "region": 5.0}
+
+
+def missed(place: NDArray[np.float64], step: str) -> list[float]:
+    return [float(place[0]) + MISSES[step], *place[1:].tolist()]
+
+
+def centre_records(folder: Path, centre: NDArray[np.float64]) -> None:
+    """Where the region's centre and the network's were found: both miss the true one."""
+    off = {name: missed(centre, name) for name in ("centred", "region")}
+    steps = [{"centre": [0.0, 0.0, 0.0]}, {"centre": off["centred"]}]
+    write_record(folder / "centred.json", Record("good", "centre", details={"steps": steps}))
+    write_record(
+        folder / "region.json", Record("good", "locate", details={"centre": off["region"]})
+    )
 
 
 @pytest.fixture
@@ -298,64 +327,112 @@ def stages(tmp_path: Path, annotated: Path) -> Path:
     write_volume(sampled(grid, bone), tmp_path / "template.nii.gz")
     good, bad = tmp_path / "good", tmp_path / "bad"
     write_volume(sampled(GRID, lambda p: bone(p - CENTRE)), good / "centred.nii.gz")
-    for name in ("rigid", "bspline"):
-        miss = [0.5, 0.0, 0.0] if name == "rigid" else [0.0] * 3
-        shift = sitk.TranslationTransform(3, (CENTRE + miss).tolist())
+    for name in ("bspline", "rigid", "moments"):
+        shift = sitk.TranslationTransform(3, missed(CENTRE, name))
         sitk.WriteTransform(shift, str(good / f"{name}.tfm"))
-    write_record(good / "bspline_record.json", Record("good", "deform"))
-    for name in ("centred.nii.gz", "rigid.tfm", "bspline.tfm"):
+    write_record(
+        tmp_path / "region.json", Record("template", "locate", details={"centre": [0.0, 0.0, 0.0]})
+    )
+    steps = {"steps": [{"centre": [0.0, 0.0, 0.0]}]}
+    write_record(tmp_path / "centred.json", Record("template", "centre", details=steps))
+    centre_records(good, CENTRE)
+    write_record(good / "rigid.json", Record("good", "align", details={"mirrored": False}))
+    write_markups(good / "refined.mrk.json", [PointList("refined", POINTS, None)])
+    deviation = {"deviation_mm": [0.1, 0.1, 0.4, None]}
+    write_record(good / "refined.json", Record("good", "refine", details=deviation))
+    loop = {"loop_mm": dict.fromkeys(POINTS.labels, 0.2)}
+    write_record(good / "loop.json", Record("good", "loop", details=loop))
+    for name in ("centred.nii.gz", "rigid.tfm", "moments.tfm", "bspline.tfm", "refined.mrk.json"):
         write_nothing(bad / name)
-    write_record(bad / "bspline_record.json", Record("bad", "normalise", "refused", REASON))
+    for name in ("region", "centred", "rigid", "refined", "loop"):
+        write_record(bad / f"{name}.json", Record("bad", "normalise", "refused", REASON))
     return tmp_path
 
 
 def place(
-    command: Run, folder: Path, *more: object, scans: tuple[str, ...] = ("good", "bad")
+    command: Run,
+    folder: Path,
+    *more: object,
+    scans: tuple[str, ...] = ("good", "bad"),
+    looped: tuple[str, ...] = ("good", "bad"),
 ) -> Outcome:
-    names = {
-        "centred": "centred.nii.gz",
-        "rigid": "rigid.tfm",
-        "bspline": "bspline.tfm",
-        "bspline_record": "bspline_record.json",
-        "landmarks": "landmarks.mrk.json",
-        "record": "landmarks.json",
-    }
     files = [
         part
-        for role in ROLES
-        for part in (f"--{role}", *(folder / scan / names[role] for scan in scans))
+        for role, name in FILES.items()
+        for part in (f"--{role}", *(folder / scan / name for scan in scans))
     ]
     return command(
-        "place_landmarks", "--settings", LandmarkSettings().model_dump_json(),
+        "place_landmarks", "--settings", ConfidenceSettings().model_dump_json(),
         "--template-landmarks", folder / "template.mrk.json",
         "--template-centred", folder / "template.nii.gz",
+        "--template-centred-record", folder / "centred.json",
+        "--template-region-record", folder / "region.json",
+        "--loops", *(folder / scan / "loop.json" for scan in looped),
+        "--loops-refined", *(folder / scan / "refined.json" for scan in looped),
         "--scans", *scans, "--store", folder / "store", *files, *more,
     )  # fmt: skip
 
 
-def test_landmarks_are_placed_and_missing_ones_say_why(command: Run, stages: Path) -> None:
+def test_landmarks_are_placed_step_by_step_and_missing_ones_say_why(
+    command: Run, stages: Path
+) -> None:
     assert place(command, stages).status == 0
-    final, rigid = read_point_lists(stages / "good/landmarks.mrk.json")
-    assert (final.name, rigid.name) == ("final", "rigid")
+    final, *earlier = read_point_lists(stages / "good/landmarks.mrk.json")
+    assert final.name == "final"
     np.testing.assert_allclose(final.landmarks.positions, POINTS.positions, atol=1e-4)
-    np.testing.assert_allclose(
-        rigid.landmarks.positions, POINTS.positions + np.array([0.5, 0.0, 0.0]), atol=1e-4
-    )
-    assert final.confidence is not None
-    assert rigid.confidence is not None
-    assert final.confidence.min() > 0.97
-    assert (rigid.confidence < final.confidence).all()
+    assert [points.name for points in earlier] == list(MISSES)
+    for points in earlier:
+        off = points.landmarks.positions - POINTS.positions
+        np.testing.assert_allclose(off, [[MISSES[points.name], 0.0, 0.0]] * 4, atol=2e-4)
+        assert points.radius_mm is None
+    assert final.radius_mm is not None
+    sure, _, unsure, unknown = final.radius_mm
+    assert 0.2 < sure < unsure
+    assert math.isnan(unknown)
     good = read_record(stages / "good/landmarks.json")
     assert good == Record("good", "landmarks", details=good.details)
-    assert good.details["median_similarity"] > 0.99
+    assert good.details["median_similarity"] > 0.9
+    assert good.details["scaling"] == pytest.approx(1)
 
     for points in read_point_lists(stages / "bad/landmarks.mrk.json"):
         assert points.landmarks.labels == LANDMARKS.labels
         assert points.landmarks.missing.all()
         assert points.notes == (f"normalise refused: {REASON}",) * 4
-        assert points.confidence is None
+        assert points.radius_mm is None
     record = read_record(stages / "bad/landmarks.json")
     assert record == Record("bad", "normalise", "refused", REASON)
+
+
+def test_a_mirrored_scan_is_mirrored_from_the_first_step(command: Run, stages: Path) -> None:
+    write_record(stages / "good/rigid.json", Record("good", "align", details={"mirrored": True}))
+    assert place(command, stages).status == 0
+    lists = {p.name: p for p in read_point_lists(stages / "good/landmarks.mrk.json")}
+    mirrored = LANDMARKS.positions * [-1.0, 1.0, 1.0] + CENTRE
+    for name in ("centred", "region"):
+        off = lists[name].landmarks.positions - mirrored
+        np.testing.assert_allclose(off, [[MISSES[name], 0.0, 0.0]] * 4, atol=2e-4)
+
+
+def test_a_study_whose_loops_all_failed_is_doubtful_and_has_no_radii(
+    command: Run, stages: Path
+) -> None:
+    assert place(command, stages, looped=("bad",)).status == 0
+    record = read_record(stages / "good/landmarks.json")
+    assert record.status == "doubtful"
+    assert "no scan of the study could be registered back" in str(record.reason)
+    final = read_point_lists(stages / "good/landmarks.mrk.json")[0]
+    assert final.radius_mm is None
+    assert not final.landmarks.missing.any()
+
+
+def test_an_answer_in_a_scan_of_something_else_is_doubtful(command: Run, stages: Path) -> None:
+    noise = np.random.default_rng(0)
+    scan = sampled(GRID, lambda p: noise.uniform(size=len(p)))
+    write_volume(scan, stages / "good/centred.nii.gz")
+    assert place(command, stages).status == 0
+    record = read_record(stages / "good/landmarks.json")
+    assert record.status == "doubtful"
+    assert "expected at least 0.8" in str(record.reason)
 
 
 def test_a_batch_computes_what_changed_and_links_the_rest(command: Run, stages: Path) -> None:
@@ -373,18 +450,18 @@ def test_a_batch_computes_what_changed_and_links_the_rest(command: Run, stages: 
     assert "2/2 bad: known" in again.stderr
     assert [path.read_bytes() for path in outputs] == before
 
-    write_record(stages / "bad/bspline_record.json", Record("bad", "align", "failed", "unlike"))
+    write_record(stages / "bad/refined.json", Record("bad", "align", "failed", "unlike"))
     partly = place(command, stages)
     assert "1/2 good: known" in partly.stderr
     assert "2/2 bad: computed" in partly.stderr
     notes = read_point_lists(stages / "bad/landmarks.mrk.json")[0].notes
     assert notes[0] == "align failed: unlike"
 
-    other = LandmarkSettings(radius_mm=1.0).model_dump_json()
+    other = ConfidenceSettings(similarity_radius_mm=1.0).model_dump_json()
     assert "1/2 good: computed" in place(command, stages, "--settings", other).stderr
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", FILES)
 def test_lists_of_unequal_length_are_refused(command: Run, stages: Path, role: str) -> None:
     done = place(command, stages, f"--{role}", stages / "one.file")
     assert_refused(done, f"--{role}: found 1 values, expected one for each of the 2 scans")
@@ -392,17 +469,17 @@ def test_lists_of_unequal_length_are_refused(command: Run, stages: Path, role: s
 
 
 def test_an_earlier_record_that_is_none_stops_the_batch(command: Run, stages: Path) -> None:
-    (stages / "bad/bspline_record.json").write_text("{}")
-    stopped = place(command, stages)
+    (stages / "bad/refined.json").write_text("{}")
+    stopped = place(command, stages, looped=("good",))
     assert stopped.status == 1
-    assert str(stages / "bad/bspline_record.json") in stopped.stderr
+    assert str(stages / "bad/refined.json") in stopped.stderr
     # What was done before is known to the next run.
-    write_record(stages / "bad/bspline_record.json", Record("bad", "align", "failed", "unlike"))
-    assert "1/2 good: known" in place(command, stages).stderr
+    write_record(stages / "bad/refined.json", Record("bad", "align", "failed", "unlike"))
+    assert "1/2 good: known" in place(command, stages, looped=("good",)).stderr
 
 
 def align(command: Run, folder: Path, hands: tuple[str, ...]) -> Outcome:
-    record, nothing = folder / "bad/bspline_record.json", folder / "bad/centred.nii.gz"
+    record, nothing = folder / "bad/refined.json", folder / "bad/centred.nii.gz"
     paths = {
         "template-image": folder / "template.nii.gz",
         "template-segmentation": folder / "template.nii.gz",
@@ -416,6 +493,7 @@ def align(command: Run, folder: Path, hands: tuple[str, ...]) -> Outcome:
         "--scans", "a", "b", "--hands", *hands, "--store", folder / "store",
         "--centred", nothing, nothing, "--centred_record", record, record,
         "--region_record", record, record, "--rigid", folder / "a.tfm", folder / "b.tfm",
+        "--moments", folder / "a.m.tfm", folder / "b.m.tfm",
         "--record", folder / "a.json", folder / "b.json",
     )  # fmt: skip
 

@@ -16,15 +16,16 @@ from landmarkflow.oneshot.network import UNet, save_network
 from landmarkflow.oneshot.settings import (
     AlignSettings,
     CentreSettings,
+    ConfidenceSettings,
     DeformSettings,
     ElastixSettings,
-    LandmarkSettings,
     LbfgsSettings,
     LocateSettings,
     NetworkSettings,
     NormaliseSettings,
+    RefineSettings,
 )
-from landmarkflow.records import read_record
+from landmarkflow.records import Record, read_record, write_record
 from landmarkflow.volumes import array_of, carried, grid_of, image_on, resample, write_volume
 
 Points = NDArray[np.float64]
@@ -322,6 +323,15 @@ def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(
         "--template-segmentation", t / "segmentation.nii.gz",
         "--template-centred", t / "centred.nii.gz",
     )  # fmt: skip
+    placed = (
+        "--template-landmarks", t / "landmarks.mrk.json",
+        "--template-centred", t / "centred.nii.gz",
+    )  # fmt: skip
+    centre = [0.0, 0.0, 0.0]
+    write_record(
+        t / "c.json", Record("template", "centre", details={"steps": [{"centre": centre}]})
+    )
+    write_record(t / "foi.json", Record("template", "locate", details={"centre": centre}))
     commands: tuple[tuple[object, ...], ...] = (
         ("normalise_scan", "--scan", "a", "--bad-scan", "set_aside", "--settings", normalise,
          "--image", image, "--normalised", a / "n.nii", "--record", a / "n.json"),
@@ -335,19 +345,32 @@ def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(
         ("align_scans", "--settings", AlignSettings().model_dump_json(), *segmented, *batch,
          "--template-centred-record", a / "c.json", "--template-region-record", a / "foi.json",
          "--hands", "same", "--centred", a / "c.nii.gz", "--centred_record", a / "c.json",
-         "--region_record", a / "foi.json", "--rigid", a / "r.tfm", "--record", a / "r.json"),
+         "--region_record", a / "foi.json", "--rigid", a / "r.tfm", "--moments", a / "m.tfm",
+         "--record", a / "r.json"),
         ("deform_scans", "--settings", SETTINGS.model_dump_json(), "--seed", 1, *segmented, *batch,
          "--centred", a / "c.nii.gz", "--rigid", a / "r.tfm", "--rigid_record", a / "r.json",
          "--bspline", a / "b.tfm", "--record", a / "b.json"),
-        ("place_landmarks", "--settings", LandmarkSettings().model_dump_json(),
-         "--template-landmarks", t / "landmarks.mrk.json", "--template-centred",
-         t / "centred.nii.gz", *batch, "--centred", a / "c.nii.gz", "--rigid", a / "r.tfm",
-         "--bspline", a / "b.tfm", "--bspline_record", a / "b.json", "--landmarks",
-         a / "l.mrk.json", "--record", a / "l.json"),
+        ("refine_landmarks", "--settings", RefineSettings().model_dump_json(), *placed, *batch,
+         "--centred", a / "c.nii.gz", "--bspline", a / "b.tfm", "--bspline_record", a / "b.json",
+         "--refined", a / "f.mrk.json", "--record", a / "f.json"),
+        ("close_loops", "--settings", SETTINGS.model_dump_json(), "--refine-settings",
+         RefineSettings().model_dump_json(), "--seed", 1, *segmented, *batch,
+         "--template-landmarks", t / "landmarks.mrk.json", "--centred", a / "c.nii.gz", "--rigid",
+         a / "r.tfm", "--refined", a / "f.mrk.json", "--refined_record", a / "f.json",
+         "--record", a / "o.json"),
+        ("place_landmarks", "--settings", ConfidenceSettings().model_dump_json(), *placed, *batch,
+         "--template-centred-record", t / "c.json", "--template-region-record", t / "foi.json",
+         "--loops", a / "o.json", "--loops-refined", a / "f.json", "--region_record",
+         a / "foi.json", "--centred", a / "c.nii.gz", "--centred_record", a / "c.json",
+         "--rigid_record", a / "r.json", "--bspline", a / "b.tfm", "--rigid", a / "r.tfm",
+         "--moments", a / "m.tfm", "--refined", a / "f.mrk.json", "--refined_record",
+         a / "f.json", "--landmarks", a / "l.mrk.json", "--record", a / "l.json"),
     )  # fmt: skip
     for arguments in commands:
         assert main([str(argument) for argument in arguments]) == 0
-    records = [read_record(a / f"{stage}.json") for stage in ("n", "foi", "c", "r", "b", "l")]
+    records = [
+        read_record(a / f"{stage}.json") for stage in ("n", "foi", "c", "r", "b", "f", "o", "l")
+    ]
     assert {record.scan for record in records} == {"a"}
     assert {record.status for record in records} == {"refused"}
     assert len({record.reason for record in records}) == 1

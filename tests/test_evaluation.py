@@ -66,18 +66,18 @@ def test_errors_are_distances_and_signed_components():
     table = error_table([ScanPoints("s1", (detected,), reference)])
     apex, window = (row for _, row in table.iterrows())
     assert (apex["error_mm"], apex["error_x_mm"], apex["error_y_mm"]) == (5.0, 3.0, -4.0)
-    assert apex["confidence"] == 0.9
+    assert apex["radius_mm"] == 0.9
     assert (window["error_mm"], window["error_z_mm"]) == (0.5, -0.5)
-    assert math.isnan(window["confidence"])
+    assert math.isnan(window["radius_mm"])
 
 
 def test_missing_landmarks_keep_their_reason_and_never_become_zero():
     reference = landmarks(a=[1, 1, 1], b=[2, 2, 2], c=[3, 3, 3])
-    lists = (final(("low confidence", ""), a=NAN, b=NAN),)
+    lists = (final(("too faint", ""), a=NAN, b=NAN),)
     table = error_table([ScanPoints("s", lists, reference)])
     assert table["error_mm"].isna().all()
     assert list(table["reason"]) == [
-        "low confidence",
+        "too faint",
         "missing without a stated reason",
         "not among the final points",
     ]

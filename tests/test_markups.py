@@ -262,7 +262,7 @@ def test_the_first_of_several_lists_is_read(tmp_path: Path) -> None:
     lists = read_point_lists(path)
     assert [one.name for one in lists] == ["1", "2"]
     assert [one.landmarks.labels for one in lists] == [tuple(LPS), ("z",)]
-    assert lists[0].confidence is None
+    assert lists[0].radius_mm is None
 
 
 def point_lists() -> list[PointList]:
@@ -270,10 +270,10 @@ def point_lists() -> list[PointList]:
         ("apex", "window", "centre"),
         np.array([[1.23456789, -2.00001, 3e2], [np.nan] * 3, [0.1, 0.2, -0.3]]),
     )
-    confidence = np.array([0.98765432, np.nan, 0.0])
+    radius = np.array([0.98765432, np.nan, 0.0])
     notes = ("", "outside the scan", "close to the edge")
     return [
-        PointList("final", landmarks, confidence, notes),
+        PointList("final", landmarks, radius, notes),
         PointList("rigid", Landmarks(("apex",), np.ones((1, 3))), None),
     ]
 
@@ -286,9 +286,9 @@ def test_written_lists_come_back(tmp_path: Path) -> None:
     assert final.landmarks.labels == ("apex", "window", "centre")
     expected = [[1.2346, -2.0, 300], [np.nan] * 3, [0.1, 0.2, -0.3]]
     np.testing.assert_array_equal(final.landmarks.positions, expected)
-    np.testing.assert_array_equal(final.confidence, [0.9877, np.nan, 0.0])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(final.radius_mm, [0.9877, np.nan, 0.0])  # type: ignore[arg-type]
     assert final.notes == ("", "outside the scan", "close to the edge")
-    assert rigid.confidence is None
+    assert rigid.radius_mm is None
     assert rigid.notes == ("",)
     np.testing.assert_array_equal(read_landmarks(path).positions, expected)
 
@@ -304,14 +304,14 @@ def test_a_written_file_is_what_slicer_reads(tmp_path: Path) -> None:
     apex, window, centre = final["controlPoints"]
     assert apex["position"] == [1.2346, -2.0, 300.0]
     assert apex["positionStatus"] == "defined"
-    assert apex["confidence"] == 0.9877
-    assert apex["description"] == "confidence 0.9877"
+    assert apex["radius_mm"] == 0.9877
+    assert apex["description"] == "true place within 0.9877 mm (90 %)"
     assert "position" not in window
-    assert "confidence" not in window
+    assert "radius_mm" not in window
     assert window["positionStatus"] == "undefined"
     assert window["description"] == "outside the scan"
-    assert centre["description"] == "close to the edge; confidence 0.0000"
-    assert "confidence" not in data["markups"][1]["controlPoints"][0]
+    assert centre["description"] == "close to the edge; true place within 0.0000 mm (90 %)"
+    assert "radius_mm" not in data["markups"][1]["controlPoints"][0]
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -355,15 +355,15 @@ def test_lists_need_different_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["high", True, [1]])
 def test_a_confidence_that_is_no_number_is_refused(tmp_path: Path, value: Any) -> None:
-    points = [{"label": "a", "position": [1, 2, 3], "confidence": value}]
+    points = [{"label": "a", "position": [1, 2, 3], "radius_mm": value}]
     path = write(tmp_path / "a.mrk.json", {"markups": [node(controlPoints=points)]})
-    with pytest.raises(InputError, match="confidence"):
+    with pytest.raises(InputError, match="radius_mm"):
         read_point_lists(path)
 
 
 def test_a_point_list_needs_one_confidence_and_note_per_landmark() -> None:
     landmarks = Landmarks(("a", "b"), np.zeros((2, 3)))
-    with pytest.raises(InputError, match=r'"final" has confidences of the shape \(1,\)'):
+    with pytest.raises(InputError, match=r'"final" has radii of the shape \(1,\)'):
         PointList("final", landmarks, np.zeros(1))
     with pytest.raises(InputError, match="1 notes, expected 2"):
         PointList("final", landmarks, None, ("x",))

@@ -22,15 +22,8 @@ from landmarkflow.oneshot.align import Subject, Template, align, prepare_templat
 from landmarkflow.oneshot.mixture import Mixture
 from landmarkflow.oneshot.settings import AlignSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import (
-    dilated,
-    grid_of,
-    mirrored,
-    read_grid,
-    read_segmentation,
-    read_volume,
-    resample,
-)
+from landmarkflow.segmentation import mask_around_target
+from landmarkflow.volumes import mirrored, read_volume
 
 # Whether a scan is mirrored before it is aligned: known from the sides, or tried both ways.
 HANDS = {"same": (False,), "other": (True,), "unknown": (False, True)}
@@ -43,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser, "template-image", "template-segmentation")
     add_paths(parser, "template-centred", "template-centred-record", "template-region-record")
     parser.add_argument("--hands", required=True, nargs="+", choices=tuple(HANDS))
-    add_batch(
-        parser, ("centred", "centred_record", "region_record"), ("rigid", "record"), ("hands",)
-    )
+    inputs, outputs = ("centred", "centred_record", "region_record"), ("rigid", "moments", "record")
+    add_batch(parser, inputs, outputs, options=("hands",))
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -68,8 +60,9 @@ def run(arguments: argparse.Namespace) -> None:
                 f"at least {settings.least_correlation:g}: this does not look like the "
                 "template's anatomy"
             )
-        with replacing(task.outputs["rigid"]) as beside:
-            sitk.WriteTransform(found.pose.transform(mirrored=flip), str(beside))
+        for role, pose in (("rigid", found.pose), ("moments", found.moments)):
+            with replacing(task.outputs[role]) as beside:
+                sitk.WriteTransform(pose.transform(mirrored=flip), str(beside))
         details = {
             "correlation": found.correlation,
             "mirrored": flip,
@@ -97,10 +90,13 @@ def run(arguments: argparse.Namespace) -> None:
 def _template(arguments: argparse.Namespace, settings: AlignSettings) -> Template:
     require_result(arguments.template_centred_record, "template")
     crop = read_volume(arguments.template_centred)
-    target = read_segmentation(
-        arguments.template_segmentation, read_grid(arguments.template_image), arguments.labels
+    mask = mask_around_target(
+        crop,
+        arguments.template_image,
+        arguments.template_segmentation,
+        arguments.labels,
+        settings.mask_margin_mm,
     )
-    mask = dilated(resample(target, grid_of(crop), "nearest"), settings.mask_margin_mm)
     mixture = _mixture(arguments.template_region_record)
     return prepare_template(Subject(crop, mixture), mask, settings)
 

@@ -18,17 +18,8 @@ from landmarkflow.files import replacing
 from landmarkflow.oneshot.deform import Deform, folded_share, prepare
 from landmarkflow.oneshot.settings import DeformSettings
 from landmarkflow.records import Record
-from landmarkflow.volumes import (
-    cropped,
-    dilated,
-    grid_of,
-    points_inside,
-    read_grid,
-    read_segmentation,
-    read_volume,
-    resample,
-    shrunk,
-)
+from landmarkflow.segmentation import mask_around_target
+from landmarkflow.volumes import cropped, points_inside, read_volume, shrunk
 
 FOLDING_SPACING_MM = 0.5
 
@@ -81,10 +72,13 @@ def run(arguments: argparse.Namespace) -> None:
 def _template(arguments: argparse.Namespace, settings: DeformSettings) -> tuple[Deform, sitk.Image]:
     """What deforms a scan, and a coarse mask in which to look for folds."""
     crop = read_volume(arguments.template_centred)
-    target = read_segmentation(
-        arguments.template_segmentation, read_grid(arguments.template_image), arguments.labels
+    mask = mask_around_target(
+        crop,
+        arguments.template_image,
+        arguments.template_segmentation,
+        arguments.labels,
+        settings.mask_margin_mm,
     )
-    mask = dilated(resample(target, grid_of(crop), "nearest"), settings.mask_margin_mm)
     part = cropped(mask, points_inside(mask), FOLDING_SPACING_MM)
     coarse = shrunk(part, FOLDING_SPACING_MM)
     return prepare(crop, mask, settings, seed=arguments.seed), coarse

@@ -19,7 +19,7 @@ COLUMNS = (
     "error_x_mm",
     "error_y_mm",
     "error_z_mm",
-    "confidence",
+    "radius_mm",
     "reason",
 )
 
@@ -116,18 +116,16 @@ def _scan_rows(
         if undefined:
             continue
         for stage in stages:
-            position, confidence, reason = _point(by_stage.get(stage), label, scan, stage)
+            position, radius, reason = _point(by_stage.get(stage), label, scan, stage)
             offset = position - truth
-            rows.append(
-                (scan.scan, label, stage, np.linalg.norm(offset), *offset, confidence, reason)
-            )
+            rows.append((scan.scan, label, stage, np.linalg.norm(offset), *offset, radius, reason))
     return rows
 
 
 def _point(
     points: PointList | None, label: str, scan: ScanPoints, stage: str
 ) -> tuple[np.ndarray, float, str]:
-    """Returns a landmark's position (NaN when missing), its confidence and why it is missing."""
+    """Returns a landmark's position (NaN when missing), its radius and why it is missing."""
     nowhere = np.full(3, np.nan)
     if points is None:
         reason = f"no {stage} points" if scan.lists else scan.reason
@@ -135,8 +133,8 @@ def _point(
     if label not in points.landmarks.labels:
         return nowhere, np.nan, f"not among the {stage} points"
     i = points.landmarks.labels.index(label)
-    confidence = np.nan if points.confidence is None else float(points.confidence[i])
+    radius = np.nan if points.radius_mm is None else float(points.radius_mm[i])
     if points.landmarks.missing[i]:
         note = points.notes[i] if points.notes else ""
-        return nowhere, confidence, note or "missing without a stated reason"
-    return points.landmarks.positions[i], confidence, ""
+        return nowhere, radius, note or "missing without a stated reason"
+    return points.landmarks.positions[i], radius, ""

@@ -1,6 +1,7 @@
 """Reads points, references and records; writes every table of the evaluation."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from landmarkflow.errors import InputError
 from landmarkflow.evaluation import failures, summary, tables
 from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, error_csv, error_table
 from landmarkflow.evaluation.published import PUBLISHED
+from landmarkflow.evaluation.reliability import reliability
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.geometry import Landmarks
 from landmarkflow.markups import PointList, read_point_lists
@@ -99,12 +101,14 @@ def _summary_data(
     seed: int,
 ) -> dict[str, object]:
     statuses = ("refused", "failed", failures.LARGE_ERROR, "doubtful")
+    flagged = set(failed.loc[failed["status"] != failures.LARGE_ERROR, "scan"])
     return {
         "scans": {"total": len(scans), "evaluated": int(errors["scan"].nunique())},
         "failures": {
             "scans": int(failed.loc[failed["status"] != "doubtful", "scan"].nunique()),
             **{status: int((failed["status"] == status).sum()) for status in statuses},
         },
+        "reliability": _rounded(asdict(reliability(errors, flagged, settings.large_error_mm))),
         "settings": {
             "radii_mm": list(settings.radii_mm),
             "large_error_mm": settings.large_error_mm,
@@ -128,6 +132,10 @@ def _summary_data(
             for stage, entry in stages.items()
         },
     }
+
+
+def _rounded(numbers: dict[str, float | None]) -> dict[str, float | None]:
+    return {name: None if n is None else round(n, 4) for name, n in numbers.items()}
 
 
 def _by_scan(paths: Sequence[Path], scans: Sequence[str]) -> dict[str, Path]:

@@ -16,6 +16,8 @@ DEFINITIONS = {
     "interval_mm": "95 % percentile bootstrap interval of the mean, scans resampled",
     "within_percent": "share of landmarks at most this many mm from the reference; a missing "
     "landmark counts as not within",
+    "reliability": "error against the radius that is to hold 90 % of the true places, Spearman's "
+    "rank correlation of the two, and landmarks whose large error no stage flagged",
 }
 
 

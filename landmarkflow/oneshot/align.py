@@ -86,9 +86,13 @@ class Start:
 
 @dataclass(frozen=True)
 class Alignment:
-    """A rigid map from template points to target points and how it was chosen."""
+    """A rigid map from template points to target points and how it was chosen.
+
+    `moments` is the pose of the moments of inertia alone, as Eq. 2 has it.
+    """
 
     pose: Pose
+    moments: Pose
     correlation: float
     start: str
     tried: tuple[Start, ...]
@@ -160,20 +164,29 @@ def align(template: Template, target: Subject, settings: AlignSettings) -> Align
     pose, correlation = best.pose, best.correlation
     for samples in finer:
         pose, correlation = Similarity.of(samples, target.crop).ascend(pose, settings)
-    return Alignment(pose, correlation, best.name, tried)
+    unrefined = max(
+        moments_poses(template.moments, moments),
+        key=lambda start: similarity.value_and_gradient(start)[0],
+    )
+    return Alignment(pose, unrefined, correlation, best.name, tried)
 
 
 def starting_poses(
     fixed: Moments, moving: Moments, settings: AlignSettings
 ) -> Iterator[tuple[str, Pose]]:
     """Yield each start's name and pose, both centres of mass on each other."""
-    shift = moving.centre - fixed.centre
     if "upright" in settings.starts:
-        yield "upright", Pose(np.eye(3), fixed.centre, shift)
+        yield "upright", Pose(np.eye(3), fixed.centre, moving.centre - fixed.centre)
     if "moments" in settings.starts:
-        for number, flip in enumerate(PROPER_FLIPS):
-            rotation = moving.axes @ flip @ fixed.axes.T
-            yield f"moments, flip {number}", Pose(rotation, fixed.centre, shift)
+        for number, pose in enumerate(moments_poses(fixed, moving)):
+            yield f"moments, flip {number}", pose
+
+
+def moments_poses(fixed: Moments, moving: Moments) -> Iterator[Pose]:
+    """Yield the four poses that lay the principal axes on each other (Eq. 2)."""
+    for flip in PROPER_FLIPS:
+        rotation = moving.axes @ flip @ fixed.axes.T
+        yield Pose(rotation, fixed.centre, moving.centre - fixed.centre)
 
 
 def moments_of(subject: Subject, settings: AlignSettings) -> Moments:

@@ -1,34 +1,19 @@
-"""Place the template's landmarks in a scan (Eq. 7), each with the similarity around it."""
-
-from dataclasses import dataclass
+"""Place the template's landmarks in a scan (Eq. 7), and tell how alike their surroundings are."""
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.oneshot.settings import LandmarkSettings
 from landmarkflow.similarity import correlation, normalised
 from landmarkflow.volumes import array_of, image_on
+
+Array = NDArray[np.float64]
 
 RADIUS_IN_STEPS = 5
 
 
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """Landmarks of one scan, LPS mm, with a similarity for each: (n,) in [-1, 1]."""
-
-    landmarks: Landmarks
-    similarity: NDArray[np.float64]
-
-
-def place_landmarks(
-    annotated: Landmarks,
-    transform: sitk.Transform,
-    template: sitk.Image,
-    target: sitk.Image,
-    settings: LandmarkSettings,
-) -> Placed:
+def place_landmarks(annotated: Landmarks, transform: sitk.Transform) -> Landmarks:
     """Map the annotated landmarks to a scan.
 
     With the template as the fixed image the registration's own point map does what Eq. 7 does by
@@ -37,36 +22,56 @@ def place_landmarks(
     Args:
         annotated: the template's landmarks, LPS mm.
         transform: takes template points to the scan's points.
-        template: the template's crop.
-        target: the scan's crop.
-        settings: the neighbourhood's radius.
     """
-    positions = np.array([transform.TransformPoint(p.tolist()) for p in annotated.positions])
-    similarity = [
-        _similarity(point, transform, template, target, settings.radius_mm)
-        for point in annotated.positions
-    ]
-    return Placed(Landmarks(annotated.labels, positions), np.array(similarity))
+    positions = [transform.TransformPoint(point) for point in annotated.positions.tolist()]
+    return Landmarks(annotated.labels, np.array(positions))
 
 
-def _similarity(
-    point: NDArray[np.float64],
+def shift(start: Array, goal: Array, *, mirrored: bool) -> sitk.AffineTransform:
+    """The map that takes one centre to another and leaves the axes, as far as hands allow.
+
+    Args:
+        start: (3,) a centre in the template, LPS mm.
+        goal: (3,) the centre that answers it in the scan.
+        mirrored: whether the scan shows the other side; then x changes its sign.
+    """
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0]).ravel().tolist())
+    transform.SetCenter(start.tolist())
+    transform.SetTranslation((goal - start).tolist())
+    return transform
+
+
+def similarity_around(
+    annotated: Landmarks,
     transform: sitk.Transform,
     template: sitk.Image,
     target: sitk.Image,
     radius_mm: float,
-) -> float:
-    """Normalised cross-correlation of template and target in a ball around a template point."""
+) -> Array:
+    """Normalised cross-correlation in a ball around each landmark, (n,) in [-1, 1].
+
+    Args:
+        annotated: the template's landmarks, LPS mm.
+        transform: takes template points to the scan's points.
+        template: the template's crop.
+        target: the scan's crop.
+        radius_mm: of the ball.
+    """
     # A few hundred points tell the similarity as well as all voxels do.
     count = 2 * RADIUS_IN_STEPS + 1
-    grid = Grid.centred(point, (count, count, count), radius_mm / RADIUS_IN_STEPS)
-    steps = (np.arange(count) - RADIUS_IN_STEPS) * (radius_mm / RADIUS_IN_STEPS)
-    ball = (
-        steps[:, None, None] ** 2 + steps[None, :, None] ** 2 + steps[None, None, :] ** 2
-    ) <= radius_mm**2
-    reference = image_on(grid, np.zeros(ball.shape, dtype=np.float32))
-    fixed, moving = (
-        array_of(sitk.Resample(image, reference, way, sitk.sitkLinear, 0.0))[ball]
-        for image, way in ((template, sitk.Transform(3, sitk.sitkIdentity)), (target, transform))
-    )
-    return correlation(normalised(fixed.astype(np.float64)), moving.astype(np.float64))[0]
+    step = radius_mm / RADIUS_IN_STEPS
+    squares = ((np.arange(count) - RADIUS_IN_STEPS) * step) ** 2
+    ball = squares[:, None, None] + squares[:, None] + squares <= radius_mm**2
+    ways = ((template, sitk.Transform(3, sitk.sitkIdentity)), (target, transform))
+
+    def similarity(point: Array) -> float:
+        grid = Grid.centred(point, (count, count, count), step)
+        reference = image_on(grid, np.zeros(ball.shape, dtype=np.float32))
+        fixed, moving = (
+            array_of(sitk.Resample(image, reference, way, sitk.sitkLinear, 0.0))[ball]
+            for image, way in ways
+        )
+        return correlation(normalised(fixed.astype(np.float64)), moving.astype(np.float64))[0]
+
+    return np.array([similarity(point) for point in annotated.positions])

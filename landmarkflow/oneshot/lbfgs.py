@@ -14,16 +14,12 @@ from scipy import optimize, sparse
 
 from landmarkflow.bsplines import Lattice
 from landmarkflow.oneshot.settings import LbfgsSettings, LevelSettings, SplineLevelSettings
-from landmarkflow.similarity import Interpolator, Values, correlation, normalised
+from landmarkflow.similarity import Interpolator, Values, correlation, feature, normalised
 from landmarkflow.volumes import grid_of, points_inside, shrunk
 
 Array = NDArray[np.float64]
 Objective = Callable[[Array], tuple[float, Array]]
 
-# Local means are taken on a grid this much finer than their Gaussian's sigma.
-SIGMA_IN_VOXELS = 1.5
-# The deviation of the noise, in normalised intensity: what is flatter counts less.
-LEAST_CONTRAST = 0.05
 # A relative gain below this ends a level.
 LEAST_GAIN = 1e-5
 
@@ -95,7 +91,7 @@ def prepare(fixed: sitk.Image, mask: sitk.Image, settings: LbfgsSettings, *, see
         # Anywhere within their voxels, so that the voxels' pattern does not show.
         points = chosen + generator.uniform(-half, half, chosen.shape)
         return Samples(
-            points, normalised(Interpolator.of(_feature(fixed, level)).sample(points)[0])
+            points, normalised(Interpolator.of(_feature_at(fixed, level)).sample(points)[0])
         )
 
     levels = []
@@ -126,7 +122,7 @@ def register(
     """
     affine = Affine(np.eye(3), np.zeros(3))
     if settings.affine and prepared.affine:
-        affine = _fit_affine(prepared.affine, _feature(moving, settings.affine), settings.affine)
+        affine = _fit_affine(prepared.affine, _feature_at(moving, settings.affine), settings.affine)
     coarser: tuple[Lattice, Array] | None = None
     for level in prepared.levels:
         if coarser is None:
@@ -162,7 +158,7 @@ def _fit_affine(samples: Samples, moving: sitk.Image, level: LevelSettings) -> A
 
 def _fit_spline(level: SplineLevel, moving: sitk.Image, affine: Affine, start: Array) -> Array:
     """Coefficients (count, 3) in mm of the displacement that precedes the affine map."""
-    target = Interpolator.of(_feature(moving, level.settings))
+    target = Interpolator.of(_feature_at(moving, level.settings))
     unbent = level.samples.points @ affine.matrix.T + affine.offset
     matrix = affine.matrix.astype(np.float32)
 
@@ -190,26 +186,6 @@ def _minimised(objective: Objective, start: Array, iterations: int) -> Array:
     return np.asarray(found.x)
 
 
-def _feature(image: sitk.Image, level: LevelSettings) -> sitk.Image:
-    """What is compared at a level: the image at its spacing, smoothed, locally normalised."""
-    coarse = shrunk(image, level.spacing_mm)
-    if level.smoothing_mm > 0:
-        coarse = sitk.SmoothingRecursiveGaussian(coarse, level.smoothing_mm)
-    return _locally_normalised(coarse, level.contrast_mm) if level.contrast_mm > 0 else coarse
-
-
-def _locally_normalised(image: sitk.Image, sigma: float) -> sitk.Image:
-    """Less the mean and by the deviation under a Gaussian around each voxel."""
-    step = sigma / SIGMA_IN_VOXELS
-    mean = sitk.SmoothingRecursiveGaussian(shrunk(image, step), sigma)
-    square = sitk.SmoothingRecursiveGaussian(shrunk(image * image, step), sigma)
-    variance = sitk.Clamp(square - mean * mean, sitk.sitkFloat32, 0.0)
-    deviation = sitk.Sqrt(variance + LEAST_CONTRAST**2)
-    identity = sitk.Transform(3, sitk.sitkIdentity)
-
-    def here(coarse: sitk.Image) -> sitk.Image:
-        # Beyond the coarse voxels' centres the outermost value goes on.
-        return sitk.Resample(coarse, image, identity, sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
-
-    normal: sitk.Image = (image - here(mean)) / here(deviation)
-    return normal
+def _feature_at(image: sitk.Image, level: LevelSettings) -> sitk.Image:
+    """What is compared at a level."""
+    return feature(shrunk(image, level.spacing_mm), level.smoothing_mm, level.contrast_mm)

@@ -1,6 +1,6 @@
 """What can be chosen in each stage of the one-shot method; units are in the names."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,6 +9,9 @@ class StageSettings(BaseModel):
     """Base of all stages' settings: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Millimetres = Annotated[float, Field(gt=0)]
 
 
 class NormaliseSettings(StageSettings):
@@ -197,11 +200,28 @@ class SymmetriseSettings(StageSettings):
     partner_mm: float = Field(1.0, gt=0)
 
 
-class LandmarkSettings(StageSettings):
-    """The neighbourhood whose similarity is a landmark's confidence, and what is too little."""
+class RefineSettings(StageSettings):
+    """The windows around the landmarks that are registered once more, and whether they move."""
 
-    radius_mm: float = Field(2.0, gt=0)
+    enabled: bool = True
+    radii_mm: tuple[Millimetres, ...] = Field((0.5, 0.75, 1.0), min_length=1)
+    spacing_mm: float = Field(0.25, gt=0)
+    smoothing_mm: float = Field(0.1, ge=0)
+    contrast_mm: float = Field(0.5, ge=0)
+    prior_mm: float = Field(0.15, gt=0)
+    iterations: int = Field(8, ge=1)
+
+
+class ConfidenceSettings(StageSettings):
+    """How sure a landmark is, and what makes a scan doubtful."""
+
+    loops: int = Field(12, ge=1)
+    radius_in_loops: float = Field(1.9, gt=0)
+    annotation_mm: float = Field(0.2, ge=0)
+    similarity_radius_mm: float = Field(2.0, gt=0)
     least_similarity: float = Field(0.8, ge=-1, le=1)
+    most_scaling: float = Field(1.4, gt=1)
+    most_unsure: float = Field(3.0, gt=1)
 
 
 class OneShotSettings(StageSettings):
@@ -214,4 +234,5 @@ class OneShotSettings(StageSettings):
     align: AlignSettings = AlignSettings()
     deform: DeformSettings = DeformSettings()
     symmetrise: SymmetriseSettings = SymmetriseSettings()
-    landmarks: LandmarkSettings = LandmarkSettings()
+    refine: RefineSettings = RefineSettings()
+    confidence: ConfidenceSettings = ConfidenceSettings()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from landmarkflow.report.figures import new_figure
 
-COLOURS = ("#0b6e99", "#d9822b", "#5b8c3e", "#8e5ea2", "#777777")
+COLOURS = ("#0b6e99", "#d9822b", "#5b8c3e", "#8e5ea2", "#b8475f", "#777777")
 GRID_COLOUR = "#e3e3e3"
 STRIP_LIMIT = 12
 
@@ -80,6 +80,40 @@ def draw_error_distribution(
         for label in labels
     ]
     _draw_boxes(boxes, labels, samples, limit, upright=many)
+    figure.tight_layout()
+    return figure
+
+
+def draw_radii(errors: pd.DataFrame, main_stage: str, dpi: int) -> Figure:
+    """Draws each landmark's error over its radius, and how many lie within at each radius.
+
+    Args:
+        errors: The error table; at least one landmark has a radius and an error.
+        main_stage: The stage whose radii are drawn.
+        dpi: Pixels per inch.
+    """
+    known = errors[errors["stage"] == main_stage].dropna(subset=["error_mm", "radius_mm"])
+    radius = known["radius_mm"].to_numpy(np.float64)
+    error = known["error_mm"].to_numpy(np.float64)
+    figure = new_figure(8.1, 3.4, dpi)
+    scatter, shares = figure.subplots(1, 2)
+    limit = 1.05 * max(float(radius.max()), float(error.max()))
+    scatter.plot([0, limit], [0, limit], color="#555555", linewidth=0.9)
+    within = error <= radius
+    for inside, colour, name in ((within, COLOURS[0], "within"), (~within, COLOURS[1], "beyond")):
+        label = f"{name} the radius: {100 * inside.mean():.0f} %"
+        scatter.plot(radius[inside], error[inside], ".", color=colour, markersize=4, label=label)
+    scatter.set_xlim(0, 1.05 * float(radius.max()))
+    scatter.set_ylim(0, 1.05 * float(error.max()))
+    scatter.legend(frameon=False, fontsize=8, loc="upper left")
+    _label(scatter, "radius, mm", "error, mm")
+    # What other shares a radius of another size would hold: a calibrated one meets the cross.
+    scales = np.linspace(0, 2, 101)
+    shares.plot(scales, [100 * np.mean(error <= s * radius) for s in scales], color=COLOURS[0])
+    shares.plot([1], [90], "+", color=COLOURS[1], markersize=12, markeredgewidth=2)
+    shares.set_xlim(0, 2)
+    shares.set_ylim(0, 101)
+    _label(shares, "multiple of the radius", "landmarks within, %")
     figure.tight_layout()
     return figure
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from landmarkflow import files
 from landmarkflow.errors import InputError
-from landmarkflow.report.curves import draw_error_distribution, draw_training
+from landmarkflow.report.curves import draw_error_distribution, draw_radii, draw_training
 from landmarkflow.report.figures import png_bytes
 from landmarkflow.report.results import read_errors, read_rows, read_training
 
@@ -80,6 +80,9 @@ def write_report(
     curves = {
         "errors": _embedded(draw_error_distribution(errors, radii, MAIN_STAGE, CURVE_DPI))
         if len(errors)
+        else None,
+        "radii": _embedded(draw_radii(errors, MAIN_STAGE, CURVE_DPI))
+        if summary["reliability"]["n"]
         else None,
         "training": None
         if training is None

@@ -4,7 +4,8 @@ TABLES = ["errors.csv", "landmarks.csv", "summary.json", "failures.csv"]
 TABLES += ["table1.csv", "table1.md", "table1.tex"]
 if CONFIG.evaluate.published:
     TABLES += ["comparison.csv", "comparison.md", "published.csv"]
-STAGES = ("references", "normalised", "foi", "centred", "rigid", "bspline", "landmarks")
+STAGES = ["references", "normalised", "foi", "centred", "rigid", "bspline", "refined"]
+STAGES += ["landmarks"]
 
 
 rule evaluate_landmarks:

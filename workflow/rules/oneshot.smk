@@ -12,6 +12,13 @@ if ONESHOT.symmetrise.enabled:
     MIRRORED = {TEMPLATE: (TEMPLATE,)}
 else:
     MIRRORED = {}
+# The first scans of the study say how far its errors reach.
+LOOP_SCANS = list(STUDY.scans)[: ONESHOT.confidence.loops]
+LOOPS = {
+    batch: looped
+    for batch, scans in STUDY.batches.items()
+    if (looped := [scan for scan in scans if scan in LOOP_SCANS])
+}
 
 
 rule normalise_scan:
@@ -166,6 +173,7 @@ for batch, scans in {**MIRRORED, **STUDY.batches}.items():
             region_record=for_scans("foi/{scan}.json", scans),
         output:
             rigid=for_scans("rigid/{scan}.tfm", scans),
+            moments=for_scans("rigid/{scan}.moments.tfm", scans),
             record=for_scans("rigid/{scan}.json", scans),
         log:
             RESULTS / f"logs/align_scans/{batch}.log",
@@ -196,7 +204,7 @@ for batch, scans in {**MIRRORED, **STUDY.batches}.items():
             " --scans {params.scans} --hands {params.hands} --store {params.store}"
             " --centred {input.centred} --centred_record {input.centred_record}"
             " --region_record {input.region_record} --rigid {output.rigid}"
-            " --record {output.record}"
+            " --moments {output.moments} --record {output.record}"
 
     rule:
         """Affine and B-spline registration of a batch of scans (Eq. 5 and 6)."""
@@ -270,16 +278,110 @@ rule symmetrise_landmarks:
 for batch, scans in STUDY.batches.items():
 
     rule:
-        """The template's landmarks in a batch of scans, as Slicer markups (Eq. 7)."""
+        """The template's landmarks in a batch of scans, each fitted once more by its window."""
+        name:
+            f"refine_landmarks_{batch}"
+        input:
+            template_landmarks=ANNOTATED,
+            template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
+            centred=for_scans("centred/{scan}.nii.gz", scans),
+            bspline=for_scans("bspline/{scan}.tfm", scans),
+            bspline_record=for_scans("bspline/{scan}.json", scans),
+        output:
+            refined=for_scans("refined/{scan}.mrk.json", scans),
+            record=for_scans("refined/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/refine_landmarks/{batch}.log",
+        conda:
+            "../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=5 + len(scans),
+        params:
+            scans=scans,
+            store=STORE / "refine",
+            settings=settings(ONESHOT.refine),
+            code=code("refine_landmarks"),
+        shell:
+            command("refine_landmarks") + " --settings {params.settings:q}"
+            " --template-landmarks {input.template_landmarks}"
+            " --template-centred {input.template_centred}"
+            " --scans {params.scans} --store {params.store} --centred {input.centred}"
+            " --bspline {input.bspline} --bspline_record {input.bspline_record}"
+            " --refined {output.refined} --record {output.record}"
+
+
+for batch, scans in LOOPS.items():
+
+    rule:
+        """A batch of scans registered back to the template, which says how far errors reach."""
+        name:
+            f"close_loops_{batch}"
+        input:
+            template_segmentation=SEGMENTATION,
+            template_landmarks=ANNOTATED,
+            template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
+            centred=for_scans("centred/{scan}.nii.gz", scans),
+            rigid=for_scans("rigid/{scan}.tfm", scans),
+            refined=for_scans("refined/{scan}.mrk.json", scans),
+            refined_record=for_scans("refined/{scan}.json", scans),
+        output:
+            record=for_scans("loops/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/close_loops/{batch}.log",
+        benchmark:
+            RESULTS / f"benchmarks/close_loops_{batch}.tsv"
+        conda:
+            "../../envs/elastix.yaml"
+        threads: 1
+        resources:
+            mem_mb=3000,
+            runtime=10 + 2 * len(scans),
+        params:
+            scans=scans,
+            store=STORE / "loops",
+            settings=settings(ONESHOT.deform),
+            windows=settings(ONESHOT.refine),
+            seed=CONFIG.seed,
+            labels=LABELS,
+            template_image=lambda wildcards: image_of(TEMPLATE),
+            code=code("close_loops"),
+        shell:
+            command("close_loops")
+            + " --settings {params.settings:q} --refine-settings {params.windows:q}"
+            " --seed {params.seed} --labels {params.labels}"
+            " --template-image {params.template_image:q}"
+            " --template-segmentation {input.template_segmentation:q}"
+            " --template-centred {input.template_centred}"
+            " --template-landmarks {input.template_landmarks}"
+            " --scans {params.scans} --store {params.store} --centred {input.centred}"
+            " --rigid {input.rigid} --refined {input.refined}"
+            " --refined_record {input.refined_record} --record {output.record}"
+
+
+for batch, scans in STUDY.batches.items():
+
+    rule:
+        """The landmarks of a batch of scans as Slicer markups, step by step, with their radii."""
         name:
             f"place_landmarks_{batch}"
         input:
             template_landmarks=ANNOTATED,
             template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
+            template_centred_record=RESULTS / f"centred/{TEMPLATE}.json",
+            template_region_record=RESULTS / f"foi/{TEMPLATE}.json",
+            loops=for_scans("loops/{scan}.json", LOOP_SCANS),
+            loops_refined=for_scans("refined/{scan}.json", LOOP_SCANS),
+            region_record=for_scans("foi/{scan}.json", scans),
             centred=for_scans("centred/{scan}.nii.gz", scans),
+            centred_record=for_scans("centred/{scan}.json", scans),
+            moments=for_scans("rigid/{scan}.moments.tfm", scans),
             rigid=for_scans("rigid/{scan}.tfm", scans),
+            rigid_record=for_scans("rigid/{scan}.json", scans),
             bspline=for_scans("bspline/{scan}.tfm", scans),
-            bspline_record=for_scans("bspline/{scan}.json", scans),
+            refined=for_scans("refined/{scan}.mrk.json", scans),
+            refined_record=for_scans("refined/{scan}.json", scans),
         output:
             landmarks=for_scans("landmarks/{scan}.mrk.json", scans),
             record=for_scans("landmarks/{scan}.json", scans),
@@ -294,13 +396,19 @@ for batch, scans in STUDY.batches.items():
         params:
             scans=scans,
             store=STORE / "landmarks",
-            settings=settings(ONESHOT.landmarks),
+            settings=settings(ONESHOT.confidence),
             code=code("place_landmarks"),
         shell:
             command("place_landmarks") + " --settings {params.settings:q}"
             " --template-landmarks {input.template_landmarks}"
             " --template-centred {input.template_centred}"
-            " --scans {params.scans} --store {params.store} --centred {input.centred}"
-            " --rigid {input.rigid} --bspline {input.bspline}"
-            " --bspline_record {input.bspline_record} --landmarks {output.landmarks}"
+            " --template-centred-record {input.template_centred_record}"
+            " --template-region-record {input.template_region_record}"
+            " --loops {input.loops} --loops-refined {input.loops_refined}"
+            " --scans {params.scans} --store {params.store}"
+            " --region_record {input.region_record} --centred {input.centred}"
+            " --centred_record {input.centred_record} --moments {input.moments}"
+            " --rigid {input.rigid} --rigid_record {input.rigid_record}"
+            " --bspline {input.bspline} --refined {input.refined}"
+            " --refined_record {input.refined_record} --landmarks {output.landmarks}"
             " --record {output.record}"

@@ -1,0 +1,61 @@
+"""Refine the template's landmarks in a batch of scans, window by window."""
+
+import argparse
+
+import numpy as np
+import SimpleITK as sitk
+
+from landmarkflow.batch import Task
+from landmarkflow.commands.arguments import (
+    add_batch,
+    add_paths,
+    add_settings,
+    as_json,
+    read_settings,
+    run_stage,
+)
+from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
+from landmarkflow.oneshot.refine import prepare, refine
+from landmarkflow.oneshot.settings import RefineSettings
+from landmarkflow.records import Record
+from landmarkflow.volumes import read_volume
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_settings(parser)
+    add_paths(parser, "template-landmarks", "template-centred")
+    add_batch(parser, ("centred", "bspline", "bspline_record"), ("refined", "record"))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Refine every scan's landmarks; the record says how sure each place is, in mm."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    settings = read_settings(RefineSettings, arguments.settings)
+    annotated = read_complete_landmarks(arguments.template_landmarks)
+    prepared = prepare(annotated, read_volume(arguments.template_centred), settings)
+
+    def compute(task: Task) -> Record:
+        transform = sitk.ReadTransform(str(task.inputs["bspline"]))
+        found = refine(prepared, transform, read_volume(task.inputs["centred"]), settings)
+        write_markups(task.outputs["refined"], [PointList("refined", found.landmarks, None)])
+        mapped = [transform.TransformPoint(p) for p in annotated.positions.tolist()]
+        moved = np.linalg.norm(found.landmarks.positions - mapped, axis=1)
+        details = {
+            "deviation_mm": [None if np.isnan(d) else float(d) for d in found.deviation],
+            "moved_mm": moved.tolist(),
+        }
+        return Record(task.scan, "refine", details=details)
+
+    run_stage(
+        arguments,
+        "refine",
+        __name__,
+        compute,
+        shared={
+            "settings": as_json(settings),
+            "annotated": arguments.template_landmarks,
+            "template": arguments.template_centred,
+        },
+        after="bspline_record",
+    )
