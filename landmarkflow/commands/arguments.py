@@ -33,6 +33,7 @@ def add_batch(
     inputs: Sequence[str],
     outputs: Sequence[str],
     options: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> None:
     """Add the arguments of a batch: scans, store, and one list of paths for each role.
 
@@ -41,12 +42,16 @@ def add_batch(
         inputs: roles of the files read.
         outputs: roles of the files written.
         options: names of other arguments, declared by the command, with one value for each scan.
+        optional: roles of files read that a study may do without.
     """
     parser.add_argument("--scans", required=True, nargs="+", metavar="SCAN")
     parser.add_argument("--store", required=True, type=Path, metavar="FOLDER")
     for name in (*inputs, *outputs):
         parser.add_argument(f"--{name}", required=True, nargs="+", type=Path, metavar="FILE")
-    parser.set_defaults(inputs=tuple(inputs), outputs=tuple(outputs), options=tuple(options))
+    for name in optional:
+        parser.add_argument(f"--{name}", nargs="*", default=[], type=Path, metavar="FILE")
+    parser.set_defaults(inputs=tuple(inputs), optional=tuple(optional))
+    parser.set_defaults(outputs=tuple(outputs), options=tuple(options))
 
 
 def read_settings(model: type[Model], text: str) -> Model:
@@ -116,7 +121,9 @@ def tasks_of(arguments: argparse.Namespace) -> list[Task]:
     Raises:
         InputError: a role or option has another number of values than there are scans.
     """
-    for role in (*arguments.inputs, *arguments.outputs, *arguments.options):
+    optional = [role for role in arguments.optional if getattr(arguments, role)]
+    inputs = (*arguments.inputs, *optional)
+    for role in (*inputs, *arguments.outputs, *arguments.options):
         count = len(getattr(arguments, role))
         if count != len(arguments.scans):
             raise InputError(
@@ -126,7 +133,7 @@ def tasks_of(arguments: argparse.Namespace) -> list[Task]:
     return [
         Task(
             scan,
-            {role: getattr(arguments, role)[n] for role in arguments.inputs},
+            {role: getattr(arguments, role)[n] for role in inputs},
             {role: getattr(arguments, role)[n] for role in arguments.outputs},
             {name: getattr(arguments, name)[n] for name in arguments.options},
         )

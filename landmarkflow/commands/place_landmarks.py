@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("loops", "loops-refined"):
         parser.add_argument(f"--{name}", required=True, nargs="+", type=Path, metavar="FILE")
     inputs = ("region_record", "centred", "centred_record", "rigid_record", *TRANSFORMS)
-    add_batch(parser, (*inputs, "refined", "refined_record"), ("landmarks", "record"))
+    add_batch(
+        parser, (*inputs, "refined", "refined_record"), ("landmarks", "record"), optional=("voted",)
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -71,6 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
         deviation = _deviation(task.inputs["refined_record"])
         radius = radii(deviation, calibration, settings)
         lists = [PointList(FINAL, final, radius)]
+        if "voted" in task.inputs:
+            lists.append(PointList("voted", read_complete_landmarks(task.inputs["voted"]), None))
         lists += [
             PointList(name, place_landmarks(annotated, way), None)
             for name, way in transforms.items()

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_settings(parser)
     add_paths(parser, "template-landmarks", "template-centred")
-    add_batch(parser, ("centred", "bspline", "bspline_record"), ("refined", "record"))
+    add_batch(
+        parser, ("centred", "bspline", "bspline_record"), ("refined", "record"), optional=("voted",)
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,14 +39,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     def compute(task: Task) -> Record:
         transform = sitk.ReadTransform(str(task.inputs["bspline"]))
-        found = refine(prepared, transform, read_volume(task.inputs["centred"]), settings)
+        voted = task.inputs.get("voted")
+        start = read_complete_landmarks(voted) if voted else None
+        target = read_volume(task.inputs["centred"])
+        found = refine(prepared, transform, target, settings, start)
         write_markups(task.outputs["refined"], [PointList("refined", found.landmarks, None)])
-        mapped = [transform.TransformPoint(p) for p in annotated.positions.tolist()]
-        moved = np.linalg.norm(found.landmarks.positions - mapped, axis=1)
-        details = {
-            "deviation_mm": [None if np.isnan(d) else float(d) for d in found.deviation],
-            "moved_mm": moved.tolist(),
-        }
+        details = {"deviation_mm": [None if np.isnan(d) else float(d) for d in found.deviation]}
         return Record(task.scan, "refine", details=details)
 
     run_stage(

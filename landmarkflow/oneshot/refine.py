@@ -88,7 +88,11 @@ def prepare(annotated: Landmarks, template: sitk.Image, settings: RefineSettings
 
 
 def refine(
-    prepared: Prepared, transform: sitk.Transform, target: sitk.Image, settings: RefineSettings
+    prepared: Prepared,
+    transform: sitk.Transform,
+    target: sitk.Image,
+    settings: RefineSettings,
+    start: Landmarks | None = None,
 ) -> Refined:
     """Shift each mapped landmark to where its surroundings fit best.
 
@@ -101,23 +105,27 @@ def refine(
         transform: takes template points to the scan's points.
         target: the scan's crop.
         settings: as `prepare` had.
+        start: where the landmarks are looked for, LPS mm, if not where the transform puts them.
 
     Returns:
-        The landmarks in the scan. One whose surroundings lie outside either crop stays where the
-        transform puts it, with a deviation of NaN.
+        The landmarks in the scan. One whose surroundings lie outside either crop stays at its
+        start, with a deviation of NaN.
     """
     annotated = prepared.landmarks
-    places = np.array([transform.TransformPoint(p) for p in annotated.positions.tolist()])
+    mapped = np.array([transform.TransformPoint(p) for p in annotated.positions.tolist()])
+    places = mapped.copy() if start is None else start.positions.copy()
+    offsets = places - mapped
     deviation = np.full(len(places), np.nan)
     for row, window in enumerate(prepared.windows):
         around = _features_around(target, places[row], settings)
         if window is None or around is None:
             continue
-        mapped = np.array([transform.TransformPoint(q) for q in window.points.tolist()])
+        points = np.array([transform.TransformPoint(q) for q in window.points.tolist()])
+        points += offsets[row]
         found = []
         for radius in settings.radii_mm:
             near = window.distance <= _rim(radius, settings.spacing_mm)
-            found.append(_shift(window.features[near], mapped[near], around, settings))
+            found.append(_shift(window.features[near], points[near], around, settings))
         shifts = np.array([shift for shift, _ in found])
         noise = float(np.mean([variance for _, variance in found]))
         deviation[row] = np.sqrt(noise + shifts.var(axis=0).sum())

@@ -200,6 +200,13 @@ class SymmetriseSettings(StageSettings):
     partner_mm: float = Field(1.0, gt=0)
 
 
+class ConsensusSettings(StageSettings):
+    """How many scans vote on another's landmarks, and which vote does not count."""
+
+    peers: int = Field(0, ge=0)
+    farthest_mm: float = Field(0.5, gt=0)
+
+
 class RefineSettings(StageSettings):
     """The windows around the landmarks that are registered once more, and whether they move."""
 
@@ -234,5 +241,6 @@ class OneShotSettings(StageSettings):
     align: AlignSettings = AlignSettings()
     deform: DeformSettings = DeformSettings()
     symmetrise: SymmetriseSettings = SymmetriseSettings()
+    consensus: ConsensusSettings = ConsensusSettings()
     refine: RefineSettings = RefineSettings()
     confidence: ConfidenceSettings = ConfidenceSettings()

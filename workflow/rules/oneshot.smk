@@ -12,13 +12,22 @@ if ONESHOT.symmetrise.enabled:
     MIRRORED = {TEMPLATE: (TEMPLATE,)}
 else:
     MIRRORED = {}
-# The first scans of the study say how far its errors reach.
+# The first scans of the study vote on the others', one more so that each has its number.
+PEERS = (
+    list(STUDY.scans)[: ONESHOT.consensus.peers + 1] if ONESHOT.consensus.peers else []
+)
+# The first scans say how far errors reach, too.
 LOOP_SCANS = list(STUDY.scans)[: ONESHOT.confidence.loops]
 LOOPS = {
     batch: looped
     for batch, scans in STUDY.batches.items()
     if (looped := [scan for scan in scans if scan in LOOP_SCANS])
 }
+
+
+def voted(scans) -> list[str]:
+    """Where the votes on a batch's landmarks lie, if there are any."""
+    return for_scans("voted/{scan}.mrk.json", scans) if PEERS else []
 
 
 rule normalise_scan:
@@ -278,6 +287,63 @@ rule symmetrise_landmarks:
 for batch, scans in STUDY.batches.items():
 
     rule:
+        """A few scans' votes on the landmarks of a batch, each by its own registration."""
+        name:
+            f"vote_landmarks_{batch}"
+        input:
+            template_segmentation=SEGMENTATION,
+            template_landmarks=ANNOTATED,
+            template_centred=RESULTS / f"centred/{TEMPLATE}.nii.gz",
+            peers_centred=for_scans("centred/{scan}.nii.gz", PEERS),
+            peers_rigid=for_scans("rigid/{scan}.tfm", PEERS),
+            peers_bspline=for_scans("bspline/{scan}.tfm", PEERS),
+            peers_record=for_scans("bspline/{scan}.json", PEERS),
+            centred=for_scans("centred/{scan}.nii.gz", scans),
+            rigid=for_scans("rigid/{scan}.tfm", scans),
+            bspline=for_scans("bspline/{scan}.tfm", scans),
+            bspline_record=for_scans("bspline/{scan}.json", scans),
+        output:
+            voted=for_scans("voted/{scan}.mrk.json", scans),
+            record=for_scans("voted/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/vote_landmarks/{batch}.log",
+        benchmark:
+            RESULTS / f"benchmarks/vote_landmarks_{batch}.tsv"
+        conda:
+            "../../envs/elastix.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=10 + 2 * len(scans) * (1 + len(PEERS)),
+        params:
+            peers=PEERS,
+            scans=scans,
+            store=STORE / "vote",
+            settings=settings(ONESHOT.consensus),
+            deform=settings(ONESHOT.deform),
+            seed=CONFIG.seed,
+            labels=LABELS,
+            template_image=lambda wildcards: image_of(TEMPLATE),
+            code=code("vote_landmarks"),
+        shell:
+            command("vote_landmarks")
+            + " --settings {params.settings:q} --deform-settings {params.deform:q}"
+            " --seed {params.seed} --labels {params.labels}"
+            " --template-image {params.template_image:q}"
+            " --template-segmentation {input.template_segmentation:q}"
+            " --template-centred {input.template_centred}"
+            " --template-landmarks {input.template_landmarks} --peers {params.peers}"
+            " --peers-centred {input.peers_centred} --peers-rigid {input.peers_rigid}"
+            " --peers-bspline {input.peers_bspline} --peers-record {input.peers_record}"
+            " --scans {params.scans} --store {params.store} --centred {input.centred}"
+            " --rigid {input.rigid} --bspline {input.bspline}"
+            " --bspline_record {input.bspline_record} --voted {output.voted}"
+            " --record {output.record}"
+
+
+for batch, scans in STUDY.batches.items():
+
+    rule:
         """The template's landmarks in a batch of scans, each fitted once more by its window."""
         name:
             f"refine_landmarks_{batch}"
@@ -287,6 +353,7 @@ for batch, scans in STUDY.batches.items():
             centred=for_scans("centred/{scan}.nii.gz", scans),
             bspline=for_scans("bspline/{scan}.tfm", scans),
             bspline_record=for_scans("bspline/{scan}.json", scans),
+            voted=voted(scans),
         output:
             refined=for_scans("refined/{scan}.mrk.json", scans),
             record=for_scans("refined/{scan}.json", scans),
@@ -309,6 +376,7 @@ for batch, scans in STUDY.batches.items():
             " --template-centred {input.template_centred}"
             " --scans {params.scans} --store {params.store} --centred {input.centred}"
             " --bspline {input.bspline} --bspline_record {input.bspline_record}"
+            " --voted {input.voted}"
             " --refined {output.refined} --record {output.record}"
 
 
@@ -380,6 +448,7 @@ for batch, scans in STUDY.batches.items():
             rigid=for_scans("rigid/{scan}.tfm", scans),
             rigid_record=for_scans("rigid/{scan}.json", scans),
             bspline=for_scans("bspline/{scan}.tfm", scans),
+            voted=voted(scans),
             refined=for_scans("refined/{scan}.mrk.json", scans),
             refined_record=for_scans("refined/{scan}.json", scans),
         output:
@@ -409,6 +478,6 @@ for batch, scans in STUDY.batches.items():
             " --region_record {input.region_record} --centred {input.centred}"
             " --centred_record {input.centred_record} --moments {input.moments}"
             " --rigid {input.rigid} --rigid_record {input.rigid_record}"
-            " --bspline {input.bspline} --refined {input.refined}"
+            " --bspline {input.bspline} --voted {input.voted} --refined {input.refined}"
             " --refined_record {input.refined_record} --landmarks {output.landmarks}"
             " --record {output.record}"

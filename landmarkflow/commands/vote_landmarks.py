@@ -1,0 +1,145 @@
+"""Let a few scans of the study vote on the landmarks of a batch."""
+
+import argparse
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from landmarkflow.batch import Task
+from landmarkflow.commands.arguments import (
+    add_batch,
+    add_paths,
+    add_settings,
+    as_json,
+    read_settings,
+    run_stage,
+)
+from landmarkflow.errors import ScanFailure
+from landmarkflow.files import sha256
+from landmarkflow.geometry import Landmarks
+from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
+from landmarkflow.oneshot import deform
+from landmarkflow.oneshot.consensus import count_votes, way_between
+from landmarkflow.oneshot.landmarks import place_landmarks
+from landmarkflow.oneshot.settings import ConsensusSettings, DeformSettings
+from landmarkflow.records import Record, read_record
+from landmarkflow.segmentation import mask_around_target
+from landmarkflow.volumes import read_volume
+
+PEER_FILES = ("peers-centred", "peers-rigid", "peers-bspline", "peers-record")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A matched scan that stands for the template: its landmarks and what deforms a scan to it."""
+
+    rigid: sitk.Transform
+    landmarks: Landmarks
+    deform: deform.Deform
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_settings(parser)
+    add_settings(parser, "deform-settings")
+    parser.add_argument("--seed", required=True, type=int)
+    parser.add_argument("--labels", nargs="*", type=int, default=[])
+    add_paths(parser, "template-image", "template-segmentation", "template-centred")
+    add_paths(parser, "template-landmarks")
+    parser.add_argument("--peers", required=True, nargs="+", metavar="SCAN")
+    for name in PEER_FILES:
+        parser.add_argument(f"--{name}", required=True, nargs="+", type=Path, metavar="FILE")
+    add_batch(parser, ("centred", "rigid", "bspline", "bspline_record"), ("voted", "record"))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write every scan's points on which the ways agree, and how far the ways spread."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    settings = read_settings(ConsensusSettings, arguments.settings)
+    registration = read_settings(DeformSettings, arguments.deform_settings)
+    annotated = read_complete_landmarks(arguments.template_landmarks)
+    peers = _usable_peers(arguments)
+    peer_of = functools.cache(lambda name: _peer(peers[name], arguments, registration, annotated))
+
+    def compute(task: Task) -> Record:
+        scan = read_volume(task.inputs["centred"])
+        rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
+        direct = sitk.ReadTransform(str(task.inputs["bspline"]))
+        ways = {"direct": place_landmarks(annotated, direct).positions}
+        for name in peers:
+            if name != task.scan and len(ways) <= settings.peers:
+                way = _by_way_of(peer_of(name), scan, rigid)
+                if way is not None:
+                    ways[name] = way
+        votes = count_votes(list(ways.values()), settings.farthest_mm)
+        voted = Landmarks(annotated.labels, votes.positions)
+        write_markups(task.outputs["voted"], [PointList("voted", voted, None)])
+        details = {
+            "ways": list(ways),
+            "spread_mm": votes.spread.round(4).tolist(),
+            "counted": votes.counted.tolist(),
+        }
+        return Record(task.scan, "vote", details=details)
+
+    run_stage(
+        arguments,
+        "vote",
+        __name__,
+        compute,
+        shared={
+            "settings": as_json(settings),
+            "deform": as_json(registration),
+            "seed": arguments.seed,
+            "labels": arguments.labels,
+            "annotated": arguments.template_landmarks,
+            "template": arguments.template_centred,
+            "segmentation": arguments.template_segmentation,
+            "peers": {name: [sha256(path) for path in files] for name, files in peers.items()},
+        },
+        after="bspline_record",
+    )
+
+
+def _usable_peers(arguments: argparse.Namespace) -> dict[str, tuple[Path, Path, Path]]:
+    """Crop, rigid transform and B-spline of each peer that no stage doubts."""
+    files = zip(
+        arguments.peers_centred, arguments.peers_rigid, arguments.peers_bspline, strict=True
+    )
+    records = map(read_record, arguments.peers_record)
+    return {
+        name: paths
+        for name, paths, record in zip(arguments.peers, files, records, strict=True)
+        if record.status == "ok"
+    }
+
+
+def _peer(
+    files: tuple[Path, Path, Path],
+    arguments: argparse.Namespace,
+    settings: DeformSettings,
+    annotated: Landmarks,
+) -> Peer:
+    crop, rigid = read_volume(files[0]), sitk.ReadTransform(str(files[1]))
+    mask = mask_around_target(
+        read_volume(arguments.template_centred),
+        arguments.template_image,
+        arguments.template_segmentation,
+        arguments.labels,
+        settings.mask_margin_mm,
+    )
+    there = sitk.Resample(mask, crop, rigid.GetInverse(), sitk.sitkNearestNeighbor, 0.0)
+    landmarks = place_landmarks(annotated, sitk.ReadTransform(str(files[2])))
+    return Peer(rigid, landmarks, deform.prepare(crop, there, settings, seed=arguments.seed))
+
+
+def _by_way_of(peer: Peer, scan: sitk.Image, rigid: sitk.Transform) -> NDArray[np.float64] | None:
+    """The landmarks by way of a peer; None where the scan could not be registered to it."""
+    try:
+        whole = peer.deform(scan, way_between(peer.rigid, rigid))
+    except ScanFailure:
+        return None
+    return place_landmarks(peer.landmarks, whole).positions
