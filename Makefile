@@ -3,19 +3,23 @@
 STUDY ?= cochlea
 DATA ?=
 CORES ?= all
+SEEDS ?= 1 2 3
+PRESETS ?=
 SNAKEMAKE_OPTIONS ?=
 PYTEST_OPTIONS ?=
 PYTHON ?= python3
 
-export STUDY DATA CORES PYTHON
+export STUDY DATA CORES SEEDS PRESETS PYTHON
 unexport PYTHONPATH PYTHONHOME
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: help run test check pytest environment lock clean
+.PHONY: help run ablation test check pytest environment lock clean
 
 help:
 	@echo 'make run                       the default study, from scans to report'
 	@echo 'make run STUDY=x DATA=folder   the study of studies/x.yaml (or a .yaml file) on the scans in folder'
+	@echo 'make ablation                  what each step is worth, over trainings with SEEDS="1 2 3" (also STUDY, DATA;'
+	@echo '                               PRESETS="cochlea_paper" compares other studies on the same scans)'
 	@echo 'make test                      the tests and the checks of the code'
 	@echo 'make environment               only create .venv'
 	@echo 'make lock                      choose versions again, after a change of envs/pins.toml'
@@ -24,8 +28,8 @@ help:
 	@echo 'CORES=4 limits the processor cores (default: all); PYTHON=python3.12 chooses the Python for .venv;'
 	@echo 'SNAKEMAKE_OPTIONS and PYTEST_OPTIONS are passed on, as in make run SNAKEMAKE_OPTIONS=--dry-run.'
 
-run: environment
-	@set -- --cores "$$CORES" $(SNAKEMAKE_OPTIONS); \
+run ablation: environment
+	@set -- $(filter ablation,$@) --cores "$$CORES" $(SNAKEMAKE_OPTIONS); \
 	case "$$STUDY" in \
 	    cochlea) study= ;; \
 	    *.yaml | *.yml) study=$$STUDY ;; \
@@ -35,11 +39,13 @@ run: environment
 	    [ -f "$$study" ] || { echo "landmarkflow: STUDY=$$STUDY: there is no file $$study." >&2; exit 1; }; \
 	    set -- "$$@" --configfile "$$study"; \
 	fi; \
+	if [ -n "$$DATA$(filter ablation,$@)" ]; then set -- "$$@" --config; fi; \
 	if [ -n "$$DATA" ]; then \
 	    folder=$$(cd -- "$$DATA" 2>/dev/null && pwd) || \
 	        { echo "landmarkflow: DATA=$$DATA: there is no such folder." >&2; exit 1; }; \
-	    set -- "$$@" --config "data_folder=$$folder"; \
+	    set -- "$$@" "data_folder=$$folder"; \
 	fi; \
+	if [ $@ = ablation ]; then set -- "$$@" "seeds=$$SEEDS" "presets=$$PRESETS"; fi; \
 	echo "snakemake $$*"; \
 	$(ACTIVATE) && exec snakemake "$$@"
 

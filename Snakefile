@@ -12,6 +12,11 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 
 
+if "seeds" in config:
+
+    include: "workflow/rules/ablation.smk"
+
+
 localrules:
     all,
 

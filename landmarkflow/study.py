@@ -58,8 +58,9 @@ class Template(Model):
 
 
 class CohortSource(Model):
-    """Scans that the workflow simulates."""
+    """Scans that the workflow simulates; the study's own seed does not change them."""
 
+    seed: int = Field(1, ge=0, lt=2**31)
     scans: int = Field(24, ge=1, le=9999)
     evaluated: int = Field(24, ge=0)
     anatomy: CohortSettings = CohortSettings()
@@ -206,7 +207,7 @@ def load_study(config: StudyConfig, results: Path) -> Study:
         template, scans = source.sheet.template, read_sheet(Path(source.sheet.sheet))
         _check_files("config: `data.sheet.template`", template)
     elif source.cohort is not None:
-        template, scans = _scans_of_cohort(source.cohort, config.seed, results / "data")
+        template, scans = _scans_of_cohort(source.cohort, results / "data")
     else:
         assert source.origin is not None
         template, scans = _scans_of_origin(source.origin, results / "data", source.template_side)
@@ -397,12 +398,12 @@ def _stem(path: Path) -> str | None:
     return None
 
 
-def _scans_of_cohort(source: CohortSource, seed: int, data: Path) -> tuple[Template, list[Scan]]:
+def _scans_of_cohort(source: CohortSource, data: Path) -> tuple[Template, list[Scan]]:
     template = Template(
         image=f"{data}/template/scan.nii.gz",
         landmarks=f"{data}/template/landmarks.mrk.json",
         segmentation=f"{data}/template/segmentation.nii.gz",
-        side=side_of(source.anatomy, seed, 0),
+        side=side_of(source.anatomy, source.seed, 0),
     )
     scans = []
     for number in range(1, source.scans + 1):
@@ -412,7 +413,7 @@ def _scans_of_cohort(source: CohortSource, seed: int, data: Path) -> tuple[Templ
             Scan(
                 scan=name,
                 image=f"{data}/scans/{name}.nii.gz",
-                side=side_of(source.anatomy, seed, number),
+                side=side_of(source.anatomy, source.seed, number),
                 landmarks=reference,
             )
         )

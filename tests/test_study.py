@@ -102,6 +102,16 @@ def test_a_study_has_one_source(tmp_path: Path) -> None:
     assert "`data` gives cohort and origin" in refused(lambda: load_study(both, tmp_path))
 
 
+def test_only_the_seed_of_the_cohort_changes_its_sides(tmp_path: Path) -> None:
+    def sides(seed: int, cohort_seed: int) -> list[str]:
+        cohort = {"scans": 20, "seed": cohort_seed}
+        found = load_study(study({"cohort": cohort}, seed=seed), tmp_path)
+        return [scan.side for scan in found.scans.values()]
+
+    assert sides(1, 1) == sides(2, 1)
+    assert sides(1, 1) != sides(1, 2)
+
+
 def test_a_cohort_has_its_scans_sides_and_references(tmp_path: Path) -> None:
     found = load_study(study({"cohort": {"scans": 5, "evaluated": 2}}, batch_scans=2), tmp_path)
     assert tuple(found.scans) == ("ear001", "ear002", "ear003", "ear004", "ear005")

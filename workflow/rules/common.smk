@@ -1,5 +1,6 @@
 """The study that this run is about, and what the rules ask of it."""
 
+import json
 import os
 import shlex
 import sys
@@ -12,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 PYTHONPATH = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 os.environ.update(PYTHONPATH=os.pathsep.join(PYTHONPATH))
 
+from landmarkflow.ablation import Training, plan, read_preset, read_seeds
 from landmarkflow.errors import InputError
 from landmarkflow.provenance import code_hash
 from landmarkflow.study import (
@@ -29,16 +31,33 @@ if "study" not in config:
     configfile: ROOT / "config.yaml"
 
 
+# What the command line says of an ablation, of which a study knows nothing.
+ABLATION = ("seeds", "presets")
+
+
 def study_of(settings: dict) -> Study:
     """The checked study, or one sentence on what is wrong with it."""
-    settings = dict(settings)
+    settings = {name: value for name, value in settings.items() if name not in ABLATION}
     folder = settings.pop("data_folder", None)
+    data_of = settings.pop("data_of", settings.get("study", ""))
     data = settings.get("data") or {}
     if folder and isinstance(data, dict):
         settings["data"] = {**data, "folder": str(folder)}
     try:
         checked = load_config(settings)
-        return load_study(checked, Path("results") / checked.study)
+        return load_study(checked, Path("results") / data_of)
+    except InputError as error:
+        raise SystemExit(f"landmarkflow: {error}") from None
+
+
+def ablation_of(settings: dict) -> tuple[list[dict], list[Training]]:
+    """The presets beside the study, and the trainings of all, or what is wrong in one sentence."""
+    own = {name: value for name, value in settings.items() if name not in ABLATION}
+    data = {"data_folder": own["data_folder"]} if "data_folder" in own else {}
+    names = str(settings.get("presets") or "").split()
+    try:
+        presets = [read_preset(ROOT / "studies", name) | data for name in names]
+        return presets, plan([own, *presets], read_seeds(settings["seeds"]))
     except InputError as error:
         raise SystemExit(f"landmarkflow: {error}") from None
 

@@ -43,7 +43,7 @@ if COHORT:
             runtime=10,
         params:
             settings=settings(COHORT.anatomy),
-            seed=CONFIG.seed,
+            seed=COHORT.seed,
             code=code("simulate_scan"),
         shell:
             command("simulate_scan")
@@ -67,7 +67,7 @@ if COHORT:
             runtime=10,
         params:
             settings=settings(COHORT.anatomy),
-            seed=CONFIG.seed,
+            seed=COHORT.seed,
             number=lambda wildcards: subject_number(wildcards.scan),
             code=code("simulate_scan"),
         shell:
