@@ -2,6 +2,7 @@
 
 STUDY ?= cochlea
 DATA ?=
+WITH ?=
 CORES ?= all
 SEEDS ?= 1 2 3
 PRESETS ?=
@@ -9,7 +10,7 @@ SNAKEMAKE_OPTIONS ?=
 PYTEST_OPTIONS ?=
 PYTHON ?= python3
 
-export STUDY DATA CORES SEEDS PRESETS PYTHON
+export STUDY DATA WITH CORES SEEDS PRESETS PYTHON
 unexport PYTHONPATH PYTHONHOME
 ACTIVATE = . .venv/bin/activate
 
@@ -18,6 +19,7 @@ ACTIVATE = . .venv/bin/activate
 help:
 	@echo 'make run                       the default study, from scans to report'
 	@echo 'make run STUDY=x DATA=folder   the study of studies/x.yaml (or a .yaml file) on the scans in folder'
+	@echo 'make run STUDY=x WITH=best     the same with the settings of studies/best/x.yaml on top'
 	@echo 'make ablation                  what each step is worth, over trainings with SEEDS="1 2 3" (also STUDY, DATA;'
 	@echo '                               PRESETS="cochlea_paper" compares other studies on the same scans)'
 	@echo 'make test                      the tests and the checks of the code'
@@ -38,6 +40,12 @@ run ablation: environment
 	if [ -n "$$study" ]; then \
 	    [ -f "$$study" ] || { echo "landmarkflow: STUDY=$$STUDY: there is no file $$study." >&2; exit 1; }; \
 	    set -- "$$@" --configfile "$$study"; \
+	fi; \
+	if [ -n "$$WITH" ]; then \
+	    more=studies/$$WITH/$$(basename "$$STUDY" .yaml).yaml; \
+	    [ -f "$$more" ] || { echo "landmarkflow: WITH=$$WITH: there is no file $$more." >&2; exit 1; }; \
+	    [ -n "$$study" ] || set -- "$$@" --configfile config.yaml; \
+	    set -- "$$@" "$$more"; \
 	fi; \
 	if [ -n "$$DATA$(filter ablation,$@)" ]; then set -- "$$@" --config; fi; \
 	if [ -n "$$DATA" ]; then \
