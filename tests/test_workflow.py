@@ -9,11 +9,10 @@ import pytest
 import SimpleITK as sitk
 import yaml
 from numpy.typing import NDArray
-from workflow_runs import Run, copy_repository, run_workflow
+from workflow_runs import TINY, Run, copy_repository, run_workflow
 
 from landmarkflow.volumes import read_volume, write_volume
 
-TINY = Path(__file__).parent / "studies" / "tiny.yaml"
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
 AFTER_LANDMARKS = ("evaluate_landmarks", "write_report", "all")
 BATCHES = ("001", "002")
@@ -29,14 +28,6 @@ WORST_MEAN_MM = 0.5
 def write_yaml(path: Path, data: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository that nobody edits meanwhile, in a folder with a space."""
-    return copy_repository(
-        Path(__file__).parents[1], tmp_path_factory.mktemp("copy") / "my repository"
-    )
 
 
 # Dry runs
@@ -166,15 +157,6 @@ def test_a_missing_file_of_a_sheet_is_refused_with_its_row(root: Path, tmp_path:
 
 
 # A whole study
-
-
-@pytest.fixture(scope="session")
-def tiny(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run of tests/studies/tiny.yaml; tests only read it."""
-    folder = tmp_path_factory.mktemp("tiny")
-    run = run_workflow(root, folder, "--configfile", TINY)
-    assert run.status == 0, run.text
-    return folder
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 # What Snakemake itself says on stderr of a run that is refused.
 NOTES = re.compile(r"Using workflow specific profile .*|Config file .* is extended by .*")
 LONGEST_RUN_S = 600
+TINY = Path(__file__).parent / "studies" / "tiny.yaml"
 
 
 @dataclass(frozen=True)
