@@ -314,6 +314,18 @@ def test_a_written_file_is_what_slicer_reads(tmp_path: Path) -> None:
     assert "radius_mm" not in data["markups"][1]["controlPoints"][0]
 
 
+def test_slicer_shows_the_first_list_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrk.json"
+    region = PointList("region", Landmarks(("apex",), np.zeros((1, 3))), None)
+    write_markups(path, [*point_lists(), region])
+    nodes = json.loads(path.read_text(encoding="utf-8"))["markups"]
+    assert [(node["name"], node["display"]["visibility"]) for node in nodes] == [
+        ("final", True),
+        ("rigid", False),
+        ("region", False),
+    ]
+
+
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     write_markups(tmp_path / "a.mrk.json", point_lists())
     write_markups(tmp_path / "b.mrk.json", point_lists())

@@ -325,9 +325,25 @@ def test_cumulative_curve_counts_missing_landmarks():
         if len(line.get_data()[0]) > 2
     }
     across, up = curves["final (n = 3, 1 missing)"]
-    assert list(across[:4]) == [0.0, 0.25, 0.5, 1.5]
+    # The axis is logarithmic and begins at a tenth of the smallest radius.
+    assert list(across[:4]) == [0.05, 0.25, 0.5, 1.5]
     assert list(up) == [0, 25, 50, 75, 75]
     assert "rigid (n = 1)" in curves
+
+
+def test_an_early_stage_far_off_squeezes_neither_the_curves_nor_the_boxes():
+    near = {(str(n), "a", "final"): 0.01 * n for n in range(1, 21)}
+    far = {(str(n), "a", "region"): 1.0 * n for n in range(1, 21)}
+    figure = draw_error_distribution(error_frame(near | far), [0.25, 0.5, 1.0], "final", 80)
+    cumulative, boxes = figure.axes
+    assert cumulative.get_xscale() == "log"
+    assert cumulative.get_xlim() == pytest.approx((0.025, 21.0))
+    curves = [line.get_data() for line in cumulative.lines if len(line.get_xdata()) > 2]
+    for across, _ in curves:
+        assert across[0] == 0.025
+        assert list(across) == sorted(across)
+    assert curves[0][1][list(curves[0][0]).index(0.2)] == pytest.approx(100)
+    assert boxes.get_xlim() == pytest.approx((0, 0.525))
 
 
 def test_training_curve_marks_the_best_epoch(tmp_path):

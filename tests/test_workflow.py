@@ -93,6 +93,42 @@ def test_a_study_on_a_folder_uses_its_files(
     assert run.jobs == expected_jobs(3, 1, **source)
 
 
+# Several trainings
+
+SHARED = ("simulate_template", "simulate_scan", "fetch_file", "derive_segmentation")
+SHARED += ("check_reference", "normalise_scan", "locate_region")
+NOT_COMPARED = {"write_sheet", "write_report", "all", *by_batch(BATCHES, "draw_overviews")}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("config", "cochlea"), ("studies/mouse_skull", "mouse_skull")]
+)
+def test_an_ablation_trains_with_each_seed_and_prepares_once(
+    root: Path, tmp_path: Path, path: str, name: str
+) -> None:
+    options = ("--dry-run", "--configfile", root / f"{path}.yaml")
+    single = run_workflow(root, tmp_path, *options).jobs
+    own = {job: count for job, count in single.items() if job not in NOT_COMPARED}
+    again = {job: count for job, count in own.items() if job not in SHARED}
+    seeds = (f"{name}-seed2", f"{name}-seed3")
+    expected = own | {f"{seed}_{job}": n for seed in seeds for job, n in again.items()}
+    run = run_workflow(root, tmp_path, "ablation", *options, "--config", "seeds=1 2 3", "presets=")
+    assert run.status == 0, run.text
+    assert run.jobs == expected | {"compare_steps": 1, "ablation": 1}
+
+
+def test_an_ablation_trains_other_presets_where_asked_to(root: Path, tmp_path: Path) -> None:
+    options = ("--dry-run", "--config", "seeds=1 2", "presets=cochlea_paper")
+    run = run_workflow(root, tmp_path, "ablation", *options)
+    assert run.status == 0, run.text
+    assert {job for job in run.jobs if job.endswith("train_network")} == {
+        "train_network",
+        "cochlea-seed2_train_network",
+        "cochlea_paper_train_network",
+        "cochlea_paper-seed2_train_network",
+    }
+
+
 # Refused before anything runs
 
 
@@ -117,12 +153,19 @@ def assert_refused(run: Run, folder: Path, said: str) -> None:
             ["data_folder=nowhere"],
             "nowhere: no such folder, expected one with template/ and scans/",
         ),
+        (
+            ["seeds=1 1"],
+            "seeds is '1 1', expected different whole numbers separated by spaces, such as "
+            '"1 2 3"',
+        ),
+        (["seeds=1", "presets=cochlea"], "presets: there is no file {root}/studies/cochlea.yaml"),
     ],
 )
 def test_a_bad_option_is_refused_in_one_sentence(
     root: Path, tmp_path: Path, options: list[str], said: str
 ) -> None:
-    assert_refused(run_workflow(root, tmp_path, "--config", *options), tmp_path, said)
+    run = run_workflow(root, tmp_path, "--config", *options)
+    assert_refused(run, tmp_path, said.format(root=root))
 
 
 def test_a_misspelt_key_of_a_study_is_refused_in_one_sentence(root: Path, tmp_path: Path) -> None:
@@ -356,6 +399,62 @@ def test_one_core_gives_the_tables_of_two(root: Path, tiny: Path, again: Path) -
     names = [f"evaluation/{name}" for name in names]
     names += [f"landmarks/{scan}.mrk.json" for scan in EARS]
     assert differing(results(tiny), folder, *names) == []
+
+
+# Several trainings of a finished study
+
+TWO_SEEDS = ("ablation", "--configfile", TINY, "--config", "seeds=4 5")
+
+
+@pytest.fixture(scope="session")
+def compared(root: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    """A copy of that folder in which an ablation has finished, and its run; tests only read it."""
+    folder = Path(shutil.copytree(tiny, tmp_path_factory.mktemp("compared") / "again"))
+    run = run_workflow(root, folder, *TWO_SEEDS)
+    assert run.status == 0, run.text
+    return folder, run
+
+
+@pytest.mark.slow
+def test_another_seed_shares_what_no_seed_changes(compared: tuple[Path, Run]) -> None:
+    folder, run = compared
+    anew = {"train_network", "centre_targets_template", LOOPS, "evaluate_landmarks"}
+    anew |= by_batch(BATCHES, *BATCHED) - NOT_COMPARED
+    anew = {f"tiny-seed5_{job}" for job in anew} | {"compare_steps", "ablation"}
+    assert run.jobs == dict.fromkeys(anew, 1)
+    made = {path.name for path in results(folder, "tiny-seed5").iterdir()}
+    assert made & {"data", "normalised", "foi", "references", "template"} == set()
+    weights = "model/weights.npz"
+    assert differing(results(folder), results(folder, "tiny-seed5"), weights) == [weights]
+
+
+@pytest.mark.slow
+def test_the_table_of_steps_is_of_both_seeds(compared: tuple[Path, Run]) -> None:
+    folder, _ = compared
+    with (results(folder) / "ablation.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["landmark"] == "all landmarks"]
+    means = [mean(results(folder, study), "final") for study in ("tiny", "tiny-seed5")]
+    assert (rows[0]["step"], rows[-1]["step"]) == ("region alone", "final landmarks")
+    assert (rows[-1]["preset"], rows[-1]["seeds"], rows[-1]["n"]) == ("tiny", "2", "24")
+    assert float(rows[-1]["mean_mm"]) == pytest.approx(np.mean(means), abs=1e-4)
+    assert float(rows[-1]["sd_over_seeds_mm"]) == pytest.approx(np.std(means, ddof=1), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_finished_ablation_has_nothing_to_be_done(root: Path, compared: tuple[Path, Run]) -> None:
+    folder, _ = compared
+    for arguments in (TWO_SEEDS, ("--configfile", TINY)):
+        assert NOTHING in run_workflow(root, folder, *arguments).text
+
+
+@pytest.mark.slow
+def test_one_core_gives_the_table_of_steps_of_two(
+    root: Path, tmp_path: Path, compared: tuple[Path, Run]
+) -> None:
+    folder = Path(shutil.copytree(compared[0], tmp_path / "again"))
+    shutil.rmtree(results(folder, "tiny-seed5"))
+    assert run_workflow(root, folder, *TWO_SEEDS, cores=1).status == 0
+    assert differing(results(compared[0]), results(folder), "ablation.csv", "ablation.md") == []
 
 
 # Scans as they come, two of them bad

@@ -30,7 +30,7 @@ class Run:
     def jobs(self) -> dict[str, int]:
         """Snakemake's table of jobs, without its total."""
         table = self.text.partition("Job stats:")[2].partition("\n\n")[0]
-        rows = re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)
+        rows = re.findall(r"^([\w-]+) +(\d+)$", table, re.MULTILINE)
         return {name: int(count) for name, count in rows if name != "total"}
 
     @property

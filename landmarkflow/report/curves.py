@@ -49,7 +49,8 @@ def draw_error_distribution(
     """Draws cumulative errors by stage and, for the main stage, boxes by landmark.
 
     A curve's height at x is the share of landmarks, missing ones included, at most x mm from
-    their reference.
+    their reference. Its axis is logarithmic, since a first stage can be a hundred times as far off
+    as the last.
 
     Args:
         errors: The error table.
@@ -61,20 +62,24 @@ def draw_error_distribution(
     stages = [str(stage) for stage in errors["stage"].drop_duplicates()]
     stages.sort(key=lambda stage: stage != main_stage)
     many = len(labels) > STRIP_LIMIT
-    figure = new_figure(8.1, 6.0 if many else 3.2, dpi)
+    figure = new_figure(8.1, 6.2 if many else 3.8, dpi)
     cumulative, boxes = figure.subplots(2, 1) if many else figure.subplots(1, 2)
-    known = errors["error_mm"].dropna().to_numpy(np.float64)
-    limit = _axis_limit(known, radii_mm)
+    main = errors[errors["stage"] == main_stage]
+    limit = _axis_limit(main["error_mm"].dropna().to_numpy(np.float64), radii_mm)
+    span = (radii_mm[0] / 10, 1.05 * max(*radii_mm, errors["error_mm"].max()))
     for radius in radii_mm:
         cumulative.axvline(radius, color="#bbbbbb", linewidth=0.8, linestyle=(0, (3, 3)))
     for i, stage in enumerate(stages):
         values = errors.loc[errors["stage"] == stage, "error_mm"].to_numpy(np.float64)
-        _draw_cumulative(cumulative, values, stage, COLOURS[i % len(COLOURS)], limit)
-    cumulative.set_xlim(0, limit)
+        _draw_cumulative(cumulative, values, stage, COLOURS[i % len(COLOURS)], span)
+    cumulative.set_xscale("log")
+    cumulative.set_xlim(span)
+    cumulative.xaxis.set_major_formatter("{x:g}")
     cumulative.set_ylim(0, 101)
     _label(cumulative, "error, mm", "landmarks within, %")
-    cumulative.legend(frameon=False, fontsize=8, loc="lower right")
-    main = errors[errors["stage"] == main_stage]
+    # Above the axes, since the curves of six stages leave no room between them.
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    cumulative.legend(frameon=False, fontsize=7.5, ncols=3 if many else 2, **place)
     samples = [
         main.loc[main["landmark"] == label, "error_mm"].dropna().to_numpy(np.float64)
         for label in labels
@@ -150,8 +155,9 @@ def _axis_limit(errors: NDArray[np.float64], radii_mm: Sequence[float]) -> float
 
 
 def _draw_cumulative(
-    axes: Axes, errors: NDArray[np.float64], stage: str, colour: str, limit: float
+    axes: Axes, errors: NDArray[np.float64], stage: str, colour: str, span: tuple[float, float]
 ) -> None:
+    """Draws one curve from one end of an axis to the other; errors below it start the curve."""
     known = np.sort(errors[~np.isnan(errors)])
     heights = 100.0 * np.arange(1, known.size + 1) / max(errors.size, 1)
     last = heights[-1] if known.size else 0.0
@@ -159,7 +165,7 @@ def _draw_cumulative(
     name = stage.replace("$", r"\$") + f" (n = {known.size}"
     name += f", {errors.size - known.size} missing)" if known.size < errors.size else ")"
     axes.step(
-        [0.0, *known, max(limit, known[-1] if known.size else 0.0)],
+        [span[0], *np.maximum(known, span[0]), span[1]],
         [0.0, *heights, last],
         where="post",
         color=colour,
