@@ -4,8 +4,9 @@ Arrays of points are (n, 3) float64 in the order x, y, z. Voxel indices are in t
 count from zero at the centre of the first voxel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -167,6 +168,28 @@ class Grid:
         lowest = -0.5 - EDGE_TOLERANCE
         highest = np.array(self.size) - 0.5 + EDGE_TOLERANCE
         return np.asarray(((index >= lowest) & (index <= highest)).all(axis=1))
+
+    def distance_to(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Returns (n,) mm from each point to the volume's outer edges, 0 within."""
+        points = _as_points(points)
+        nearest = np.clip(self.to_index(points), -0.5, np.array(self.size) - 0.5)
+        return np.asarray(np.linalg.norm(points - self.to_physical(nearest), axis=1))
+
+    def as_lists(self) -> dict[str, list[Any]]:
+        """Returns the attributes as plain data, which `Grid.of_lists` takes back."""
+        return {
+            "size": list(self.size),
+            "spacing": self.spacing.tolist(),
+            "origin": self.origin.tolist(),
+            "direction": self.direction.tolist(),
+        }
+
+    @staticmethod
+    def of_lists(data: Mapping[str, Any]) -> "Grid":
+        """Returns the grid of `as_lists`."""
+        names = ("size", "spacing", "origin", "direction")
+        size, spacing, origin, direction = (data[name] for name in names)
+        return Grid(tuple(size), np.array(spacing), np.array(origin), np.array(direction))
 
     @property
     def centre(self) -> NDArray[np.float64]:

@@ -111,7 +111,8 @@ def locate(command: Run, folder: Path, *more: str) -> Outcome:
 def test_a_scan_is_normalised_and_located(command: Run, scan: Path, tmp_path: Path) -> None:
     done = normalise(command, scan, tmp_path)
     assert (done.status, done.stderr) == (0, "")
-    assert read_record(tmp_path / "a.json") == Record("a", "normalise")
+    grid = grid_of(read_volume(scan)).as_lists()
+    assert read_record(tmp_path / "a.json") == Record("a", "normalise", details={"grid": grid})
     found = array_of(read_volume(tmp_path / "a.nii"))
     np.testing.assert_allclose(found, (array_of(read_volume(scan)) + 1024) / 4024, atol=1e-6)
 
@@ -289,6 +290,7 @@ def test_a_segmentation_that_cannot_be_derived_is_refused(command: Run, scan: Pa
 # Batches: place_landmarks and align_scans
 
 FILES = {
+    "normalised_record": "normalised.json",
     "region_record": "region.json",
     "centred": "centred.nii.gz",
     "centred_record": "centred.json",
@@ -336,6 +338,9 @@ def stages(tmp_path: Path, annotated: Path) -> Path:
     steps = {"steps": [{"centre": [0.0, 0.0, 0.0]}]}
     write_record(tmp_path / "centred.json", Record("template", "centre", details=steps))
     centre_records(good, CENTRE)
+    write_record(
+        good / "normalised.json", Record("good", "normalise", details={"grid": GRID.as_lists()})
+    )
     write_record(good / "rigid.json", Record("good", "align", details={"mirrored": False}))
     write_markups(good / "refined.mrk.json", [PointList("refined", POINTS, None)])
     deviation = {"deviation_mm": [0.1, 0.1, 0.4, None]}
@@ -344,7 +349,7 @@ def stages(tmp_path: Path, annotated: Path) -> Path:
     write_record(good / "loop.json", Record("good", "loop", details=loop))
     for name in ("centred.nii.gz", "rigid.tfm", "moments.tfm", "bspline.tfm", "refined.mrk.json"):
         write_nothing(bad / name)
-    for name in ("region", "centred", "rigid", "refined", "loop"):
+    for name in ("normalised", "region", "centred", "rigid", "refined", "loop"):
         write_record(bad / f"{name}.json", Record("bad", "normalise", "refused", REASON))
     return tmp_path
 

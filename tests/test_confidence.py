@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from landmarkflow.geometry import Landmarks
+from landmarkflow.geometry import Grid, Landmarks
 from landmarkflow.oneshot.confidence import Calibration, Evidence, calibrate, doubts, radii
 from landmarkflow.oneshot.settings import ConfidenceSettings
 
 SETTINGS = ConfidenceSettings(radius_in_loops=2.0, annotation_mm=0.0)
 CALIBRATION = Calibration(loop_mm=0.1, deviation_mm=0.05)
 USUAL = Evidence(median_similarity=0.95, median_deviation_mm=0.05, scaling=1.02)
+SCAN = Grid.centred((5.0, 5.0, 5.0), (40, 40, 40), 0.5)
 CUBE = Landmarks(("a", "b", "c"), np.array([[0.0, 0, 0], [1, 2, 3], [-3, 1, 2]]))
 
 
@@ -69,10 +70,23 @@ def test_a_usual_scan_is_beyond_doubt_and_several_doubts_stand_together() -> Non
 
 def test_evidence_is_the_median_and_the_size() -> None:
     twice = Landmarks(CUBE.labels, 2 * CUBE.positions + 7)
-    evidence = Evidence.of(CUBE, twice, np.array([0.9, 0.7, 0.8]), np.array([np.nan, 0.2, 0.4]))
+    similarity, deviation = np.array([0.9, 0.7, 0.8]), np.array([np.nan, 0.2, 0.4])
+    evidence = Evidence.of(CUBE, twice, similarity, deviation, SCAN)
     assert evidence == Evidence(0.8, pytest.approx(0.3), pytest.approx(2.0))
 
 
 def test_one_landmark_has_no_size() -> None:
     one = CUBE.select(["b"])
-    assert Evidence.of(one, one, np.array([0.9]), np.array([np.nan])) == Evidence(0.9, None, 1.0)
+    assert Evidence.of(one, one, np.array([0.9]), np.array([np.nan]), SCAN) == Evidence(
+        0.9, None, 1.0
+    )
+
+
+def test_landmarks_outside_the_scan_are_named() -> None:
+    low = SCAN.corners.min(axis=0)
+    found = Landmarks(
+        CUBE.labels, np.array([low + 1, low - [0.4, 0.0, 0.0], low - [0.0, 3.0, 0.0]])
+    )
+    evidence = Evidence.of(CUBE, found, np.full(3, 0.95), np.full(3, 0.05), SCAN)
+    assert evidence.beyond == ("c",)
+    assert "outside the scan lie the landmarks c" in doubts(evidence, CALIBRATION, SETTINGS)

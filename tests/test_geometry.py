@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -167,3 +168,21 @@ def test_landmarks_refuse_what_is_no_list_of_landmarks(
 ) -> None:
     with pytest.raises(InputError, match=found):
         Landmarks(labels, positions)
+
+
+@given(grids(), st.lists(triples, min_size=1, max_size=5))
+def test_the_distance_to_a_grid_is_that_to_its_nearest_edge(
+    grid: Grid, points: list[tuple[float, ...]]
+) -> None:
+    distance = grid.distance_to(points)
+    np.testing.assert_array_equal(distance[grid.contains(points)] < 1e-4, True)
+    outside = grid.to_physical([[-0.5, -0.5, grid.size[2] - 0.5]]) + 7 * grid.direction[:, 2]
+    np.testing.assert_allclose(grid.distance_to(outside), [7.0], atol=1e-6)
+
+
+@given(grids())
+def test_a_grid_survives_as_plain_data(grid: Grid) -> None:
+    again = Grid.of_lists(json.loads(json.dumps(grid.as_lists())))
+    assert again.size == grid.size
+    for name in ("spacing", "origin", "direction"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(grid, name))

@@ -7,7 +7,7 @@ from landmarkflow.errors import InputError
 from landmarkflow.oneshot.normalise import normalise
 from landmarkflow.oneshot.settings import NormaliseSettings
 from landmarkflow.records import Record, write_nothing, write_record
-from landmarkflow.volumes import read_volume, write_volume
+from landmarkflow.volumes import grid_of, read_volume, write_volume
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,5 +30,6 @@ def run(arguments: argparse.Namespace) -> None:
         record = Record(arguments.scan, "normalise", "refused", str(error))
     else:
         write_volume(normalise(scan, settings), arguments.normalised)
-        record = Record(arguments.scan, "normalise")
+        details = {"grid": grid_of(scan).as_lists()}
+        record = Record(arguments.scan, "normalise", details=details)
     write_record(arguments.record, record)

@@ -18,7 +18,7 @@ from landmarkflow.commands.arguments import (
     read_settings,
     run_stage,
 )
-from landmarkflow.geometry import Landmarks
+from landmarkflow.geometry import Grid, Landmarks
 from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
 from landmarkflow.oneshot.confidence import Calibration, Evidence, calibrate, doubts, radii
 from landmarkflow.oneshot.landmarks import place_landmarks, shift, similarity_around
@@ -42,7 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser, "template-centred-record", "template-region-record")
     for name in ("loops", "loops-refined"):
         parser.add_argument(f"--{name}", required=True, nargs="+", type=Path, metavar="FILE")
-    inputs = ("region_record", "centred", "centred_record", "rigid_record", *TRANSFORMS)
+    inputs = (
+        "normalised_record",
+        "region_record",
+        "centred",
+        "centred_record",
+        "rigid_record",
+        *TRANSFORMS,
+    )
     add_batch(
         parser, (*inputs, "refined", "refined_record"), ("landmarks", "record"), optional=("voted",)
     )
@@ -80,7 +87,8 @@ def run(arguments: argparse.Namespace) -> None:
             for name, way in transforms.items()
         ]
         write_markups(task.outputs["landmarks"], lists)
-        evidence = Evidence.of(annotated, final, similarity, deviation)
+        grid = Grid.of_lists(read_record(task.inputs["normalised_record"]).details["grid"])
+        evidence = Evidence.of(annotated, final, similarity, deviation, grid)
         details = {
             **asdict(evidence),
             "similarity": dict(zip(final.labels, similarity.round(4).tolist(), strict=True)),

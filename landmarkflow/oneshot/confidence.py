@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landmarkflow.geometry import Landmarks
+from landmarkflow.geometry import Grid, Landmarks
 from landmarkflow.oneshot.settings import ConfidenceSettings
 
 Array = NDArray[np.float64]
@@ -72,23 +72,27 @@ class Evidence:
         median_similarity: of the landmarks' surroundings, in [-1, 1].
         median_deviation_mm: of the places; None where no landmark has one.
         scaling: how many times as far apart as the template's the landmarks lie; 1 for one alone.
+        beyond: landmarks that lie outside the scan, by more than a voxel.
     """
 
     median_similarity: float
     median_deviation_mm: float | None
     scaling: float
+    beyond: tuple[str, ...] = ()
 
     @staticmethod
     def of(
-        annotated: Landmarks, found: Landmarks, similarity: Array, deviation: Array
+        annotated: Landmarks, found: Landmarks, similarity: Array, deviation: Array, scan: Grid
     ) -> "Evidence":
         """Sum up (n,) similarities and deviations (mm, NaN for none) of landmarks in LPS mm."""
+        outside = scan.distance_to(found.positions) > scan.spacing.max()
         known = deviation[np.isfinite(deviation)]
         size = _size(annotated)
         return Evidence(
             float(np.median(similarity)),
             float(np.median(known)) if len(known) else None,
             _size(found) / size if size > 0 else 1.0,
+            tuple(label for label, out in zip(found.labels, outside, strict=True) if out),
         )
 
 
@@ -97,6 +101,8 @@ def doubts(
 ) -> list[str]:
     """What makes a scan's landmarks doubtful, one clause each."""
     reasons = []
+    if evidence.beyond:
+        reasons.append(f"outside the scan lie the landmarks {', '.join(evidence.beyond)}")
     if not evidence.median_similarity >= settings.least_similarity:
         reasons.append(
             f"the landmarks' surroundings are alike to {evidence.median_similarity:.2f} in the "

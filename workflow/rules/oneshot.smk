@@ -441,6 +441,7 @@ for batch, scans in STUDY.batches.items():
             template_region_record=RESULTS / f"foi/{TEMPLATE}.json",
             loops=for_scans("loops/{scan}.json", LOOP_SCANS),
             loops_refined=for_scans("refined/{scan}.json", LOOP_SCANS),
+            normalised_record=for_scans("normalised/{scan}.json", scans),
             region_record=for_scans("foi/{scan}.json", scans),
             centred=for_scans("centred/{scan}.nii.gz", scans),
             centred_record=for_scans("centred/{scan}.json", scans),
@@ -475,6 +476,7 @@ for batch, scans in STUDY.batches.items():
             " --template-region-record {input.template_region_record}"
             " --loops {input.loops} --loops-refined {input.loops_refined}"
             " --scans {params.scans} --store {params.store}"
+            " --normalised_record {input.normalised_record}"
             " --region_record {input.region_record} --centred {input.centred}"
             " --centred_record {input.centred_record} --moments {input.moments}"
             " --rigid {input.rigid} --rigid_record {input.rigid_record}"
