@@ -47,7 +47,7 @@ run ablation: environment
 	    [ -n "$$study" ] || set -- "$$@" --configfile config.yaml; \
 	    set -- "$$@" "$$more"; \
 	fi; \
-	if [ -n "$$DATA$(filter ablation,$@)" ]; then set -- "$$@" --config; fi; \
+	if [ -n "$$DATA" ] || [ $@ = ablation ]; then set -- "$$@" --config; fi; \
 	if [ -n "$$DATA" ]; then \
 	    folder=$$(cd -- "$$DATA" 2>/dev/null && pwd) || \
 	        { echo "landmarkflow: DATA=$$DATA: there is no such folder." >&2; exit 1; }; \
