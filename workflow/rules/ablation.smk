@@ -14,7 +14,8 @@ STEPS = {
     "moments": "+ moments of inertia",
     "rigid": "+ rigid registration",
     "bspline": "+ B-spline",
-    "final": "final landmarks",
+    "voted": "+ votes",
+    "final": "+ landmark windows (final)",
 }
 
 
