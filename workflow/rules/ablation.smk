@@ -14,8 +14,8 @@ STEPS = {
     "moments": "+ moments of inertia",
     "rigid": "+ rigid registration",
     "bspline": "+ B-spline",
-    "voted": "+ consensus",
-    "final": "+ windows around the landmarks",
+    "voted": "+ votes",
+    "final": "+ landmark windows (final)",
 }
 
 
