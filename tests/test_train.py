@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from phantoms import sampled
 from scipy.spatial.transform import Rotation
 
+from landmarkflow.__main__ import main
 from landmarkflow.errors import InputError
 from landmarkflow.geometry import Grid
 from landmarkflow.oneshot.network import predict_slices
@@ -22,8 +24,10 @@ from landmarkflow.oneshot.train import (
     random_pose,
     random_rotation,
     train,
+    training_loss,
 )
-from landmarkflow.volumes import array_of, image_on, resample
+from landmarkflow.records import Record, write_record
+from landmarkflow.volumes import array_of, image_on, resample, write_volume
 
 Points = NDArray[np.float64]
 
@@ -317,3 +321,47 @@ def test_the_cosine_falls_from_the_initial_rate_to_almost_nothing() -> None:
 def test_each_epoch_has_its_rate(learnt: Training) -> None:
     for row in learnt.epochs:
         assert row.learning_rate == learning_rate(row.epoch, THOROUGH)
+
+
+def test_marking_nothing_is_almost_good_by_cross_entropy_and_bad_by_dice() -> None:
+    targets = torch.zeros(4, 1, 50, 50)
+    targets[:, :, 20:22, 20:25] = 1
+    nothing, right = torch.full(targets.shape, -6.0), 40 * targets - 20
+    entropy = SETTINGS.model_copy(update={"loss": "cross_entropy"})
+    both = SETTINGS.model_copy(update={"loss": "cross_entropy_and_dice"})
+    assert float(training_loss(nothing, targets, entropy)) < 0.05
+    assert float(training_loss(nothing, targets, both)) > 0.9
+    for settings in (entropy, both):
+        assert float(training_loss(right, targets, settings)) < 0.03
+
+
+def test_dice_is_of_the_whole_batch_so_that_slices_without_target_count_little() -> None:
+    targets = torch.zeros(2, 1, 50, 50)
+    targets[0, :, 10:20, 10:20] = 1
+    both = SETTINGS.model_copy(update={"loss": "cross_entropy_and_dice"})
+    assert float(training_loss(40 * targets - 20, targets, both)) < 0.01
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_training_that_finds_nothing_is_refused(tmp_path: Path) -> None:
+    write_volume(toy(), tmp_path / "scan.nii.gz")
+    write_volume(sampled(GRID, ball), tmp_path / "segmentation.nii.gz")
+    write_record(tmp_path / "region.json", Record("template", "locate"))
+    hopeless = SETTINGS.model_copy(
+        update={"epochs": 1, "batches_per_epoch": 1, "learning_rate": 1e-9}
+    )
+    paths = {
+        "image": "scan.nii.gz",
+        "segmentation": "segmentation.nii.gz",
+        "region": "scan.nii.gz",
+        "region-record": "region.json",
+        "weights": "weights.npz",
+        "history": "history.csv",
+        "training": "training.json",
+    }
+    files = [text for name, file in paths.items() for text in (f"--{name}", str(tmp_path / file))]
+    options = ["--settings", hopeless.model_dump_json(), "--seed", "1", "--threads", "1"]
+    log = tmp_path / "log"
+    assert main(["--log", str(log), "train_network", *options, "--labels", "1", *files]) == 1
+    assert "ends at a Dice coefficient of 0.0" in log.read_text(encoding="utf-8")
+    assert not (tmp_path / "weights.npz").exists()

@@ -15,6 +15,7 @@ from landmarkflow.commands.arguments import (
     read_settings,
     require_result,
 )
+from landmarkflow.errors import InputError
 from landmarkflow.files import write_json, write_text
 from landmarkflow.oneshot.network import best_device, save_network
 from landmarkflow.oneshot.settings import TrainSettings
@@ -45,6 +46,14 @@ def run(arguments: argparse.Namespace) -> None:
     trained = train(
         region, resample(target, grid_of(region), "nearest"), settings, arguments.seed, device
     )
+    best = trained.epochs[trained.best_epoch - 1]
+    if best.validation_dice < settings.least_dice:
+        raise InputError(
+            f"training with seed {arguments.seed} ends at a Dice coefficient of "
+            f"{best.validation_dice:.3f} in validation, expected at least "
+            f"{settings.least_dice:g}: the network does not find the target even in the "
+            "template; train longer or with another seed or loss"
+        )
     save_network(arguments.weights, trained.network, settings.network, trained.target_mm3)
     write_text(arguments.history, _table(trained.epochs))
     summary = {
@@ -57,7 +66,6 @@ def run(arguments: argparse.Namespace) -> None:
         "settings": as_json(settings),
     }
     write_json(arguments.training, summary)
-    best = trained.epochs[trained.best_epoch - 1]
     logger.info(
         "epoch %d of %d is the best: validation loss %.4f, Dice %.3f",
         best.epoch,

@@ -99,6 +99,8 @@ class TrainSettings(StageSettings):
     validation_transforms: int = Field(6, ge=1)
     learning_rate: float = Field(0.003, gt=0)
     learning_rate_decay: Literal["cosine", "paper", "none"] = "cosine"
+    loss: Literal["cross_entropy_and_dice", "cross_entropy"] = "cross_entropy_and_dice"
+    least_dice: float = Field(0.3, ge=0, lt=1)
 
 
 class CentreSettings(StageSettings):
