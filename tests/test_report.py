@@ -14,7 +14,7 @@ from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.geometry import Grid, Landmarks
 from landmarkflow.markups import PointList, write_markups
 from landmarkflow.records import Record, write_record
-from landmarkflow.report.curves import draw_error_distribution, draw_training
+from landmarkflow.report.curves import draw_error_distribution, draw_radii, draw_training
 from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.page import worst_first, write_report
 from landmarkflow.report.pictures import VIEWS, choose_landmarks, draw_overview, write_overview
@@ -426,7 +426,12 @@ class Page(HTMLParser):
 HOSTILE = "<script>alert(1)<&\"'"
 
 
-def write_study(folder: Path, settings: EvaluateSettings, references: bool = True) -> list[Path]:
+def write_study(
+    folder: Path,
+    settings: EvaluateSettings,
+    references: bool = True,
+    radii: list[float] | None = None,
+) -> list[Path]:
     scans = ["good", HOSTILE, "lost", "bad 100%"]
     labels = ("apex", "window")
     files: dict[str, list[Path]] = {"landmark_files": [], "reference_files": [], "record_files": []}
@@ -440,7 +445,7 @@ def write_study(folder: Path, settings: EvaluateSettings, references: bool = Tru
             record = Record(scan, "rigid", "failed", "no <b>overlap</b>")
             points.touch()
         else:
-            write_markups(points, [PointList("final", found, None)])
+            write_markups(points, [PointList("final", found, radii and np.array(radii))])
         write_record(folder / "rigid" / f"{scan}.json", record)
         files["record_files"].append(folder / "rigid" / f"{scan}.json")
         files["landmark_files"].append(points)
@@ -492,6 +497,31 @@ def test_page_shows_tables_and_escapes_names(tmp_path):
         ["bad 100%", "evaluate", "large error", "mean error 3.15 mm over 2 landmarks, above 2 mm"],
     ]
     assert ["mixture.components", "3"] in page.rows[""] and ["on", "yes"] in page.rows[""]
+
+
+def test_page_says_how_far_radii_can_be_trusted(tmp_path):
+    text = page_of(tmp_path, write_study(tmp_path, EvaluateSettings(), radii=[0.15, 1.5]))
+    assert 'id="radii"' in text
+    assert "Here 50 % of 6 lie within; radii are 0.82 mm in the mean" in text
+    assert "Errors above 2.0 mm in scans that no stage flagged: 2." in text
+    assert 'id="radii"' not in page_of(tmp_path, write_study(tmp_path, EvaluateSettings()))
+
+
+def test_the_share_within_the_radius_is_the_plots(tmp_path):
+    errors = pd.DataFrame(
+        {
+            "stage": ["final"] * 4 + ["rigid"],
+            "error_mm": [0.1, 0.2, 0.3, 0.9, 9.0],
+            "radius_mm": [0.2, 0.2, 0.6, 0.6, math.nan],
+        }
+    )
+    figure = draw_radii(errors, "final", 80)
+    scatter, shares = figure.axes
+    labels = [text.get_text() for text in scatter.get_legend().get_texts()]
+    assert labels == ["within the radius: 75 %", "beyond the radius: 25 %"]
+    scales, percent = shares.lines[0].get_data()
+    assert percent[scales == 1.0] == 75
+    assert percent[-1] == 100
 
 
 def test_page_links_pictures_worst_first_and_nothing_from_elsewhere(tmp_path):
