@@ -25,11 +25,6 @@ LOOPS = {
 }
 
 
-def voted(scans) -> list[str]:
-    """Where the votes on a batch's landmarks lie, if there are any."""
-    return for_scans("voted/{scan}.mrk.json", scans) if PEERS else []
-
-
 rule normalise_scan:
     """Intensities to [0, 1] on the scan's own grid (Eq. 8)."""
     input:
@@ -353,7 +348,7 @@ for batch, scans in STUDY.batches.items():
             centred=for_scans("centred/{scan}.nii.gz", scans),
             bspline=for_scans("bspline/{scan}.tfm", scans),
             bspline_record=for_scans("bspline/{scan}.json", scans),
-            voted=voted(scans),
+            voted=for_scans("voted/{scan}.mrk.json", scans if PEERS else []),
         output:
             refined=for_scans("refined/{scan}.mrk.json", scans),
             record=for_scans("refined/{scan}.json", scans),
@@ -449,7 +444,7 @@ for batch, scans in STUDY.batches.items():
             rigid=for_scans("rigid/{scan}.tfm", scans),
             rigid_record=for_scans("rigid/{scan}.json", scans),
             bspline=for_scans("bspline/{scan}.tfm", scans),
-            voted=voted(scans),
+            voted=for_scans("voted/{scan}.mrk.json", scans if PEERS else []),
             refined=for_scans("refined/{scan}.mrk.json", scans),
             refined_record=for_scans("refined/{scan}.json", scans),
         output:
