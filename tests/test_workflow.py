@@ -129,6 +129,16 @@ def test_an_ablation_trains_other_presets_where_asked_to(root: Path, tmp_path: P
     }
 
 
+def test_the_mice_at_their_best_let_scans_vote(root: Path, tmp_path: Path) -> None:
+    studies = root / "studies"
+    both = (studies / "mouse_skull.yaml", studies / "best/mouse_skull.yaml")
+    run = run_workflow(root, tmp_path, "--dry-run", "--configfile", *both)
+    assert run.status == 0, run.text
+    votes = by_batch(BATCHES, "vote_landmarks")
+    expected = expected_jobs(14, 2, fetch_file=30, derive_segmentation=1, **SYMMETRY)
+    assert run.jobs == expected | dict.fromkeys(votes, 1)
+
+
 # Refused before anything runs
 
 
