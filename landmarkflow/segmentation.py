@@ -1,7 +1,4 @@
-"""The template's target: its mask on a crop, or derived where the template has none."""
-
-from collections.abc import Sequence
-from pathlib import Path
+"""A target's mask from the scan and landmarks alone, for a template that has none."""
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,34 +7,7 @@ from scipy.spatial import Delaunay, QhullError
 
 from landmarkflow.errors import InputError
 from landmarkflow.geometry import Landmarks
-from landmarkflow.volumes import (
-    array_of,
-    dilated,
-    grid_of,
-    image_on,
-    read_grid,
-    read_segmentation,
-    resample,
-)
-
-
-def mask_around_target(
-    crop: sitk.Image, image: Path, segmentation: Path, labels: Sequence[int], margin_mm: float
-) -> sitk.Image:
-    """The target and a margin around it, as a mask on a crop's grid.
-
-    Args:
-        crop: a part of the template, on any grid.
-        image: the template's scan, on whose grid the segmentation must be.
-        segmentation: file of the template's segmentation.
-        labels: of the segmentation that are the target; none is all.
-        margin_mm: how far beyond the target the mask reaches.
-
-    Raises:
-        InputError: the segmentation is unusable.
-    """
-    target = read_segmentation(segmentation, read_grid(image), labels)
-    return dilated(resample(target, grid_of(crop), "nearest"), margin_mm)
+from landmarkflow.volumes import array_of, grid_of, image_on
 
 
 def derive_segmentation(

@@ -241,6 +241,25 @@ def dilated(mask: sitk.Image, margin_mm: float) -> sitk.Image:
     return pasted
 
 
+def mask_around_target(
+    crop: sitk.Image, image: Path, segmentation: Path, labels: Sequence[int], margin_mm: float
+) -> sitk.Image:
+    """Returns the target and a margin around it, as a mask on a crop's grid.
+
+    Args:
+        crop: A part of the template, on any grid.
+        image: The template's scan, on whose grid the segmentation must be.
+        segmentation: File of the template's segmentation.
+        labels: Of the segmentation that are the target; none is all.
+        margin_mm: How far beyond the target the mask reaches.
+
+    Raises:
+        InputError: The segmentation is unusable.
+    """
+    target = read_segmentation(segmentation, read_grid(image), labels)
+    return dilated(resample(target, grid_of(crop), "nearest"), margin_mm)
+
+
 def points_inside(mask: sitk.Image) -> NDArray[np.float64]:
     """Returns (n, 3) LPS mm, the centres of a mask's voxels that are not zero, x fastest."""
     index = np.argwhere(array_of(mask) > 0)[:, ::-1]

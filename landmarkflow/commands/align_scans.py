@@ -22,8 +22,7 @@ from landmarkflow.oneshot.align import Subject, Template, align, prepare_templat
 from landmarkflow.oneshot.mixture import Mixture
 from landmarkflow.oneshot.settings import AlignSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.segmentation import mask_around_target
-from landmarkflow.volumes import mirrored, read_volume
+from landmarkflow.volumes import mask_around_target, mirrored, read_volume
 
 # Whether a scan is mirrored before it is aligned: known from the sides, or tried both ways.
 HANDS = {"same": (False,), "other": (True,), "unknown": (False, True)}

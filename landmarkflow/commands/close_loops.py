@@ -1,6 +1,7 @@
 """Register a batch of scans back to the template, to see how far from the start a loop ends."""
 
 import argparse
+import functools
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,12 +17,11 @@ from landmarkflow.commands.arguments import (
 )
 from landmarkflow.geometry import Landmarks
 from landmarkflow.markups import read_complete_landmarks
-from landmarkflow.oneshot import deform
+from landmarkflow.oneshot.deform import prepare_scan
 from landmarkflow.oneshot.refine import prepare, refine
 from landmarkflow.oneshot.settings import DeformSettings, RefineSettings
 from landmarkflow.records import Record
-from landmarkflow.segmentation import mask_around_target
-from landmarkflow.volumes import read_volume
+from landmarkflow.volumes import mask_around_target, read_volume
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,21 +45,15 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_settings(DeformSettings, arguments.settings)
     windows = read_settings(RefineSettings, arguments.refine_settings)
     annotated = read_complete_landmarks(arguments.template_landmarks)
-    template = read_volume(arguments.template_centred)
-    mask = mask_around_target(
-        template,
-        arguments.template_image,
-        arguments.template_segmentation,
-        arguments.labels,
-        settings.mask_margin_mm,
-    )
+    crop_and_mask = functools.cache(lambda: _template(arguments, settings))
 
     def compute(task: Task) -> Record:
+        template, mask = crop_and_mask()
         scan = read_volume(task.inputs["centred"])
         there = read_complete_landmarks(task.inputs["refined"])
-        back = sitk.ReadTransform(str(task.inputs["rigid"])).GetInverse()
-        mask_there = sitk.Resample(mask, scan, back, sitk.sitkNearestNeighbor, 0.0)
-        whole = deform.prepare(scan, mask_there, settings, seed=arguments.seed)(template, back)
+        rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
+        onto_scan = prepare_scan(scan, rigid, mask, settings, seed=arguments.seed)
+        whole = onto_scan(template, rigid.GetInverse())
         ended = refine(prepare(there, scan, windows), whole, template, windows).landmarks
         return Record(task.scan, "loop", details={"loop_mm": _distances(annotated, ended)})
 
@@ -84,3 +78,18 @@ def run(arguments: argparse.Namespace) -> None:
 def _distances(begun: Landmarks, ended: Landmarks) -> dict[str, float]:
     distance = np.linalg.norm(ended.positions - begun.positions, axis=1)
     return dict(zip(begun.labels, distance.round(4).tolist(), strict=True))
+
+
+def _template(
+    arguments: argparse.Namespace, settings: DeformSettings
+) -> tuple[sitk.Image, sitk.Image]:
+    """The template's crop and the mask in which it is compared."""
+    crop = read_volume(arguments.template_centred)
+    mask = mask_around_target(
+        crop,
+        arguments.template_image,
+        arguments.template_segmentation,
+        arguments.labels,
+        settings.mask_margin_mm,
+    )
+    return crop, mask

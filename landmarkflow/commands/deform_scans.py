@@ -18,8 +18,7 @@ from landmarkflow.files import replacing
 from landmarkflow.oneshot.deform import Deform, folded_share, prepare
 from landmarkflow.oneshot.settings import DeformSettings
 from landmarkflow.records import Record
-from landmarkflow.segmentation import mask_around_target
-from landmarkflow.volumes import cropped, points_inside, read_volume, shrunk
+from landmarkflow.volumes import cropped, mask_around_target, points_inside, read_volume, shrunk
 
 FOLDING_SPACING_MM = 0.5
 

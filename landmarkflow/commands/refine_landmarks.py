@@ -1,6 +1,7 @@
 """Refine the template's landmarks in a batch of scans, window by window."""
 
 import argparse
+import functools
 
 import numpy as np
 import SimpleITK as sitk
@@ -35,14 +36,16 @@ def run(arguments: argparse.Namespace) -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     settings = read_settings(RefineSettings, arguments.settings)
     annotated = read_complete_landmarks(arguments.template_landmarks)
-    prepared = prepare(annotated, read_volume(arguments.template_centred), settings)
+    template = functools.cache(
+        lambda: prepare(annotated, read_volume(arguments.template_centred), settings)
+    )
 
     def compute(task: Task) -> Record:
         transform = sitk.ReadTransform(str(task.inputs["bspline"]))
         voted = task.inputs.get("voted")
         start = read_complete_landmarks(voted) if voted else None
         target = read_volume(task.inputs["centred"])
-        found = refine(prepared, transform, target, settings, start)
+        found = refine(template(), transform, target, settings, start)
         write_markups(task.outputs["refined"], [PointList("refined", found.landmarks, None)])
         details = {"deviation_mm": [None if np.isnan(d) else float(d) for d in found.deviation]}
         return Record(task.scan, "refine", details=details)

@@ -27,8 +27,7 @@ from landmarkflow.oneshot.consensus import count_votes, way_between
 from landmarkflow.oneshot.landmarks import place_landmarks
 from landmarkflow.oneshot.settings import ConsensusSettings, DeformSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.segmentation import mask_around_target
-from landmarkflow.volumes import read_volume
+from landmarkflow.volumes import mask_around_target, read_volume
 
 PEER_FILES = ("peers-centred", "peers-rigid", "peers-bspline", "peers-record")
 
@@ -63,7 +62,17 @@ def run(arguments: argparse.Namespace) -> None:
     registration = read_settings(DeformSettings, arguments.deform_settings)
     annotated = read_complete_landmarks(arguments.template_landmarks)
     peers = _usable_peers(arguments)
-    peer_of = functools.cache(lambda name: _peer(peers[name], arguments, registration, annotated))
+    mask = functools.cache(lambda: _mask(arguments, registration))
+
+    @functools.cache
+    def peer_of(name: str) -> Peer:
+        crop, rigid, bspline = peers[name]
+        to_peer = sitk.ReadTransform(str(rigid))
+        onto_peer = deform.prepare_scan(
+            read_volume(crop), to_peer, mask(), registration, seed=arguments.seed
+        )
+        there = place_landmarks(annotated, sitk.ReadTransform(str(bspline)))
+        return Peer(to_peer, there, onto_peer)
 
     def compute(task: Task) -> Record:
         scan = read_volume(task.inputs["centred"])
@@ -117,23 +126,15 @@ def _usable_peers(arguments: argparse.Namespace) -> dict[str, tuple[Path, Path, 
     }
 
 
-def _peer(
-    files: tuple[Path, Path, Path],
-    arguments: argparse.Namespace,
-    settings: DeformSettings,
-    annotated: Landmarks,
-) -> Peer:
-    crop, rigid = read_volume(files[0]), sitk.ReadTransform(str(files[1]))
-    mask = mask_around_target(
+def _mask(arguments: argparse.Namespace, settings: DeformSettings) -> sitk.Image:
+    """Where the template is compared, which all peers share."""
+    return mask_around_target(
         read_volume(arguments.template_centred),
         arguments.template_image,
         arguments.template_segmentation,
         arguments.labels,
         settings.mask_margin_mm,
     )
-    there = sitk.Resample(mask, crop, rigid.GetInverse(), sitk.sitkNearestNeighbor, 0.0)
-    landmarks = place_landmarks(annotated, sitk.ReadTransform(str(files[2])))
-    return Peer(rigid, landmarks, deform.prepare(crop, there, settings, seed=arguments.seed))
 
 
 def _by_way_of(peer: Peer, scan: sitk.Image, rigid: sitk.Transform) -> NDArray[np.float64] | None:

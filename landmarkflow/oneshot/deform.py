@@ -60,6 +60,27 @@ def prepare(
     return deform
 
 
+def prepare_scan(
+    scan: sitk.Image,
+    rigid: sitk.Transform,
+    mask: sitk.Image,
+    settings: DeformSettings,
+    *,
+    seed: int,
+) -> Deform:
+    """Make ready to deform others onto a scan that takes the template's place.
+
+    Args:
+        scan: the fixed image.
+        rigid: takes template points to the scan's points.
+        mask: where the similarity counts, on the template's grid.
+        settings: method, transforms, grids.
+        seed: of the random samples.
+    """
+    there = sitk.Resample(mask, scan, rigid.GetInverse(), sitk.sitkNearestNeighbor, 0.0)
+    return prepare(scan, there, settings, seed=seed)
+
+
 def folded_share(transform: sitk.Transform, mask: sitk.Image) -> float:
     """Share of the mask's voxels where the map folds: its Jacobian determinant changes sign."""
     grid = grid_of(mask)
