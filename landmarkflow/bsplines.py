@@ -52,7 +52,7 @@ class Raster:
         )
         everywhere = _product(x, y, z)
         index = np.rint(grid.to_index(everywhere)).astype(np.int64)
-        known: NDArray[np.bool_] = ((index >= 0) & (index < grid.size)).all(axis=1)
+        known = np.asarray(((index >= 0) & (index < grid.size)).all(axis=1))
         i, j, k = index[known].T
         known[known] = array_of(mask)[k, j, i] > 0
         return Raster((x, y, z), np.flatnonzero(known))
