@@ -66,6 +66,7 @@ rule compare_steps:
         markdown=RESULTS / "ablation.md",
     log:
         RESULTS / "logs/compare_steps.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
     threads: 1

@@ -86,6 +86,11 @@ def code(name: str) -> str:
     return code_hash(f"landmarkflow.commands.{name}")
 
 
+def growing(amount: int):
+    """A resource of which every further attempt gets more: a job may have been killed for it."""
+    return lambda wildcards, attempt: attempt * amount
+
+
 def settings(model) -> str:
     """A stage's settings as JSON, as its command takes them."""
     return model.model_dump_json()

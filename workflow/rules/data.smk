@@ -4,16 +4,13 @@ COHORT = CONFIG.data.cohort if not CONFIG.data.folder else None
 ORIGIN = CONFIG.data.origin if not CONFIG.data.folder else None
 
 
-localrules:
-    write_sheet,
-
-
 rule write_sheet:
     """The sheet of scans as this run read it."""
     output:
         sheet=RESULTS / "samples.tsv",
     log:
         RESULTS / "logs/write_sheet.log",
+    localrule: True
     conda:
         "../../envs/imaging.yaml"
     resources:
@@ -35,12 +32,14 @@ if COHORT:
             segmentation=STUDY.template.segmentation,
         log:
             RESULTS / "logs/simulate_scan/template.log",
+        group:
+            "simulate"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
-            runtime=10,
+            mem_mb=growing(3000),
+            runtime=growing(10),
         params:
             settings=settings(COHORT.anatomy),
             seed=COHORT.seed,
@@ -59,12 +58,14 @@ if COHORT:
             segmentation=RESULTS / "data/segmentations/{scan}.nii.gz",
         log:
             RESULTS / "logs/simulate_scan/{scan}.log",
+        group:
+            "simulate"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
-            runtime=10,
+            mem_mb=growing(3000),
+            runtime=growing(10),
         params:
             settings=settings(COHORT.anatomy),
             seed=COHORT.seed,
@@ -80,13 +81,14 @@ if COHORT:
 if ORIGIN:
 
     rule fetch_file:
-        """One file of the study from its public origin."""
+        """One file of the study from its public origin; computing nodes may have no network."""
         output:
             RESULTS / "data/{file}",
         log:
             RESULTS / "logs/fetch_file/{file}.log",
         wildcard_constraints:
             file=r"template/scan\.nii\.gz|template/landmarks\.mrk\.json|scans/[^/]+\.nii\.gz|landmarks/[^/]+\.mrk\.json",
+        localrule: True
         conda:
             "../../envs/imaging.yaml"
         threads: 1
@@ -115,8 +117,8 @@ rule derive_segmentation:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=10,
+        mem_mb=growing(3000),
+        runtime=growing(10),
     params:
         above=CONFIG.derive_segmentation.above,
         margin_mm=CONFIG.derive_segmentation.margin_mm,
@@ -142,6 +144,7 @@ rule check_reference:
         RESULTS / "logs/check_reference/{scan}.log",
     # A reference that does not fit is told before hours are spent.
     priority: 100
+    localrule: True
     conda:
         "../../envs/imaging.yaml"
     threads: 1

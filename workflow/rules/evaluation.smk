@@ -20,6 +20,7 @@ rule evaluate_landmarks:
         [RESULTS / "evaluation" / table for table in TABLES],
     log:
         RESULTS / "logs/evaluate_landmarks.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
     threads: 1

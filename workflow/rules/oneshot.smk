@@ -23,6 +23,8 @@ LOOPS = {
     for batch, scans in STUDY.batches.items()
     if (looped := [scan for scan in scans if scan in LOOP_SCANS])
 }
+# On a cluster one job registers a batch, unless it has to wait for the scans that vote on it.
+SETTLE = "settle" if PEERS else "register"
 
 
 rule normalise_scan:
@@ -34,12 +36,14 @@ rule normalise_scan:
         record=RESULTS / "normalised/{scan}.json",
     log:
         RESULTS / "logs/normalise_scan/{scan}.log",
+    group:
+        "prepare"
     conda:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=5,
+        mem_mb=growing(2000),
+        runtime=growing(5),
     params:
         image=lambda wildcards: image_of(wildcards.scan),
         settings=settings(ONESHOT.normalise),
@@ -64,12 +68,14 @@ rule locate_region:
         RESULTS / "logs/locate_region/{scan}.log",
     # Before the next scan is normalised, so that few large temporary files lie around.
     priority: 10
+    group:
+        "prepare"
     conda:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=5,
+        mem_mb=growing(3000),
+        runtime=growing(5),
     params:
         settings=settings(ONESHOT.locate),
         intensities=settings(ONESHOT.normalise),
@@ -102,8 +108,8 @@ rule train_network:
     # Weights depend on the number of threads, which --cores 1 would cut down.
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
         gpu=1,
     params:
         image=lambda wildcards: image_of(TEMPLATE),
@@ -142,8 +148,8 @@ for batch, scans in {TEMPLATE: (TEMPLATE,), **STUDY.batches}.items():
             "../../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=5 + len(scans),
+            mem_mb=growing(2000),
+            runtime=growing(5 + len(scans)),
             gpu=1,
         params:
             scans=scans,
@@ -183,12 +189,14 @@ for batch, scans in {**MIRRORED, **STUDY.batches}.items():
             RESULTS / f"logs/align_scans/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/align_scans_{batch}.tsv"
+        group:
+            f"register_{batch}"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=5 + len(scans),
+            mem_mb=growing(2000),
+            runtime=growing(5 + len(scans)),
         params:
             scans=scans,
             hands=[hand_of(scan) for scan in scans],
@@ -227,12 +235,14 @@ for batch, scans in {**MIRRORED, **STUDY.batches}.items():
             RESULTS / f"logs/deform_scans/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/deform_scans_{batch}.tsv"
+        group:
+            f"register_{batch}"
         conda:
             "../../envs/elastix.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
-            runtime=10 + 2 * len(scans),
+            mem_mb=growing(3000),
+            runtime=growing(10 + 2 * len(scans)),
         params:
             scans=scans,
             store=STORE / "deform",
@@ -263,12 +273,14 @@ rule symmetrise_landmarks:
         record=RESULTS / f"symmetrised/{TEMPLATE}.json",
     log:
         RESULTS / "logs/symmetrise_landmarks.log",
+    group:
+        f"register_{TEMPLATE}"
     conda:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     params:
         settings=settings(ONESHOT.symmetrise),
         code=code("symmetrise_landmarks"),
@@ -304,12 +316,14 @@ for batch, scans in STUDY.batches.items():
             RESULTS / f"logs/vote_landmarks/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/vote_landmarks_{batch}.tsv"
+        group:
+            f"{SETTLE}_{batch}"
         conda:
             "../../envs/elastix.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=10 + 2 * len(scans) * (1 + len(PEERS)),
+            mem_mb=growing(4000),
+            runtime=growing(10 + 2 * len(scans) * (1 + len(PEERS))),
         params:
             peers=PEERS,
             scans=scans,
@@ -354,12 +368,14 @@ for batch, scans in STUDY.batches.items():
             record=for_scans("refined/{scan}.json", scans),
         log:
             RESULTS / f"logs/refine_landmarks/{batch}.log",
+        group:
+            f"{SETTLE}_{batch}"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=5 + len(scans),
+            mem_mb=growing(1000),
+            runtime=growing(5 + len(scans)),
         params:
             scans=scans,
             store=STORE / "refine",
@@ -395,12 +411,14 @@ for batch, scans in LOOPS.items():
             RESULTS / f"logs/close_loops/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/close_loops_{batch}.tsv"
+        group:
+            f"{SETTLE}_{batch}"
         conda:
             "../../envs/elastix.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
-            runtime=10 + 2 * len(scans),
+            mem_mb=growing(3000),
+            runtime=growing(10 + 2 * len(scans)),
         params:
             scans=scans,
             store=STORE / "loops",
@@ -452,12 +470,14 @@ for batch, scans in STUDY.batches.items():
             record=for_scans("landmarks/{scan}.json", scans),
         log:
             RESULTS / f"logs/place_landmarks/{batch}.log",
+        group:
+            f"finish_{batch}"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=5 + len(scans),
+            mem_mb=growing(1000),
+            runtime=growing(5 + len(scans)),
         params:
             scans=scans,
             store=STORE / "landmarks",
