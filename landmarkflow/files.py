@@ -13,6 +13,8 @@ from landmarkflow.errors import InputError
 
 # Of a table or a JSON file: what it unpacks to in memory can be twenty times as much.
 LARGEST_TEXT_BYTES = 16 * 1024 * 1024
+# A float holds no more.
+MOST_DIGITS = 300
 
 
 @contextmanager
@@ -117,13 +119,18 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path, "a JSON file")
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_refuse_constant,
+            parse_int=_whole_number,
+        )
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}: line {error.lineno}, column {error.colno} is not valid JSON ({error.msg})"
         ) from None
     except RecursionError:
-        raise InputError(f"{path}: is nested too deeply to be read as JSON") from None
+        raise InputError(f"{path}: is nested too deeply, expected a few levels of JSON") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -153,6 +160,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f'the key "{key}" stands twice in one object, expected once')
         result[key] = value
     return result
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(
+            f"holds a whole number of {len(digits)} digits, expected at most {MOST_DIGITS}"
+        )
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> Any:

@@ -396,13 +396,10 @@ def _label(where: str, value: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    """Returns a number of a JSON file, NaN for anything else and for what no float can hold."""
+    """Returns a number of a JSON file, NaN for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.nan
+    return float(value)
 
 
 def _number_of_text(text: str) -> float:

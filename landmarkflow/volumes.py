@@ -478,8 +478,14 @@ def _header(path: Path) -> _Header:
     stream = _nifti_stream(path) if text is None else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    with _quiet(), _explained(path):
-        reader.ReadImageInformation()
+    try:
+        with _quiet(), _explained(path):
+            reader.ReadImageInformation()
+    except InputError:
+        if stream is not None:
+            # ITK finds no reader for a broken stream, which has a better reason to be told.
+            _check_stream(path, stream)
+        raise
     _check_pixels(path, reader)
     x, y, z = _check_size(path, reader.GetSize())
     if text is not None and suffix in (".nrrd", ".nhdr"):
@@ -537,7 +543,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = re.sub(r"\(0x[0-9a-f]+\)", "", " ".join(lines[1:] or lines))
+        reason = re.sub(r"\(0x[0-9a-f]+\)|^sitk::ERROR: ", "", " ".join(lines[1:] or lines))
         raise InputError(f"{path}: cannot be read as an image ({reason})") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -598,8 +604,9 @@ def _unpacked(path: Path, stream: _Stream) -> Iterator[bytes]:
                     unpacked += len(piece)
                     if unpacked > stream.unpacked_bytes + SPARE_BYTES:
                         raise InputError(
-                            f"{path}: holds compressed voxels of more than {unpacked} bytes, "
-                            f"expected {stream.unpacked_bytes}"
+                            f"{path}: holds compressed voxels of more than "
+                            f"{stream.unpacked_bytes + SPARE_BYTES} bytes, expected "
+                            f"{stream.unpacked_bytes}"
                         )
                     yield piece
                     chunk = unpacker.unused_data
@@ -650,9 +657,11 @@ def _nifti_bytes(path: Path) -> bytes:
         with gzip.open(path) if _suffix(path) == ".nii.gz" else path.open("rb") as file:
             header = bytes(file.read(352))
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read as a NIfTI file ({error})") from None
+        raise InputError(
+            f"{path}: cannot be read ({error}), expected a whole NIfTI-1 file"
+        ) from None
     if len(header) < 352:
-        raise InputError(f"{path}: holds {len(header)} bytes, expected a NIfTI file")
+        raise InputError(f"{path}: holds {len(header)} bytes, expected a NIfTI-1 file")
     return header
 
 
@@ -720,7 +729,7 @@ def _text_header(path: Path, suffix: str) -> _TextHeader:
             if length > LARGEST_HEADER_BYTES:
                 raise InputError(
                     f"{path}: has a header of more than {LARGEST_HEADER_BYTES} bytes, expected "
-                    f"{suffix} in 3D"
+                    f"that of a {suffix} file in 3D"
                 )
             line = raw.decode("latin-1").strip()
             if nrrd and not line:
@@ -733,7 +742,8 @@ def _text_header(path: Path, suffix: str) -> _TextHeader:
     dimensions = fields.get("dimension" if nrrd else "ndims", "")
     if not re.fullmatch("[1-9]", dimensions):
         # ITK crashes on a negative count.
-        raise InputError(f'{path}: states "{dimensions[:20]}" dimensions, expected {suffix} in 3D')
+        found = f'states "{dimensions[:20]}" dimensions' if dimensions else "states no dimensions"
+        raise InputError(f"{path}: {found}, expected the header of a {suffix} file in 3D")
     return _TextHeader(fields, length)
 
 

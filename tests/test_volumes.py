@@ -362,7 +362,7 @@ def test_several_data_files_are_refused(tmp_path: Path) -> None:
         ("scan.nii", nifti_bytes(dimensions=(2, 12, 80, 1, 1, 1, 1, 1)), "12 x 80 voxels"),
         ("scan.nii", nifti_bytes(dimensions=(3, 12, 80, 1, 1, 1, 1, 1)), "12 x 80 x 1 voxels"),
         ("scan.png", b"", 'suffix ".png"'),
-        ("scan.nrrd", b"NRRD0004\ntype: short\n", 'states "" dimensions'),
+        ("scan.nrrd", b"NRRD0004\ntype: short\n", "states no dimensions"),
         ("scan.nrrd", b"NRRD0004\ntype: short\ndimension: 3\n", "cannot be read as an image"),
         ("scan.mha", b"ObjectType = Image\nNDims = -3\n", 'states "-3" dimensions'),
         ("scan.mha", b"ObjectType = Image\nNDims = 3\n", "cannot be read as an image"),
