@@ -326,7 +326,8 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     comments: list[str] = []
     lines: list[tuple[int, list[str]]] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.startswith("#"):
+        # Below the first row, a # begins a label.
+        if line.startswith("#") and not lines:
             comments.append(line.lstrip("# ").strip().rstrip(","))
         elif line.strip().strip(","):
             try:
