@@ -4,12 +4,15 @@ What a rule reads is given to the rule's command, what is known before any rule 
 or to the functions that it asks. docs/inputs.md says how to go on from the sentences.
 """
 
+import csv
 import gzip
 import io
 import json
 import os
 import pickle
+import re
 import struct
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,7 +45,7 @@ from landmarkflow.oneshot.settings import (
     TrainSettings,
 )
 from landmarkflow.records import Record, write_record
-from landmarkflow.study import load_config, load_study, read_sheet
+from landmarkflow.study import load_config, load_study
 from landmarkflow.volumes import image_on, write_volume
 
 Make = Callable[[Path], object]
@@ -96,6 +99,14 @@ def packed(content: bytes) -> bytes:
 def corrupt(path: Path) -> None:
     content = bytearray(packed(nifti_bytes()))
     content[len(content) * 3 // 4] ^= 0xFF
+    path.write_bytes(content)
+
+
+def two_frames(path: Path) -> None:
+    write_volume(scan(), path)
+    content = bytearray(path.read_bytes())
+    (x,) = struct.unpack_from("<f", content, 292)
+    struct.pack_into("<f", content, 292, x + 5)
     path.write_bytes(content)
 
 
@@ -215,6 +226,10 @@ SCANS: dict[str, tuple[str, Make, str]] = {
         "a.nii", holds(nifti_bytes(sform_code=0)),
         "has qform_code 0 and sform_code 0, so it does not state its frame; expected at least "
         "one above 0"),
+    "two frames": (
+        "a.nii", two_frames,
+        "states two frames, its qform and sform place a corner 5 mm apart; expected them to "
+        "agree or one of their codes to be 0"),
     "no frame in NRRD": (
         "a.nrrd", holds(nrrd_bytes("space dimension: 3")),
         'has the space "", so it does not state its frame; expected "left-posterior-superior", '
@@ -486,6 +501,16 @@ def test_bad_landmarks(case: str, tmp_path: Path, refusal: Run) -> None:
     assert refusal(*check_reference(tmp_path, template, tmp_path / name)) == f"{name}: {said}"
 
 
+DISAGREE = "states the frame RAS, but LPS was said to be its frame; expected them to agree"
+
+
+def test_landmarks_in_another_frame_than_the_sheet_says(tmp_path: Path, refusal: Run) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(table("apex,-35,14,84", frame="RAS"))
+    said = refusal(*check_reference(tmp_path, path, path), "--frame", "LPS")
+    assert said == f"a.csv: {DISAGREE}"
+
+
 @pytest.mark.parametrize(
     ("points", "said"),
     [
@@ -750,38 +775,80 @@ def test_a_configuration_builds_no_python_objects(root: Path, here: Path) -> Non
 
 # Nothing in a name is a command
 
-NAMES = ("a b", "it's", 'a "b"', "$(mkdir sprung)", "`mkdir sprung`", "a;mkdir sprung", "*", "é&|>")
+FOLDER = "my $(mkdir sprung) scans"
+NAMES = ('it\'s a "b"', "b $(mkdir sprung) `mkdir sprung`", "c;mkdir sprung #&|>*", "d é \\ ~ !")
+# Steps that a study may leave out, whose rules have commands too.
+ALL_STEPS = {"oneshot": {"consensus": {"peers": 1}, "symmetrise": {"enabled": True}}}
+# What stands for Python: it shows its arguments.
+SHOW = "python() { printf '%s\\0' \"$@\"; }; "
 
 
-def test_names_are_no_commands(root: Path, here: Path) -> None:
-    """Every rule that reads a given file runs with each name, and is refused or done by name."""
-    folder = here / "my $(mkdir sprung) scans"
-    write_volume(scan(), folder / "template/scan.nii.gz")
-    write_volume(image_on(GRID, labels().astype(np.uint8)), folder / "template/segmentation.mha")
-    (folder / "template/landmarks.csv").write_text(
-        table(*(f"{label},{x},{y},{z}" for label, (x, y, z) in TEMPLATE.items()))
-    )
-    for number, name in enumerate(NAMES):
-        write_volume(scan(), folder / f"scans/{number} {name}.nii.gz")
+@pytest.fixture
+def named(here: Path) -> tuple[object, ...]:
+    """Options of a study of scans with such names, in a folder with such a name."""
+    folder = here / FOLDER
+    for name in NAMES:
+        write_volume(scan(), folder / f"scans/{name}.nii.gz")
         (folder / "landmarks").mkdir(exist_ok=True)
-        (folder / f"landmarks/{number} {name}.csv").write_text(
-            table("apex,-35,14,84", "window,-36,13,86")
-        )
-    options = ("--configfile", TINY, "--config", f"data_folder={folder}", "study=mine")
-    run = run_workflow(
-        root,
-        here,
-        *options,
-        "--until",
-        "check_reference",
-        "normalise_scan",
-        "write_sheet",
-        "--notemp",
-    )
+        rows = (f"{label},{x},{y},{z}" for label, (x, y, z) in TEMPLATE.items())
+        (folder / f"landmarks/{name}.csv").write_text(table(*rows))
+    write_volume(scan(), folder / "template/scan.nii.gz")
+    (folder / "template/landmarks.csv").write_text(table("apex,-35,14,84", "window,-36,13,86"))
+    steps = here / "steps.yaml"
+    steps.write_text(yaml.safe_dump(ALL_STEPS), encoding="utf-8")
+    return "--configfile", TINY, steps, "--config", f"data_folder={FOLDER}", "study=mine"
+
+
+def test_names_are_quoted_in_every_command(
+    root: Path, here: Path, named: tuple[object, ...]
+) -> None:
+    """A shell hands every path on as it is, and does nothing else with it."""
+    run = run_workflow(root, here, *named, "--dry-run", "--printshellcmds", "--notemp")
+    assert run.status == 0, run.text
+    commands = [text.split("\n\n")[0] for text in run.text.split("Shell command: ")[1:]]
+    assert len(commands) == sum(run.jobs.values())
+    paths = {str(path.relative_to(here)) for path in (here / FOLDER).rglob("*.*")}
+    handed_on = set()
+    for command in commands:
+        if command.startswith("python "):
+            shell = ["bash", "-euo", "pipefail", "-c", SHOW + command]
+            done = subprocess.run(shell, cwd=here, capture_output=True, check=True)
+            words = set(done.stdout.decode().split("\0"))
+            # Settings are JSON, in which the folder stands too.
+            whole = {word for word in words if "(mkdir" in word and not word.startswith("{")}
+            assert whole <= paths
+            handed_on |= words
+    assert paths <= handed_on
+    assert list(here.rglob("sprung")) == []
+
+
+def test_names_are_names(root: Path, here: Path, named: tuple[object, ...]) -> None:
+    rules = ("check_reference", "normalise_scan", "write_sheet")
+    run = run_workflow(root, here, *named, "--notemp", "--until", *rules)
     assert run.status == 0, run.text
     results = here / "results/mine"
     assert len(list((results / "references").glob("*.mrk.json"))) == len(NAMES) + 1
     assert len(list((results / "normalised").glob("*.nii"))) == len(NAMES) + 1
-    again = read_sheet(results / "samples.tsv")
-    assert {Path(one.image).name[2:] for one in again} == {f"{name}.nii.gz" for name in NAMES}
+    lines = (results / "samples.tsv").read_text(encoding="utf-8").splitlines()
+    again = list(csv.DictReader(lines, delimiter="\t"))
+    assert {Path(row["image"]).name for row in again} == {f"{name}.nii.gz" for name in NAMES}
     assert list(here.rglob("sprung")) == []
+
+
+# What the documentation quotes
+
+
+def quotations() -> list[str]:
+    """Pieces of sentences between the ellipses of the second column of docs/inputs.md's tables."""
+    text = (Path(__file__).parents[1] / "docs/inputs.md").read_text(encoding="utf-8")
+    cells = [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| ")]
+    quoted = [piece for cell in cells for piece in re.findall(r"``(.+?)``|`(.+?)`", cell)]
+    pieces = [part.strip(" ()") for pair in quoted for part in "".join(pair).split("…")]
+    return sorted({piece for piece in pieces if piece})
+
+
+@pytest.mark.parametrize("quotation", quotations())
+def test_the_documentation_quotes_what_is_said(quotation: str) -> None:
+    tables = (SCANS, LANDMARKS, SEGMENTATIONS, STUDIES)
+    given = [case[-1] for cases in tables for case in cases.values()]
+    assert any(quotation in said for said in [*given, DISAGREE])

@@ -196,6 +196,23 @@ def test_a_landmark_lies_where_it_lies(
         )
 
 
+@pytest.mark.parametrize("write", [nifti_by_sform, nifti_by_qform])
+@pytest.mark.parametrize(("code", "unit_mm"), [(0, 1.0), (1, 1e3), (2, 1.0), (3, 1e-3)])
+def test_nifti_units_become_millimetres(
+    tmp_path: Path, write: Callable[[Path, Grid], None], code: int, unit_mm: float
+) -> None:
+    """A file without a unit is in millimetres."""
+    millimetres = Grid((40, 42, 44), np.full(3, 0.5), np.array([-45.0, 5.0, 76.0]), np.eye(3))
+    write(tmp_path / "a.nii", millimetres)
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    for place, count in ((80, 3), (268, 3), (280, 12)):
+        stated = struct.unpack_from(f"<{count}f", content, place)
+        struct.pack_into(f"<{count}f", content, place, *(value / unit_mm for value in stated))
+    content[123] = code
+    (tmp_path / "a.nii").write_bytes(content)
+    assert_balls_lie_in_place(tmp_path / "a.nii", millimetres)
+
+
 def write_slices(folder: Path, grid: Grid, order: list[int]) -> None:
     """Writes a DICOM series whose files are named in another order than their slices."""
     shutil.rmtree(folder, ignore_errors=True)
