@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 # Jobs start `python -m landmarkflow` in the working directory, which need not be this one. The
-# path is no part of their commands: a repository that has moved would run everything again.
+# path is no part of their commands: a repository that has moved would run everything again. The
+# prefix of all commands sets it, because Snakemake takes PYTHONPATH from jobs in conda environments.
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
-PYTHONPATH = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-os.environ.update(PYTHONPATH=os.pathsep.join(PYTHONPATH))
+os.environ.update(LANDMARKFLOW_ROOT=str(ROOT))
+shell.prefix(
+    "set -euo pipefail;"
+    ' export PYTHONPATH="$LANDMARKFLOW_ROOT${{PYTHONPATH:+:$PYTHONPATH}}"; '
+)
 
 from landmarkflow.ablation import Training, plan, read_preset, read_seeds
 from landmarkflow.errors import InputError
