@@ -16,6 +16,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(PYTHONPATH))
 from landmarkflow.ablation import Training, plan, read_preset, read_seeds
 from landmarkflow.errors import InputError
 from landmarkflow.provenance import code_hash
+from landmarkflow.running import clear_stale_locks, hold
 from landmarkflow.study import (
     OriginFile,
     Scan,
@@ -66,10 +67,24 @@ STUDY = study_of(config)
 CONFIG = STUDY.config
 RESULTS = Path("results") / CONFIG.study
 STORE = RESULTS / ".store"
+# The folders that a run keeps to itself; an ablation has more.
+HELD = [RESULTS]
 TEMPLATE = "template"
 SEGMENTATION = STUDY.template.segmentation or str(
     RESULTS / "template/segmentation.nii.gz"
 )
+
+
+if workflow.is_main_process:
+    clear_stale_locks(RESULTS)
+
+
+onstart:
+    try:
+        for folder in HELD:
+            hold(folder)
+    except InputError as error:
+        raise SystemExit(f"landmarkflow: {error}") from None
 
 
 wildcard_constraints:
