@@ -14,7 +14,7 @@ from workflow_runs import TINY, Run, copy_repository, run_workflow
 from landmarkflow.volumes import read_volume, write_volume
 
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
-AFTER_LANDMARKS = ("evaluate_landmarks", "write_report", "all")
+AFTER_LANDMARKS = ("evaluate_landmarks", "record_provenance", "write_report", "all")
 BATCHES = ("001", "002")
 BATCHED = ("centre_targets", "align_scans", "deform_scans", "refine_landmarks")
 BATCHED += ("place_landmarks", "draw_overviews")
@@ -51,7 +51,8 @@ def by_batch(batches: tuple[str, ...], *stages: str) -> set[str]:
 
 def expected_jobs(scans: int, batches: int, **source: int) -> dict[str, int]:
     by_scan = dict.fromkeys(("normalise_scan", "locate_region", "check_reference"), scans + 1)
-    once = ("write_sheet", "train_network", "centre_targets_template", LOOPS, *AFTER_LANDMARKS)
+    once = ["write_sheet", "checksum_inputs", "train_network", "centre_targets_template", LOOPS]
+    once += AFTER_LANDMARKS
     batched = by_batch(tuple(f"{n:03d}" for n in range(1, batches + 1)), *BATCHED)
     return by_scan | dict.fromkeys([*once, *batched], 1) | source
 
@@ -97,7 +98,8 @@ def test_a_study_on_a_folder_uses_its_files(
 
 SHARED = ("simulate_template", "simulate_scan", "fetch_file", "derive_segmentation")
 SHARED += ("check_reference", "normalise_scan", "locate_region")
-NOT_COMPARED = {"write_sheet", "write_report", "all", *by_batch(BATCHES, "draw_overviews")}
+NOT_COMPARED = {"write_sheet", "checksum_inputs", "record_provenance", "write_report", "all"}
+NOT_COMPARED |= by_batch(BATCHES, "draw_overviews")
 
 
 @pytest.mark.parametrize(
@@ -253,6 +255,7 @@ def failures(folder: Path) -> list[dict[str, str]]:
 @pytest.mark.slow
 def test_every_stage_leaves_its_files(tiny: Path) -> None:
     files = ["samples.tsv", "model/weights.npz", "model/training.csv", "report.html"]
+    files += ["checksums.tsv", "config.yaml", "provenance.json"]
     tables = ("errors.csv", "landmarks.csv", "summary.json", "failures.csv")
     files += [f"evaluation/{name}" for name in (*tables, "table1.csv", "table1.md", "table1.tex")]
     by_scan = ("normalised/{}.json", "foi/{}.nii.gz", "foi/{}.json", "centred/{}.nii.gz")
@@ -342,7 +345,8 @@ def test_a_changed_scan_runs_its_own_chain_and_leaves_its_neighbours(
     before = {scan: (folder / f"landmarks/{scan}.mrk.json").read_bytes() for scan in EARS}
     run = run_workflow(root, again, "--configfile", TINY)
     assert run.status == 0, run.text
-    own = {"normalise_scan", "locate_region", "check_reference", *AFTER_LANDMARKS}
+    own = {"normalise_scan", "locate_region", "check_reference", "checksum_inputs"}
+    own |= set(AFTER_LANDMARKS)
     others = {LOOPS, *by_batch(("002",), "place_landmarks", "draw_overviews")}
     assert run.jobs == dict.fromkeys(own | by_batch(("001",), *BATCHED) | others, 1)
     for stage in BATCHED:

@@ -74,6 +74,14 @@ SEGMENTATION = STUDY.template.segmentation or str(
     RESULTS / "template/segmentation.nii.gz"
 )
 
+# What the study was given: scan, role and path.
+GIVEN = [
+    (scan, role, path)
+    for scan, entry in {TEMPLATE: STUDY.template, **STUDY.scans}.items()
+    for role, path in entry
+    if role in ("image", "landmarks", "segmentation") and path
+]
+
 
 if workflow.is_main_process:
     clear_stale_locks(RESULTS)
