@@ -1,6 +1,9 @@
 import csv
+import hashlib
+import html
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ BATCHED += ("place_landmarks", "draw_overviews")
 # The first scans say how far errors reach: what changes them changes every radius.
 LOOPS = "close_loops_001"
 EARS = {"ear001": "left", "ear002": "left", "ear003": "right", "ear004": "right"}
+AUTHOR = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
 # Measured: 0.35 mm, and 0.59 mm after the rigid registration alone.
 WORST_MEAN_MM = 0.5
 
@@ -316,6 +320,41 @@ def test_transforms_take_the_template_to_the_landmarks(tiny: Path) -> None:
                 assert moved == pytest.approx(found[label], abs=2e-4)
 
 
+# What made it
+
+
+@pytest.mark.slow
+def test_what_made_the_results_is_recorded(tiny: Path) -> None:
+    record = json.loads((results(tiny) / "provenance.json").read_text(encoding="utf-8"))
+    assert record["seeds"] == {"study": 4, "cohort": 4}
+    assert record["devices"]["training"] in ("cpu", *record["devices"]["centring"])
+    assert record["packages"]["numpy"] == np.__version__
+    given = {(row["scan"], row["role"]): row for row in record["inputs"]}
+    roles = {(scan, role) for scan in ("template", *EARS) for role in ("image", "landmarks")}
+    assert set(given) == roles | {("template", "segmentation")}
+    for row in given.values():
+        assert row["sha256"] == hashlib.sha256((tiny / row["path"]).read_bytes()).hexdigest()
+    # The repository is a copy without its history.
+    assert (record["code"]["commit"], record["code"]["changed"]) == ("unknown", None)
+    page = (results(tiny) / "report.html").read_text(encoding="utf-8")
+    assert all(row["sha256"] in page for row in given.values())
+
+
+@pytest.mark.slow
+def test_the_recorded_settings_are_those_of_the_run_and_a_commit_changes_nothing(
+    root: Path, tiny: Path, tmp_path: Path
+) -> None:
+    record = json.loads((results(tiny) / "provenance.json").read_text(encoding="utf-8"))
+    config = results(tiny) / "config.yaml"
+    assert yaml.safe_load(config.read_text(encoding="utf-8")) == record["config"]
+    committed = copy_repository(root, tmp_path / "committed")
+    for arguments in (["init", "--quiet"], ["add", "."], [*AUTHOR, "commit", "-qm", "All"]):
+        subprocess.run(["git", *arguments], cwd=committed, check=True)
+    run = run_workflow(committed, tiny, "--dry-run", "--configfile", config)
+    assert run.status == 0, run.text
+    assert NOTHING in run.text
+
+
 # What runs again
 
 
@@ -576,8 +615,10 @@ def test_bad_scans_are_set_aside_with_their_reasons(given: tuple[Path, Run, Run]
         ("p002", "reference", "refused"),
         ("p004", "normalise", "refused"),
     ]
+    page = html.unescape((results(folder, "given") / "report.html").read_text(encoding="utf-8"))
     for row, reason in zip(found, (OUTSIDE, TRUNCATED), strict=True):
         assert row["reason"].startswith(reason)
+        assert row["reason"] in page
 
 
 @pytest.mark.slow
