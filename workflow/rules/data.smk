@@ -1,6 +1,8 @@
 """Scans, landmarks and segmentations: given, simulated or fetched, and checked."""
 
 COHORT = CONFIG.data.cohort if not CONFIG.data.folder else None
+# References, like regions, are there already under another seed.
+CHECKED = {} if DATA_OF_ANOTHER else {TEMPLATE: (TEMPLATE,), **STUDY.batches}
 ORIGIN = CONFIG.data.origin if not CONFIG.data.folder else None
 
 
@@ -131,36 +133,43 @@ rule derive_segmentation:
         " --segmentation {output.segmentation}"
 
 
-rule check_reference:
-    """One scan's landmarks in LPS, the template's too, refused when they do not fit the scan."""
-    input:
-        image=image_files,
-        landmarks=lambda wildcards: entry_of(wildcards.scan).landmarks or [],
-        template=STUDY.template.landmarks,
-    output:
-        reference=RESULTS / "references/{scan}.mrk.json",
-        record=RESULTS / "references/{scan}.json",
-    log:
-        RESULTS / "logs/check_reference/{scan}.log",
-    # A reference that does not fit is told before hours are spent.
-    priority: 100
-    localrule: True
-    conda:
-        "../../envs/imaging.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=5,
-    params:
-        image=lambda wildcards: image_of(wildcards.scan),
-        landmarks=lambda wildcards, input: optional_path("--landmarks", input.landmarks),
-        frame=lambda wildcards: frame_option(entry_of(wildcards.scan).frame),
-        template_frame=frame_option(STUDY.template.frame, "--template-frame"),
-        bad_scan=lambda wildcards: bad_scan(wildcards.scan),
-        code=code("check_reference"),
-    shell:
-        command("check_reference")
-        + " --scan {wildcards.scan} --bad-scan {params.bad_scan}"
-        " --image {params.image:q} {params.landmarks} {params.frame}"
-        " --template-landmarks {input.template:q} {params.template_frame}"
-        " --reference {output.reference} --record {output.record}"
+for batch, scans in CHECKED.items():
+
+    rule:
+        """A batch's landmarks in LPS, the template's too, refused where they do not fit a scan."""
+        name:
+            f"check_references_{batch}"
+        input:
+            image=[file for scan in scans for file in scan_files(scan)],
+            landmarks=[
+                entry_of(scan).landmarks for scan in scans if entry_of(scan).landmarks
+            ],
+            template=STUDY.template.landmarks,
+        output:
+            reference=for_scans("references/{scan}.mrk.json", scans),
+            record=for_scans("references/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/check_references/{batch}.log",
+        # A reference that does not fit is told before hours are spent.
+        priority: 100
+        localrule: True
+        conda:
+            "../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=500,
+            runtime=5,
+        params:
+            scans=scans,
+            image=[image_of(scan) for scan in scans],
+            landmarks=[entry_of(scan).landmarks or "none" for scan in scans],
+            frames=[entry_of(scan).frame or "none" for scan in scans],
+            template_frame=frame_option(STUDY.template.frame, "--template-frame"),
+            required="--required" if batch == TEMPLATE else "",
+            code=code("check_references"),
+        shell:
+            command("check_references")
+            + " {params.required} --template-landmarks {input.template:q}"
+            " {params.template_frame} --scans {params.scans} --image {params.image:q}"
+            " --landmarks {params.landmarks:q} --frames {params.frames}"
+            " --reference {output.reference} --record {output.record}"
