@@ -20,9 +20,16 @@ LONGEST_WAIT_S = 400
 FAULTS = ("--set-resources", "train_network:mem_mb=attempt**3*250")
 # So that no test waits for the next look at jobs, and because there is no accounting.
 LOOKS = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", 1)
-LOCAL = ("all", "write_sheet", "check_reference", "evaluate_landmarks", "write_report")
+LOCAL = (
+    "all",
+    "write_sheet",
+    "check_references",
+    "check_scans",
+    "evaluate_landmarks",
+    "write_report",
+)
 # What is submitted once where nothing fails: groups of rules by their first word.
-FAULTLESS = {"prepare": 1, "centre_targets": 3, "finish": 2}
+FAULTLESS = {"locate_regions": 3, "centre_targets": 3, "finish": 2}
 SAME = ["evaluation/table1.md", "evaluation/errors.csv", "evaluation/summary.json"]
 SAME += ["evaluation/failures.csv", "model/weights.npz"]
 
@@ -43,7 +50,7 @@ def test_two_hundred_scans_are_a_few_dozen_jobs(root: Path, tmp_path: Path) -> N
     jobs = Counter(re.sub(r"_(\d+|template)$", "", name) for name in names)
     assert {name: count for name, count in jobs.items() if name not in LOCAL} == {
         "simulate": 9,
-        "prepare": 9,
+        "locate_regions": 9,
         "train_network": 1,
         "centre_targets": 9,
         "register": 8,
@@ -188,13 +195,13 @@ def test_one_job_trains_and_each_batch_has_one_for_each_stage(survivor: Path) ->
 def test_gpus_are_for_those_who_ask_for_them(survivor: Path) -> None:
     asked = {
         (name, job["Partition"], job.get("TresPerJob"))
-        for name in ("train_network", "centre_targets", "prepare", "register", "finish")
+        for name in ("train_network", "centre_targets", "locate_regions", "register", "finish")
         for job in jobs_named(name)
     }
     assert asked == {
         ("train_network", "gpu", "gres:gpu:1"),
         ("centre_targets", "gpu", "gres:gpu:1"),
-        ("prepare", "cpu", None),
+        ("locate_regions", "cpu", None),
         ("register", "cpu", None),
         ("finish", "cpu", None),
     }
