@@ -14,7 +14,7 @@ export STUDY DATA WITH CORES SEEDS PRESETS PYTHON
 unexport PYTHONPATH PYTHONHOME
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: help run ablation test check pytest environment lock clean
+.PHONY: help run ablation test check pytest environments-test environment lock clean
 
 help:
 	@echo 'make run                       the default study, from scans to report'
@@ -23,6 +23,7 @@ help:
 	@echo 'make ablation                  what each step is worth, over trainings with SEEDS="1 2 3" (also STUDY, DATA;'
 	@echo '                               PRESETS="cochlea_paper" compares other studies on the same scans)'
 	@echo 'make test                      the tests and the checks of the code'
+	@echo 'make environments-test         a study in conda environments of their pins alone (some minutes, some GB)'
 	@echo 'make environment               only create .venv'
 	@echo 'make lock                      choose versions again, after a change of envs/pins.toml'
 	@echo 'make clean                     remove .venv and caches; results stay'
@@ -70,6 +71,9 @@ check: environment
 
 pytest: environment
 	$(ACTIVATE) && python -m pytest $(PYTEST_OPTIONS)
+
+environments-test: environment
+	$(ACTIVATE) && INSTALL_ENVIRONMENTS=1 python -m pytest tests/test_bare_environments.py $(PYTEST_OPTIONS)
 
 environment:
 	@envs/create.sh

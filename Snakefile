@@ -30,3 +30,4 @@ rule all:
         RESULTS / "provenance.json",
         RESULTS / "evaluation/table1.md",
         RESULTS / "report.html",
+        RESULTS / "checked.txt",

@@ -11,7 +11,10 @@ from typing import Any
 
 from landmarkflow.errors import InputError
 
-LARGEST_JSON_BYTES = 64 * 1024 * 1024
+# Of a table or a JSON file: what it unpacks to in memory can be twenty times as much.
+LARGEST_TEXT_BYTES = 16 * 1024 * 1024
+# A float holds no more.
+MOST_DIGITS = 300
 
 
 @contextmanager
@@ -64,44 +67,70 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, text + "\n")
 
 
+def read_text(path: Path, expected: str) -> str:
+    """Reads a text file that can be held in memory.
+
+    Args:
+        path: A UTF-8 file, with or without a byte order mark, of at most 16 MB.
+        expected: What the file should be, such as "a JSON file", for the message.
+
+    Returns:
+        The text, each line end as a line feed.
+
+    Raises:
+        InputError: The file is missing, no regular file, unreadable, too large or no UTF-8.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            # A pipe would wait forever and a device never end.
+            raise InputError(f"{path}: cannot be read (no regular file), expected {expected}")
+        size = path.stat().st_size
+        if size > LARGEST_TEXT_BYTES:
+            raise InputError(
+                f"{path}: holds {size} bytes, expected {expected} of at most "
+                f"{LARGEST_TEXT_BYTES} bytes"
+            )
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected {expected}") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}), expected {expected}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8 text, expected {expected}"
+        ) from None
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file strictly.
 
     Args:
-        path: A UTF-8 file, with or without a byte order mark, of at most 64 MB.
+        path: As in `read_text`.
 
     Returns:
         The value it holds.
 
     Raises:
-        InputError: The file is missing, unreadable, too large or not valid JSON, repeats a key
+        InputError: The file is one that `read_text` refuses or not valid JSON, repeats a key
             within one object, or holds the literals NaN or Infinity.
     """
-    path = Path(path)
+    text = read_text(path, "a JSON file")
     try:
-        size = path.stat().st_size
-        if size > LARGEST_JSON_BYTES:
-            raise InputError(
-                f"{path}: holds {size} bytes, expected a JSON file of at most "
-                f"{LARGEST_JSON_BYTES} bytes"
-            )
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected a JSON file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is not UTF-8 text, expected a JSON file"
-        ) from None
-    try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_refuse_constant,
+            parse_int=_whole_number,
+        )
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}: line {error.lineno}, column {error.colno} is not valid JSON ({error.msg})"
         ) from None
     except RecursionError:
-        raise InputError(f"{path}: is nested too deeply to be read as JSON") from None
+        raise InputError(f"{path}: is nested too deeply, expected a few levels of JSON") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -131,6 +160,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f'the key "{key}" stands twice in one object, expected once')
         result[key] = value
     return result
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(
+            f"holds a whole number of {len(digits)} digits, expected at most {MOST_DIGITS}"
+        )
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> Any:

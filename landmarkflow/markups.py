@@ -6,7 +6,8 @@ RAS and LPS differ in the signs of x and y: (x, y, z) in one is (-x, -y, z) in t
 import csv
 import math
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmarkflow.errors import InputError
-from landmarkflow.files import read_json, write_json
+from landmarkflow.files import read_json, read_text, write_json
 from landmarkflow.geometry import Landmarks
 
 Frame = Literal["LPS", "RAS"]
@@ -28,13 +29,15 @@ DECIMALS = 4
 
 _FRAMES: dict[str, Frame] = {"LPS": "LPS", "RAS": "RAS", "0": "RAS", "1": "LPS"}
 _MISSING_STATUSES = ("undefined", "missing")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Control characters, which would break lines and tables, and halves of characters.
+_UNPRINTABLE = ("Cc", "Cs")
 # fmt: off
 _FCSV_COLUMNS = [
     "id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc",
     "associatedNodeID",
 ]
 # fmt: on
-_LARGEST_TABLE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +250,7 @@ def _read_node(
 
 
 def _control_point(path: Path, number: int, point: dict[str, Any]) -> tuple[str, list[float]]:
-    label = str(point.get("label", "")).strip()
+    label = _label(f"{path}: control point {number}", point.get("label", ""))
     where = f'{path}: control point {number} ("{label}")'
     status = point.get("positionStatus", "defined")
     if status in _MISSING_STATUSES:
@@ -264,9 +267,10 @@ def _radius(path: Path, point: dict[str, Any]) -> float:
     value = point.get("radius_mm")
     if value is None:
         return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    radius = _number(value)
+    if not math.isfinite(radius):
         raise InputError(f"{path}: has the radius_mm {_shown(value)}, expected a number")
-    return float(value)
+    return radius
 
 
 def _read_plain(path: Path, data: Any, frame: Frame | None) -> Landmarks:
@@ -274,7 +278,11 @@ def _read_plain(path: Path, data: Any, frame: Frame | None) -> Landmarks:
         raise InputError(f'{path}: holds {_shown(data)}, expected {{"label": [x, y, z], ...}}')
     stated = data.get("frame")
     sign = _signs(path, None if stated is None else str(stated), frame)
-    points = [(label.strip(), value) for label, value in data.items() if label != "frame"]
+    stated_points = [(label, value) for label, value in data.items() if label != "frame"]
+    points = [
+        (_label(f"{path}: landmark {number}", label), value)
+        for number, (label, value) in enumerate(stated_points, start=1)
+    ]
     rows = [_position(f'{path}: landmark "{label}"', value) for label, value in points]
     return _landmarks(path, [label for label, _ in points], rows, sign)
 
@@ -307,27 +315,19 @@ def _read_csv(path: Path, frame: Frame | None) -> Landmarks:
         place = columns.index("frame")
         stated |= {fields[place].strip() for _, fields in lines[1:] if len(fields) > place}
     if len(stated) > 1:
-        raise InputError(f"{path}: states the frames {sorted(stated)}, expected one")
+        raise InputError(f"{path}: states the frames {_shown(sorted(stated))}, expected one")
     sign = _signs(path, next(iter(stated), None), frame)
     return _read_rows(path, lines[1:], columns, sign)
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Returns the text of the comment lines, and the other lines' numbers and fields."""
-    try:
-        if path.stat().st_size > _LARGEST_TABLE_BYTES:
-            raise InputError(f"{path}: is larger than 64 MB, expected a table of landmarks")
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected landmarks") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8 text") from None
+    text = read_text(path, "a table of landmarks")
     comments: list[str] = []
     lines: list[tuple[int, list[str]]] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.startswith("#"):
+        # Below the first row, a # begins a label.
+        if line.startswith("#") and not lines:
             comments.append(line.lstrip("# ").strip().rstrip(","))
         elif line.strip().strip(","):
             try:
@@ -346,12 +346,14 @@ def _read_rows(
     absent = [column for column in ("label", "x", "y", "z") if column not in columns]
     if absent:
         raise InputError(
-            f'{path}: has no column "{absent[0]}" among {", ".join(columns)}, expected label, x, '
-            "y, z"
+            f'{path}: has no column "{absent[0]}" among {_shown(list(columns))}, expected label, '
+            "x, y, z"
         )
     places = [columns.index(column) for column in ("label", "x", "y", "z")]
     if any(columns.count(columns[place]) > 1 for place in places):
-        raise InputError(f"{path}: has a column twice among {', '.join(columns)}, expected once")
+        raise InputError(
+            f"{path}: has a column twice among {_shown(list(columns))}, expected each once"
+        )
     labels: list[str] = []
     rows: list[list[float]] = []
     for number, fields in lines:
@@ -361,8 +363,9 @@ def _read_rows(
                 f"{max(places) + 1}"
             )
         label, *position = (fields[place].strip() for place in places)
+        label = _label(f"{path}: line {number}", label)
         labels.append(label)
-        rows.append(_position(f'{path}: line {number} ("{label}")', position))
+        rows.append(_position(f'{path}: line {number} ("{label}")', position, _number_of_text))
     return _landmarks(path, labels, rows, sign)
 
 
@@ -372,7 +375,7 @@ def _signs(path: Path, stated: str | None, given: Frame | None) -> NDArray[np.fl
     if stated is not None:
         frame = _FRAMES.get(stated.strip().upper())
         if frame is None:
-            raise InputError(f'{path}: states the frame "{stated}", expected LPS or RAS')
+            raise InputError(f"{path}: states the frame {_shown(stated)}, expected LPS or RAS")
         if given is not None and given != frame:
             raise InputError(
                 f"{path}: states the frame {frame}, but {given} was said to be its "
@@ -383,16 +386,34 @@ def _signs(path: Path, stated: str | None, given: Frame | None) -> NDArray[np.fl
     return np.array([1.0, 1.0, 1.0] if frame == "LPS" else [-1.0, -1.0, 1.0])
 
 
-def _position(where: str, value: Any) -> list[float]:
-    found = _shown(value)
+def _label(where: str, value: Any) -> str:
+    if not isinstance(value, str) or any(
+        unicodedata.category(letter) in _UNPRINTABLE for letter in value
+    ):
+        raise InputError(
+            f"{where} has the label {_shown(value)}, expected text without control characters"
+        )
+    return value.strip()
+
+
+def _number(value: Any) -> float:
+    """Returns a number of a JSON file, NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)
+
+
+def _number_of_text(text: str) -> float:
+    """Returns a number of a table, NaN for anything else; Python's own 1_000 is none."""
+    return float(text) if _NUMBER.fullmatch(text) else math.nan
+
+
+def _position(where: str, value: Any, number_of: Callable[[Any], float] = _number) -> list[float]:
     if isinstance(value, list) and len(value) == 3:
-        try:
-            numbers = [math.nan if isinstance(part, bool) else float(part) for part in value]
-        except (TypeError, ValueError):
-            numbers = [math.nan]
+        numbers = [number_of(part) for part in value]
         if all(math.isfinite(number) for number in numbers):
             return numbers
-    raise InputError(f"{where} has the position {found}, expected three finite numbers")
+    raise InputError(f"{where} has the position {_shown(value)}, expected three finite numbers")
 
 
 def _landmarks(

@@ -1,7 +1,9 @@
 """A study: its configuration, its sheet of scans and its template, checked before anything runs."""
 
 import csv
+import io
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from landmarkflow.cohort.settings import CohortSettings
 from landmarkflow.cohort.sides import side_of
 from landmarkflow.errors import InputError
 from landmarkflow.evaluation.settings import EvaluateSettings
+from landmarkflow.files import read_text
 from landmarkflow.oneshot.settings import OneShotSettings
 from landmarkflow.report.settings import ReportSettings
 
@@ -249,6 +252,8 @@ def scans_of_folder(folder: Path, template_side: Side = "") -> tuple[Template, l
             "landmarks": _named(folder / "landmarks", stem, LANDMARK_SUFFIXES),
         }
         scans.append(_scan(row, str(path)))
+        _check_files(str(path), scans[-1])
+    _check_files(f"{folder / 'template'}", template)
     _check_ids((scan.scan, scan.image) for scan in scans)
     sides = _sides(folder / "samples.tsv", {scan.scan for scan in scans})
     return template, [scan.model_copy(update={"side": sides.get(scan.scan, "")}) for scan in scans]
@@ -278,26 +283,23 @@ def read_sheet(path: Path) -> list[Scan]:
 
 
 def write_sheet(scans: Iterable[Scan]) -> str:
-    """Text of a sheet, tab-separated with a header."""
-    lines = ["\t".join(SHEET_COLUMNS)]
-    lines += ["\t".join(getattr(scan, column) for column in SHEET_COLUMNS) for scan in scans]
-    return "\n".join(lines) + "\n"
+    """Text of a sheet, tab-separated with a header, which `read_sheet` reads as the same scans."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(SHEET_COLUMNS)
+    writer.writerows([getattr(scan, column) for column in SHEET_COLUMNS] for scan in scans)
+    return text.getvalue()
 
 
 def _read_rows(
     path: Path, required: Sequence[str], known: Sequence[str]
 ) -> list[tuple[int, dict[str, str]]]:
     """Rows with their line numbers, cells stripped; lines that start with # are comments."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, expected a sheet of scans")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text, expected a sheet of scans") from None
+    lines = read_text(path, "a sheet of scans").split("\n")
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
     if not numbered:
         raise InputError(f"{path}: is empty, expected a header and one row for each scan")
-    header = [cell.strip() for cell in next(csv.reader([numbered[0][1]], delimiter="\t"))]
+    header = _cells(path, *numbered[0])
     for column in header:
         if column not in known:
             raise InputError(
@@ -311,7 +313,7 @@ def _read_rows(
             raise InputError(f"{path}: has no column `{column}`, found {', '.join(header)}")
     rows = []
     for number, line in numbered[1:]:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t"))]
+        cells = _cells(path, number, line)
         if len(cells) > len(header):
             raise InputError(
                 f"{path}, row {number}: has {len(cells)} cells, expected {len(header)}"
@@ -321,6 +323,13 @@ def _read_rows(
     if not rows:
         raise InputError(f"{path}: has a header and no rows, expected one for each scan")
     return rows
+
+
+def _cells(path: Path, number: int, line: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter="\t"))]
+    except csv.Error as error:
+        raise InputError(f"{path}, row {number}: cannot be read ({error})") from None
 
 
 def _scan(row: Mapping[str, str], where: str) -> Scan:
@@ -338,8 +347,30 @@ def _scan(row: Mapping[str, str], where: str) -> Scan:
 def _check_files(where: str, entry: Scan | Template) -> None:
     for column in ("image", "landmarks", "segmentation"):
         name = getattr(entry, column, "")
-        if name and not Path(name).exists():
+        if name:
+            _check_path(f"{where}: `{column}`", name)
+        if name and not _exists(Path(name)):
             raise InputError(f"{where}: the file {name} of column `{column}` does not exist")
+
+
+def _check_path(where: str, name: str) -> None:
+    """Refuses a path that is something else to Snakemake, to a command or to a table."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        found, expected = "a control character or a byte that is no UTF-8", "a name without"
+    elif "{" in name or "}" in name:
+        found, expected = "a brace, which stands for a wildcard", "a name without"
+    elif name.startswith("-"):
+        found, expected = "a dash in front, as options have", "its whole path"
+    else:
+        return
+    raise InputError(f"{where} is {name!r} with {found}, expected {expected}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, say, or in a folder that cannot be read
+        return False
 
 
 def _check_ids(places: Iterable[tuple[str, str]]) -> None:

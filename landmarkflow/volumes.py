@@ -6,6 +6,7 @@ z, y, x; everything else is in the order x, y, z.
 
 import errno
 import gzip
+import math
 import re
 import struct
 import zlib
@@ -18,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from landmarkflow.errors import InputError
 from landmarkflow.files import replacing
@@ -31,11 +33,18 @@ TILT_TOLERANCE = 1e-3
 # scanners round positions, and a missing slice moves its neighbours by half a step or more.
 UNEVEN_TOLERANCE = 0.05
 SMOOTHING_RATIO = 1.5
-# ITK's recursive Gaussian needs four samples along a line.
-SHORTEST_RECURSIVE_LINE = 4
+# Where a Gaussian is cut off, in standard deviations.
+GAUSSIAN_REACH = 3.0
 CHUNK_BYTES = 1 << 16
 # What ITK writes before the voxels.
 _NIFTI_HEADER_BYTES = 352
+# What a header may ask for before anything is allocated: 1625 voxels along each axis.
+LARGEST_VOXELS = 1 << 32
+LARGEST_HEADER_BYTES = 1 << 20
+# DEFLATE packs no more than this into a byte.
+DEFLATE_RATIO = 1032
+# What a compressed stream may hold beyond its voxels.
+SPARE_BYTES = 1 << 20
 
 _INTERPOLATORS = {
     "linear": sitk.sitkLinear,
@@ -218,6 +227,20 @@ def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
     ]
     means: sitk.Image = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
     return means
+
+
+def smoothed(image: sitk.Image, sigma_mm: float | NDArray[np.float64]) -> sitk.Image:
+    """Returns an image as float32 under a Gaussian; beyond its ends the outermost voxels go on.
+
+    Args:
+        image: A 3D scalar image.
+        sigma_mm: Standard deviation, one for all or (3,), one for each of the image's axes.
+    """
+    sigma = (np.broadcast_to(sigma_mm, 3) / image.GetSpacing())[::-1]
+    values = sitk.GetArrayViewFromImage(image).astype(np.float32)
+    # Three times as fast as ITK's recursive Gaussian where sigma is a voxel or two.
+    values = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=GAUSSIAN_REACH)
+    return image_on(grid_of(image), values)
 
 
 def carried(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
@@ -414,9 +437,18 @@ def _read(path: Path) -> sitk.Image:
 
 
 def _is_folder(path: Path) -> bool:
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder, expected a scan as {READABLE}")
-    return path.is_dir()
+    try:
+        if path.is_dir():
+            return True
+        if path.is_file():
+            with path.open("rb"):
+                return False
+        found = "no such file or folder"
+        if path.exists():
+            found = "cannot be read (no regular file)"
+    except OSError as error:
+        found = f"cannot be read ({error.strerror})"
+    raise InputError(f"{path}: {found}, expected a scan as {READABLE}")
 
 
 def _place(image: sitk.Image, grid: Grid) -> None:
@@ -464,16 +496,8 @@ def _smoothed_for(image: sitk.Image, grid: Grid) -> sitk.Image:
     coarser = target_spacing > SMOOTHING_RATIO * source.spacing
     if not coarser.any():
         return image
-    smoothed: sitk.Image = sitk.Cast(image, sitk.sitkFloat32)
-    for axis in np.flatnonzero(coarser).tolist():
-        sigma = 0.5 * float(np.sqrt(target_spacing[axis] ** 2 - source.spacing[axis] ** 2))
-        if source.size[axis] >= SHORTEST_RECURSIVE_LINE:
-            smoothed = sitk.RecursiveGaussian(smoothed, sigma=sigma, direction=axis)
-        else:
-            variance = [0.0, 0.0, 0.0]
-            variance[axis] = sigma**2
-            smoothed = sitk.DiscreteGaussian(smoothed, variance)
-    return smoothed
+    variance = 0.25 * (target_spacing**2 - source.spacing**2)
+    return smoothed(image, np.sqrt(np.where(coarser, variance, 0.0)))
 
 
 def _header(path: Path) -> _Header:
@@ -482,8 +506,14 @@ def _header(path: Path) -> _Header:
     stream = _nifti_stream(path) if text is None else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    with _quiet(), _explained(path):
-        reader.ReadImageInformation()
+    try:
+        with _quiet(), _explained(path):
+            reader.ReadImageInformation()
+    except InputError:
+        if stream is not None:
+            # ITK finds no reader for a broken stream, which has a better reason to be told.
+            _check_stream(path, stream)
+        raise
     _check_pixels(path, reader)
     x, y, z = _check_size(path, reader.GetSize())
     if text is not None and suffix in (".nrrd", ".nhdr"):
@@ -551,7 +581,17 @@ def _check_size(path: Path, size: Sequence[int]) -> Sequence[int]:
             f"{path}: has {' x '.join(map(str, size))} voxels, expected a 3D volume with at "
             "least two along each axis"
         )
+    _check_count(path, size)
     return size
+
+
+def _check_count(path: Path, size: Sequence[int]) -> None:
+    """Refuses a header that asks for more memory than any scan needs."""
+    if math.prod(size) > LARGEST_VOXELS:
+        raise InputError(
+            f"{path}: states {' x '.join(map(str, size))} voxels, expected at most "
+            f"{LARGEST_VOXELS} in all"
+        )
 
 
 @contextmanager
@@ -561,7 +601,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = re.sub(r"\(0x[0-9a-f]+\)", "", " ".join(lines[1:] or lines))
+        reason = re.sub(r"\(0x[0-9a-f]+\)|^sitk::ERROR: ", "", " ".join(lines[1:] or lines))
         raise InputError(f"{path}: cannot be read as an image ({reason})") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -579,11 +619,17 @@ def _quiet() -> Iterator[None]:
 
 
 def _voxel_bytes(reader: sitk.ImageFileReader) -> int:
-    return int(np.prod(reader.GetSize())) * _BYTES_PER_VOXEL[reader.GetPixelID()]
+    voxels: int = math.prod(reader.GetSize())
+    return voxels * _BYTES_PER_VOXEL[reader.GetPixelID()]
 
 
 def _check_stream(path: Path, stream: _Stream) -> None:
     """Refuses what ITK reads without an error: broken streams and, in NIfTI, NaN."""
+    if stream.compressed and stream.unpacked_bytes > DEFLATE_RATIO * stream.packed_bytes:
+        raise InputError(
+            f"{path}: holds {stream.packed_bytes} compressed bytes, which cannot be the "
+            f"{stream.unpacked_bytes} bytes that its header states (truncated file)"
+        )
     chunks = _unpacked(path, stream) if stream.compressed else _plain(stream)
     if stream.floats is None:
         for _ in chunks:
@@ -614,6 +660,12 @@ def _unpacked(path: Path, stream: _Stream) -> Iterator[bytes]:
                         unpacker = zlib.decompressobj(wbits=47)
                     piece = unpacker.decompress(chunk)
                     unpacked += len(piece)
+                    if unpacked > stream.unpacked_bytes + SPARE_BYTES:
+                        raise InputError(
+                            f"{path}: holds compressed voxels of more than "
+                            f"{stream.unpacked_bytes + SPARE_BYTES} bytes, expected "
+                            f"{stream.unpacked_bytes}"
+                        )
                     yield piece
                     chunk = unpacker.unused_data
     except zlib.error as error:
@@ -634,7 +686,9 @@ def _nifti_stream(path: Path) -> _Stream:
     if header_size != 348 or not 1 <= dimensions[0] <= 7 or header[344:347] != b"n+1":
         raise InputError(f"{path}: does not start with a NIfTI-1 header, expected a NIfTI-1 file")
     _check_nifti_frame(path, header, order)
-    voxels = int(np.prod(np.maximum(dimensions[1 : dimensions[0] + 1], 1), dtype=np.int64))
+    size = [max(count, 1) for count in dimensions[1 : dimensions[0] + 1]]
+    _check_count(path, size)
+    voxels = math.prod(size)
     data_type, bits = struct.unpack_from(order + "2h", header, 70)
     floats = {16: order + "f4", 64: order + "f8"}.get(data_type)
     (vox_offset,) = struct.unpack_from(order + "f", header, 108)
@@ -661,9 +715,11 @@ def _nifti_bytes(path: Path) -> bytes:
         with gzip.open(path) if _suffix(path) == ".nii.gz" else path.open("rb") as file:
             header = bytes(file.read(352))
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read as a NIfTI file ({error})") from None
+        raise InputError(
+            f"{path}: cannot be read ({error}), expected a whole NIfTI-1 file"
+        ) from None
     if len(header) < 352:
-        raise InputError(f"{path}: holds {len(header)} bytes, expected a NIfTI file")
+        raise InputError(f"{path}: holds {len(header)} bytes, expected a NIfTI-1 file")
     return header
 
 
@@ -728,6 +784,11 @@ def _text_header(path: Path, suffix: str) -> _TextHeader:
     with path.open("rb") as file:
         while raw := file.readline(CHUNK_BYTES):
             length += len(raw)
+            if length > LARGEST_HEADER_BYTES:
+                raise InputError(
+                    f"{path}: has a header of more than {LARGEST_HEADER_BYTES} bytes, expected "
+                    f"that of a {suffix} file in 3D"
+                )
             line = raw.decode("latin-1").strip()
             if nrrd and not line:
                 break
@@ -739,7 +800,8 @@ def _text_header(path: Path, suffix: str) -> _TextHeader:
     dimensions = fields.get("dimension" if nrrd else "ndims", "")
     if not re.fullmatch("[1-9]", dimensions):
         # ITK crashes on a negative count.
-        raise InputError(f'{path}: states "{dimensions[:20]}" dimensions, expected {suffix} in 3D')
+        found = f'states "{dimensions[:20]}" dimensions' if dimensions else "states no dimensions"
+        raise InputError(f"{path}: {found}, expected the header of a {suffix} file in 3D")
     return _TextHeader(fields, length)
 
 
@@ -751,8 +813,9 @@ def _nrrd_stream(path: Path, header: _TextHeader, unpacked_bytes: int) -> _Strea
     encoding = fields.get("encoding", "").lower()
     if encoding in ("gzip", "gz"):
         return _Stream(data_file, offset, found, unpacked_bytes)
-    if encoding == "raw":
-        _check_raw_size(path, found, unpacked_bytes)
+    if encoding != "raw":
+        raise InputError(f'{path}: has the encoding "{encoding[:20]}", expected raw or gzip')
+    _check_raw_size(path, found, unpacked_bytes)
     return None
 
 
@@ -768,8 +831,9 @@ def _meta_image_stream(path: Path, header: _TextHeader, unpacked_bytes: int) -> 
             raise InputError(f"{path}: does not state its CompressedDataSize, expected a count")
         packed_bytes = int(stated) if stated.isdecimal() else found
         return _Stream(data_file, offset, packed_bytes, unpacked_bytes)
-    if fields.get("binarydata", "").lower() in ("true", "1"):
-        _check_raw_size(path, found, unpacked_bytes)
+    if fields.get("binarydata", "").lower() not in ("true", "1"):
+        raise InputError(f"{path}: does not state BinaryData = True, expected voxels in bytes")
+    _check_raw_size(path, found, unpacked_bytes)
     return None
 
 
@@ -822,6 +886,7 @@ def _dicom_series(folder: Path) -> _Series:
     step = _slice_step(folder, slices, normal)
     spacing = np.array([first.spacing[1], first.spacing[0], step])
     direction = np.column_stack([row, column, normal])
+    _check_count(folder, (*first.size, len(slices)))
     with _explained(folder):
         grid = Grid((*first.size, len(slices)), spacing, slices[0].position, direction)
     return _Series(tuple(one.file for one in slices), grid)

@@ -6,7 +6,7 @@ import pytest
 
 from landmarkflow.errors import InputError
 from landmarkflow.files import (
-    LARGEST_JSON_BYTES,
+    LARGEST_TEXT_BYTES,
     read_json,
     replacing,
     sha256,
@@ -126,8 +126,8 @@ def test_read_json_refuses_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 def test_read_json_refuses_a_file_that_is_too_large(tmp_path: Path) -> None:
     path = tmp_path / "large.json"
     with path.open("wb") as file:
-        file.truncate(LARGEST_JSON_BYTES + 1)
-    with pytest.raises(InputError, match=f"holds {LARGEST_JSON_BYTES + 1} bytes"):
+        file.truncate(LARGEST_TEXT_BYTES + 1)
+    with pytest.raises(InputError, match=f"holds {LARGEST_TEXT_BYTES + 1} bytes"):
         read_json(path)
 
 

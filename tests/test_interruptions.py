@@ -1,5 +1,6 @@
 """Runs that are killed, crowded out or given less than they need, and what the next run makes."""
 
+import html
 import json
 import os
 import shutil
@@ -40,14 +41,15 @@ def remove(folder: Path, *patterns: str) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def different(folder: Path, tiny: Path, names: Sequence[str]) -> list[str]:
+    """Which files have not the bytes of the finished run."""
+    one, other = results(folder), results(tiny)
+    return [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()]
+
+
 def assert_as_undisturbed(folder: Path, tiny: Path) -> None:
     """The tables have the bytes of a run that nothing disturbed, and nothing half is left."""
-    different = [
-        name
-        for name in TABLES
-        if (results(folder) / name).read_bytes() != (results(tiny) / name).read_bytes()
-    ]
-    assert different == []
+    assert different(folder, tiny, TABLES) == []
     found = {str(path.relative_to(folder)) for path in results(folder).rglob(".*")}
     assert found == {f"results/tiny/{name}" for name in (".run", ".jobs", ".store")}
 
@@ -97,7 +99,7 @@ def record_of(output: str) -> str:
 KILLS: list[Fault] = [
     ("os.rename", f"*/data/scans/{LAST}.nii.gz", "run"),
     ("os.rename", f"*/references/{LAST}.json", "run"),
-    ("os.rename", f"*/normalised/{LAST}.nii", "run"),
+    ("os.rename", f"*/.store/locate/*/region.{LAST}.nii.gz", "run"),
     ("open", record_of(f"foi/{LAST}.json"), "run"),
     ("os.rename", "*/model/training.json", "run"),
     ("os.rename", "*/.store/centre/*/sha256.json", "run"),
@@ -259,12 +261,12 @@ def test_a_scan_that_must_not_be_read_is_named_and_stops_no_other(
     assert "ermission denied" in run.stderr
     assert "Traceback" not in run.stderr
     made = {path.name for path in results(again).glob("landmarks/*.mrk.json")}
-    assert made == {f"{scan}.mrk.json" for scan in EARS if scan != LAST}
+    assert made == {f"{name}.mrk.json" for name in EARS if name != LAST}
     assert_completes(root, again, tiny)
 
 
 @pytest.mark.slow
-def test_a_scan_that_cannot_be_read_stops_the_run_and_no_other_batch(
+def test_a_broken_scan_ends_the_run_in_an_error_and_takes_nothing_from_the_others(
     root: Path, tiny: Path, again: Path
 ) -> None:
     remove(again, "landmarks", ".store/landmarks", "evaluation", "report.html")
@@ -276,8 +278,10 @@ def test_a_scan_that_cannot_be_read_stops_the_run_and_no_other_batch(
     assert run.status == 1
     said = f"results/tiny/data/scans/{LAST}.nii.gz: holds corrupt compressed voxels"
     assert [line for line in run.stderr.splitlines() if line.startswith(said)]
-    made = {path.name for path in results(again).glob("landmarks/*.mrk.json")}
-    assert made == {f"{scan}.mrk.json" for scan in EARS if scan != LAST}
+    for name in ("evaluation/failures.csv", "report.html"):
+        assert said in html.unescape((results(again) / name).read_text(encoding="utf-8"))
+    others = [f"landmarks/{name}.mrk.json" for name in EARS if name != LAST]
+    assert different(again, tiny, others) == []
     scan.write_bytes(whole)
     assert_completes(root, again, tiny)
 

@@ -61,7 +61,7 @@ def run_workflow(root: Path, folder: Path, *arguments: object, cores: int = 2) -
         command,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=LONGEST_RUN_S,
         check=False,
     )

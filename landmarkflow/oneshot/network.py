@@ -14,6 +14,7 @@ from landmarkflow.files import replacing
 from landmarkflow.oneshot.settings import NetworkSettings
 
 SLICES_AT_ONCE = 32
+LARGEST_WEIGHTS_BYTES = 1 << 30
 
 
 class UNet(nn.Module):
@@ -90,12 +91,24 @@ def load_network(path: Path, settings: NetworkSettings) -> tuple[UNet, float]:
         InputError: the file is missing, damaged, or of another architecture.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > LARGEST_WEIGHTS_BYTES:
+            raise InputError(
+                f"{path}: unpacks to {unpacked} bytes, expected the weights of a network of at "
+                f"most {LARGEST_WEIGHTS_BYTES} bytes"
+            )
         with np.load(path, allow_pickle=False) as stored:
             description = json.loads(str(stored["description"]))
             arrays = {name: stored[name] for name in stored.files if name != "description"}
         architecture, target_mm3 = description["network"], float(description["target_mm3"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as the weights of a network ({error})") from error
+    except (
+        OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile
+    ) as error:  # fmt: skip
+        raise InputError(
+            f"{path}: cannot be read as the weights of a network ({error}), expected a file that "
+            "train_network wrote"
+        ) from error
     if architecture != settings.model_dump(mode="json"):
         raise InputError(
             f"{path}: holds a network of {architecture}, "

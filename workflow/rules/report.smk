@@ -1,10 +1,6 @@
 """What made the results, and the pictures and the page that people look at."""
 
 
-localrules:
-    record_provenance,
-
-
 rule checksum_inputs:
     """The digest of every file that the study was given."""
     input:
@@ -45,6 +41,7 @@ rule record_provenance:
         config=RESULTS / "config.yaml",
     log:
         RESULTS / "logs/record_provenance.log",
+    localrule: True
     conda:
         "../../envs/imaging.yaml"
     threads: 1
@@ -77,12 +74,14 @@ for batch, scans in STUDY.batches.items():
             record=for_scans("pictures/{scan}.json", scans),
         log:
             RESULTS / f"logs/draw_overviews/{batch}.log",
+        group:
+            f"finish_{batch}"
         conda:
             "../../envs/report.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=5 + len(scans),
+            mem_mb=growing(2000),
+            runtime=growing(5 + len(scans)),
         params:
             image=[image_of(scan) for scan in scans],
             scans=scans,
@@ -108,6 +107,7 @@ rule write_report:
         report=RESULTS / "report.html",
     log:
         RESULTS / "logs/write_report.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
     threads: 1
