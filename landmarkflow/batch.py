@@ -58,13 +58,15 @@ def run_batch(
         compute: writes a task's outputs; called only for what the store does not hold.
 
     Raises:
+        InputError: an input was changed meanwhile.
         Exception: whatever `compute` raises; tasks finished before stay in the store.
     """
     for number, task in enumerate(tasks, start=1):
+        stamps = _stamps(task)
         entry = store / _key(task, made_by)
         known = _is_whole(entry, task)
         if not known:
-            _fill(entry, task, compute)
+            _fill(entry, task, compute, stamps)
         for role, output in task.outputs.items():
             _restore(entry / role, output)
         logger.info("%d/%d %s: %s", number, len(tasks), task.scan, "known" if known else "computed")
@@ -99,7 +101,18 @@ def _is_whole(entry: Path, task: Task) -> bool:
     return not changed
 
 
-def _fill(entry: Path, task: Task, compute: Callable[[Task], None]) -> None:
+def _stamps(task: Task) -> dict[Path, tuple[int, int]]:
+    """When each input was last changed, and its size; none of what cannot be found."""
+    found = {path: path.stat() for path in task.inputs.values() if path.exists()}
+    return {path: (status.st_mtime_ns, status.st_size) for path, status in found.items()}
+
+
+def _fill(
+    entry: Path,
+    task: Task,
+    compute: Callable[[Task], None],
+    stamps: Mapping[Path, tuple[int, int]],
+) -> None:
     """Compute a task in a folder of its own, which becomes the entry as a whole."""
     shutil.rmtree(entry, ignore_errors=True)
     beside = entry.with_name(f".{secrets.token_hex(4)}.{entry.name}")
@@ -108,6 +121,13 @@ def _fill(entry: Path, task: Task, compute: Callable[[Task], None]) -> None:
         # Writers choose a format by suffix, so a file has its whole name until it is written.
         made = {role: beside / f"{role}.{path.name}" for role, path in task.outputs.items()}
         compute(replace(task, outputs=made))
+        for path, stamp in _stamps(task).items():
+            # A scan that is still being copied: what it will be has another digest.
+            if stamps.get(path) != stamp:
+                raise InputError(
+                    f"{path}: was changed while it was read, expected a finished file; start "
+                    "again when it is"
+                )
         for role, path in made.items():
             path.rename(beside / role)
         write_json(beside / DIGESTS, {role: sha256(beside / role) for role in made})

@@ -9,6 +9,7 @@ import pytest
 
 from landmarkflow import batch
 from landmarkflow.batch import DIGESTS, Task, run_batch
+from landmarkflow.errors import InputError
 from landmarkflow.files import write_text
 
 SETTINGS = {"settings": {"radius": 2}, "code": "1"}
@@ -177,6 +178,21 @@ def test_two_that_compute_the_same_both_have_it(folder: Path) -> None:
     assert shout.asked == ["a", "b", "c"]
     assert (folder / "out/a.txt").read_text() == "FIRST"
     assert len(entries(folder)) == 3
+
+
+def test_of_an_input_that_changes_while_it_is_read_nothing_is_kept(folder: Path) -> None:
+    shout = Shout()
+
+    def copied_meanwhile(one: Task) -> None:
+        shout(one)
+        if one.scan == "b":
+            write_text(folder / "in/b.txt", "second, and whole")
+
+    with pytest.raises(InputError, match=r"in/b\.txt: was changed while it was read"):
+        run_batch(tasks(folder), SETTINGS, folder / "store", copied_meanwhile)
+    assert not (folder / "out/b.txt").exists()
+    assert asked(folder) == ["b", "c"]
+    assert (folder / "out/b.txt").read_text() == "SECOND, AND WHOLE"
 
 
 # Computes one scan as Shout does and is killed when a file or a folder gets a certain name.

@@ -1,10 +1,6 @@
 """What made the results, and the pictures and the page that people look at."""
 
 
-localrules:
-    record_provenance,
-
-
 rule checksum_inputs:
     """The digest of every file that the study was given."""
     input:
@@ -45,6 +41,7 @@ rule record_provenance:
         config=RESULTS / "config.yaml",
     log:
         RESULTS / "logs/record_provenance.log",
+    localrule: True
     conda:
         "../../envs/imaging.yaml"
     threads: 1
