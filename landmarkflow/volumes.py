@@ -405,7 +405,7 @@ def _is_folder(path: Path) -> bool:
         if path.is_dir():
             return True
         if path.is_file():
-            with path.open("rb"):
+            with path.open("rb"):  # What may not be read is told here.
                 return False
         found = "no such file or folder"
         if path.exists():
