@@ -110,6 +110,12 @@ def two_frames(path: Path) -> None:
     path.write_bytes(content)
 
 
+def two_spacings(path: Path) -> None:
+    content = bytearray(nifti_bytes())
+    struct.pack_into("<3f", content, 80, 1, 1, 1)
+    path.write_bytes(content)
+
+
 def dicom(*without: int, **options: Any) -> Make:
     """A DICOM series without some of its slices."""
 
@@ -230,6 +236,10 @@ SCANS: dict[str, tuple[str, Make, str]] = {
         "a.nii", two_frames,
         "states two frames, its qform and sform place a corner 5 mm apart; expected them to "
         "agree or one of their codes to be 0"),
+    "two spacings": (
+        "a.nii", two_spacings,
+        "states two sizes of a voxel, 2 x 3 x 4 in its sform and 1 x 1 x 1 in its pixdim; "
+        "expected them to agree"),
     "no frame in NRRD": (
         "a.nrrd", holds(nrrd_bytes("space dimension: 3")),
         'has the space "", so it does not state its frame; expected "left-posterior-superior", '
