@@ -29,3 +29,4 @@ rule all:
         RESULTS / "samples.tsv",
         RESULTS / "evaluation/table1.md",
         RESULTS / "report.html",
+        RESULTS / "checked.txt",

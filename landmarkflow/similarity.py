@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.volumes import array_of, grid_of, shrunk
+from landmarkflow.volumes import array_of, grid_of, shrunk, smoothed
 
 Array = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -56,14 +56,15 @@ class Interpolator:
 
         Beyond the outermost voxel centres both are zero.
         """
-        index = (points - self.origin) @ self.to_index.T
-        last = self.size - 1
-        inside = np.asarray(((index >= 0) & (index <= last)).all(axis=1))
-        index = np.clip(index, 0, last)
-        first = np.minimum(index.astype(np.int64), last - 1)
-        x, y, z = (index - first).T.astype(np.float32)
-        right, back, up = 1, self.size[0], self.size[0] * self.size[1]
-        low = first @ np.array([right, back, up])
+        # Coordinate by coordinate, and in float32 from the origin on: memory is what takes time.
+        index = (self.to_index @ (points.T - self.origin[:, None])).astype(np.float32)
+        last = (self.size - 1).astype(np.float32)[:, None]
+        inside = ((index >= 0) & (index <= last)).all(axis=0)
+        first = np.clip(np.floor(index), 0, last - 1)
+        x, y, z = np.clip(index - first, 0, 1)
+        i, j, k = first.astype(np.intp)
+        right, back, up = 1, int(self.size[0]), int(self.size[0] * self.size[1])
+        low = i + j * back + k * up
         high = low + up
         # The eight voxels around: along x, then y, then z, each difference being a derivative.
         values = self.voxels
@@ -75,12 +76,9 @@ class Interpolator:
         low_y, high_y = b - a, d - c
         low_value, high_value = a + y * low_y, c + y * high_y
         by_z = high_value - low_value
-        by_index = np.stack(
-            [low_x + z * (high_x - low_x), low_y + z * (high_y - low_y), by_z], axis=1
-        )
-        value = low_value + z * by_z
-        seen = inside[:, None]
-        return value * inside, (by_index * seen) @ self.to_index.astype(np.float32)
+        by_index = np.stack([low_x + z * (high_x - low_x), low_y + z * (high_y - low_y), by_z])
+        by_point = self.to_index.T.astype(np.float32) @ (by_index * inside)
+        return (low_value + z * by_z) * inside, by_point.T
 
 
 def normalised(values: NDArray[Number]) -> NDArray[Number]:
@@ -110,20 +108,22 @@ def feature(image: sitk.Image, smoothing_mm: float, contrast_mm: float) -> sitk.
         smoothing_mm: sigma of the Gaussian; 0 leaves the image as it is.
         contrast_mm: sigma of the Gaussian under which it is normalised; 0 leaves that out.
     """
-    smooth = sitk.SmoothingRecursiveGaussian(image, smoothing_mm) if smoothing_mm > 0 else image
+    smooth = smoothed(image, smoothing_mm) if smoothing_mm > 0 else image
     return _locally_normalised(smooth, contrast_mm) if contrast_mm > 0 else smooth
 
 
 def _locally_normalised(image: sitk.Image, sigma: float) -> sitk.Image:
     """Less the mean and by the deviation under a Gaussian around each voxel."""
     step = sigma / SIGMA_IN_VOXELS
-    mean = sitk.SmoothingRecursiveGaussian(shrunk(image, step), sigma)
-    square = sitk.SmoothingRecursiveGaussian(shrunk(image * image, step), sigma)
+    mean = smoothed(shrunk(image, step), sigma)
+    square = smoothed(shrunk(image * image, step), sigma)
     variance = sitk.Clamp(square - mean * mean, sitk.sitkFloat32, 0.0)
     deviation = sitk.Sqrt(variance + LEAST_CONTRAST**2)
     identity = sitk.Transform(3, sitk.sitkIdentity)
 
     def here(coarse: sitk.Image) -> sitk.Image:
+        if coarse.GetSize() == image.GetSize():
+            return coarse
         # Beyond the coarse voxels' centres the outermost value goes on.
         return sitk.Resample(coarse, image, identity, sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
 

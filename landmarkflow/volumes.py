@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from landmarkflow.errors import InputError
 from landmarkflow.files import replacing
@@ -31,8 +32,8 @@ TILT_TOLERANCE = 1e-3
 # scanners round positions, and a missing slice moves its neighbours by half a step or more.
 UNEVEN_TOLERANCE = 0.05
 SMOOTHING_RATIO = 1.5
-# ITK's recursive Gaussian needs four samples along a line.
-SHORTEST_RECURSIVE_LINE = 4
+# Where a Gaussian is cut off, in standard deviations.
+GAUSSIAN_REACH = 3.0
 CHUNK_BYTES = 1 << 16
 # What a header may ask for before anything is allocated: 1625 voxels along each axis.
 LARGEST_VOXELS = 1 << 32
@@ -205,6 +206,20 @@ def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
     ]
     means: sitk.Image = sitk.BinShrink(sitk.Cast(image, sitk.sitkFloat32), factors)
     return means
+
+
+def smoothed(image: sitk.Image, sigma_mm: float | NDArray[np.float64]) -> sitk.Image:
+    """Returns an image as float32 under a Gaussian; beyond its ends the outermost voxels go on.
+
+    Args:
+        image: A 3D scalar image.
+        sigma_mm: Standard deviation, one for all or (3,), one for each of the image's axes.
+    """
+    sigma = (np.broadcast_to(sigma_mm, 3) / image.GetSpacing())[::-1]
+    values = sitk.GetArrayViewFromImage(image).astype(np.float32)
+    # Three times as fast as ITK's recursive Gaussian where sigma is a voxel or two.
+    values = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=GAUSSIAN_REACH)
+    return image_on(grid_of(image), values)
 
 
 def carried(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
@@ -460,16 +475,8 @@ def _smoothed_for(image: sitk.Image, grid: Grid) -> sitk.Image:
     coarser = target_spacing > SMOOTHING_RATIO * source.spacing
     if not coarser.any():
         return image
-    smoothed: sitk.Image = sitk.Cast(image, sitk.sitkFloat32)
-    for axis in np.flatnonzero(coarser).tolist():
-        sigma = 0.5 * float(np.sqrt(target_spacing[axis] ** 2 - source.spacing[axis] ** 2))
-        if source.size[axis] >= SHORTEST_RECURSIVE_LINE:
-            smoothed = sitk.RecursiveGaussian(smoothed, sigma=sigma, direction=axis)
-        else:
-            variance = [0.0, 0.0, 0.0]
-            variance[axis] = sigma**2
-            smoothed = sitk.DiscreteGaussian(smoothed, variance)
-    return smoothed
+    variance = 0.25 * (target_spacing**2 - source.spacing**2)
+    return smoothed(image, np.sqrt(np.where(coarser, variance, 0.0)))
 
 
 def _header(path: Path) -> _Header:

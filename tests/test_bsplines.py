@@ -1,23 +1,50 @@
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from landmarkflow.bsplines import Lattice
+from landmarkflow.bsplines import Lattice, Raster, Spline
+from landmarkflow.geometry import Grid
+from landmarkflow.volumes import image_on, points_inside
 
 Points = NDArray[np.float64]
 
 CORNERS = np.array([[-7.3, 11.0, 40.2], [4.1, 20.5, 52.9]])
 LATTICE = Lattice.over(CORNERS, 2.5)
+# Its axes stand askew to the lattice's.
+MASK_GRID = Grid(
+    (24, 20, 16),
+    np.array([0.4, 0.5, 0.6]),
+    np.array([-5.5, 11.5, 41.5]),
+    Rotation.from_euler("xyz", [5, -8, 10], degrees=True).as_matrix(),
+)
 
 
 @pytest.fixture
-def points() -> Points:
-    return np.random.default_rng(0).uniform(*CORNERS, (200, 3))
+def mask() -> sitk.Image:
+    inside = np.zeros(MASK_GRID.size[::-1], dtype=np.uint8)
+    inside[2:14, 3:17, 4:20] = 1
+    return image_on(MASK_GRID, inside)
+
+
+@pytest.fixture
+def raster(mask: sitk.Image) -> Raster:
+    return Raster.inside(mask, 500, np.array([0.2, 0.5, 0.9]))
+
+
+@pytest.fixture
+def points(raster: Raster) -> Points:
+    return raster.points
 
 
 @pytest.fixture
 def coefficients() -> Points:
-    return np.random.default_rng(1).normal(size=(LATTICE.count, 3))
+    return np.random.default_rng(1).normal(size=(3, LATTICE.count))
+
+
+def displacements(lattice: Lattice, raster: Raster, coefficients: Points) -> Points:
+    return Spline.on(raster, lattice).displacements(coefficients).T
 
 
 def control_points(lattice: Lattice) -> Points:
@@ -31,17 +58,49 @@ def test_the_cells_cover_the_points_and_one_cell_around() -> None:
     assert (end >= CORNERS[1] + LATTICE.spacing - 1e-9).all()
 
 
-def test_weights_say_what_itk_says(points: Points, coefficients: Points) -> None:
+@pytest.mark.parametrize("count", [200, 700, 10**6])
+def test_a_raster_spreads_its_points_evenly_over_the_mask(mask: sitk.Image, count: int) -> None:
+    points = Raster.inside(mask, count, np.array([0.2, 0.5, 0.9])).points
+    expected = min(count, len(points_inside(mask)))
+    assert len(points) == pytest.approx(expected, rel=0.15)
+    index = np.rint(MASK_GRID.to_index(points)).astype(int)
+    assert (index >= [4, 3, 2]).all()
+    assert (index < [20, 17, 14]).all()
+    middle = points_inside(mask).mean(axis=0)
+    np.testing.assert_allclose(points.mean(axis=0), middle, atol=0.25)
+
+
+def test_the_phase_moves_a_raster_by_a_part_of_its_step(mask: sitk.Image) -> None:
+    one, other = (
+        Raster.inside(mask, 700, np.array(phase)) for phase in ([0.0, 0.0, 0.0], [0.5, 0.0, 0.25])
+    )
+    step = np.diff(one.axes[0])[0]
+    moved = [b[0] - a[0] for a, b in zip(one.axes, other.axes, strict=True)]
+    np.testing.assert_allclose(moved, [step / 2, 0, step / 4])
+
+
+def test_displacements_are_what_itk_says(
+    raster: Raster, points: Points, coefficients: Points
+) -> None:
     transform = LATTICE.transform(coefficients)
-    expected = np.array([transform.TransformPoint(p) for p in points.tolist()])
-    np.testing.assert_allclose(points + LATTICE.weights(points) @ coefficients, expected, atol=2e-6)
-    assert np.abs(expected - points).max() > 0.3
+    expected = np.array([transform.TransformPoint(p) for p in points.tolist()]) - points
+    np.testing.assert_allclose(displacements(LATTICE, raster, coefficients), expected, atol=2e-6)
+    assert np.abs(expected).max() > 0.3
 
 
-def test_a_linear_field_is_reproduced_and_does_not_bend(points: Points) -> None:
+def test_collecting_is_the_transpose_of_displacing(raster: Raster, coefficients: Points) -> None:
+    spline = Spline.on(raster, LATTICE)
+    gradients = np.random.default_rng(2).normal(size=(3, len(raster.chosen))).astype(np.float32)
+    there = (gradients * spline.displacements(coefficients)).sum()
+    back = (spline.collected(gradients) * coefficients).sum()
+    assert back == pytest.approx(float(there), rel=1e-4)
+
+
+def test_a_linear_field_is_reproduced_and_does_not_bend(raster: Raster, points: Points) -> None:
     matrix = np.array([[0.1, -0.2, 0.0], [0.3, 0.05, 0.1], [0.0, 0.2, -0.1]])
     linear = control_points(LATTICE) @ matrix
-    np.testing.assert_allclose(LATTICE.weights(points) @ linear, points @ matrix, atol=1e-5)
+    found = displacements(LATTICE, raster, linear.T)
+    np.testing.assert_allclose(found, points @ matrix, atol=1e-5)
     np.testing.assert_allclose(LATTICE.bending() @ linear, 0, atol=1e-12)
 
 
@@ -58,19 +117,19 @@ def test_bending_of_a_parabola_is_its_second_derivative() -> None:
 def test_bending_is_symmetric_and_never_negative(coefficients: Points) -> None:
     bending = LATTICE.bending()
     assert abs(bending - bending.T).max() < 1e-15
-    assert (coefficients * (bending @ coefficients)).sum() > 0
+    assert (coefficients * (bending @ coefficients.T).T).sum() > 0
 
 
 @pytest.mark.parametrize("finer", [Lattice.over(CORNERS, 1.25), Lattice.over(CORNERS, 0.9)])
-def test_a_refined_lattice_bends_space_the_same_way(points: Points, finer: Lattice) -> None:
-    smooth = np.sin(control_points(LATTICE) / 4)
-    expected = LATTICE.weights(points) @ smooth
-    found = finer.weights(points) @ LATTICE.refined(smooth, finer)
+def test_a_refined_lattice_bends_space_the_same_way(raster: Raster, finer: Lattice) -> None:
+    smooth = np.sin(control_points(LATTICE) / 4).T
+    expected = displacements(LATTICE, raster, smooth)
+    found = displacements(finer, raster, LATTICE.refined(smooth, finer))
     np.testing.assert_allclose(found, expected, atol=0.02)
     assert np.ptp(expected) > 1
 
 
-def test_the_same_lattice_is_refined_to_the_same_coefficients(points: Points) -> None:
-    smooth = np.sin(control_points(LATTICE) / 4)
-    found = LATTICE.weights(points) @ LATTICE.refined(smooth, LATTICE)
-    np.testing.assert_allclose(found, LATTICE.weights(points) @ smooth, atol=0.02)
+def test_the_same_lattice_is_refined_to_the_same_coefficients(raster: Raster) -> None:
+    smooth = np.sin(control_points(LATTICE) / 4).T
+    found = displacements(LATTICE, raster, LATTICE.refined(smooth, LATTICE))
+    np.testing.assert_allclose(found, displacements(LATTICE, raster, smooth), atol=0.02)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,8 @@ from landmarkflow.errors import InputError, ScanFailure
 from landmarkflow.files import sha256
 from landmarkflow.provenance import code_hash
 from landmarkflow.records import Record, read_record, write_nothing, write_record
+
+logger = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -97,7 +100,11 @@ def run_stage(
     """
 
     def compute_or_say_why(task: Task) -> None:
-        record = _carried_on(task, stage, after) or _attempt(task, stage, compute)
+        record = _carried_on(task, stage, after)
+        if record is None:
+            record = _attempt(task, stage, compute)
+            if record.reason is not None:
+                logger.warning("%s: %s: %s", task.scan, record.status, record.reason)
         if required and not record.has_result:
             raise InputError(f"{task.scan}: {record.stage} {record.status}: {record.reason}")
         if not record.has_result:

@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("loops", "loops-refined"):
         parser.add_argument(f"--{name}", required=True, nargs="+", type=Path, metavar="FILE")
     inputs = (
-        "normalised_record",
         "region_record",
         "centred",
         "centred_record",
@@ -87,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
             for name, way in transforms.items()
         ]
         write_markups(task.outputs["landmarks"], lists)
-        grid = Grid.of_lists(read_record(task.inputs["normalised_record"]).details["grid"])
+        grid = Grid.of_lists(read_record(task.inputs["region_record"]).details["grid"])
         evidence = Evidence.of(annotated, final, similarity, deviation, grid)
         details = {
             **asdict(evidence),

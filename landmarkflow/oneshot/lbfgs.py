@@ -1,7 +1,7 @@
 """Register by L-BFGS: an affine, then B-splines ever finer, by locally normalised correlation.
 
-The template's points are chosen once and their spline weights kept as sparse matrices, so that all
-scans of a batch share them and a step costs a few milliseconds.
+The template is compared at the points of a raster along the lattice's axes, so that a spline and
+its derivative are three small dense products each, whose factors all scans of a batch share.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,18 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import optimize, sparse
 
-from landmarkflow.bsplines import Lattice
+from landmarkflow.bsplines import Lattice, Raster, Spline
 from landmarkflow.oneshot.settings import LbfgsSettings, LevelSettings, SplineLevelSettings
 from landmarkflow.similarity import Interpolator, Values, correlation, feature, normalised
-from landmarkflow.volumes import grid_of, points_inside, shrunk
+from landmarkflow.volumes import points_inside, shrunk
 
 Array = NDArray[np.float64]
 Objective = Callable[[Array], tuple[float, Array]]
 
 # A relative gain below this ends a level.
 LEAST_GAIN = 1e-5
+# Of which the curvature is guessed; more cost more than they gain.
+REMEMBERED_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,7 @@ class SplineLevel:
     settings: SplineLevelSettings
     samples: Samples
     lattice: Lattice
-    weights: sparse.csr_matrix
-    transposed: sparse.csr_matrix
+    spline: Spline
     bending: sparse.csr_matrix
 
 
@@ -83,25 +84,23 @@ def prepare(fixed: sitk.Image, mask: sitk.Image, settings: LbfgsSettings, *, see
     """
     generator = np.random.default_rng(seed)
     inside = points_inside(mask)
-    half = grid_of(mask).spacing / 2
 
-    def samples(level: LevelSettings) -> Samples:
-        count = min(level.samples, len(inside))
-        chosen = inside[np.sort(generator.choice(len(inside), count, replace=False))]
-        # Anywhere within their voxels, so that the voxels' pattern does not show.
-        points = chosen + generator.uniform(-half, half, chosen.shape)
-        return Samples(
-            points, normalised(Interpolator.of(_feature_at(fixed, level)).sample(points)[0])
-        )
+    def raster(level: LevelSettings) -> Raster:
+        return Raster.inside(mask, level.samples, generator.uniform(size=3))
+
+    def samples(level: LevelSettings, points: Array) -> Samples:
+        found, _ = Interpolator.of(_feature_at(fixed, level)).sample(points)
+        return Samples(points, normalised(found))
 
     levels = []
     for level in settings.levels:
-        compared = samples(level)
+        compared = raster(level)
         lattice = Lattice.over(inside, level.grid_spacing_mm)
-        weights = lattice.weights(compared.points)
-        transposed, bending = weights.T.tocsr(), level.bending * lattice.bending()
-        levels.append(SplineLevel(level, compared, lattice, weights, transposed, bending))
-    return Prepared(samples(settings.affine) if settings.affine else None, tuple(levels))
+        spline, bending = Spline.on(compared, lattice), level.bending * lattice.bending()
+        levels.append(SplineLevel(level, samples(level, compared.points), lattice, spline, bending))
+    affine = settings.affine
+    first = samples(affine, raster(affine).points) if affine else None
+    return Prepared(first, tuple(levels))
 
 
 def register(
@@ -126,7 +125,7 @@ def register(
     coarser: tuple[Lattice, Array] | None = None
     for level in prepared.levels:
         if coarser is None:
-            start = np.zeros((level.lattice.count, 3))
+            start = np.zeros((3, level.lattice.count))
         else:
             start = coarser[0].refined(coarser[1], level.lattice)
         coarser = level.lattice, _fit_spline(level, moving, affine, start)
@@ -157,22 +156,22 @@ def _fit_affine(samples: Samples, moving: sitk.Image, level: LevelSettings) -> A
 
 
 def _fit_spline(level: SplineLevel, moving: sitk.Image, affine: Affine, start: Array) -> Array:
-    """Coefficients (count, 3) in mm of the displacement that precedes the affine map."""
+    """Coefficients (3, count) in mm of the displacement that precedes the affine map."""
     target = Interpolator.of(_feature_at(moving, level.settings))
-    unbent = level.samples.points @ affine.matrix.T + affine.offset
+    unbent = affine.matrix @ level.samples.points.T + affine.offset[:, None]
     matrix = affine.matrix.astype(np.float32)
 
     def objective(numbers: Array) -> tuple[float, Array]:
-        coefficients = numbers.reshape(-1, 3)
-        displacement = level.weights @ coefficients.astype(np.float32)
-        values, gradients = target.sample(unbent + displacement @ matrix.T)
+        coefficients = numbers.reshape(3, -1)
+        displacement = level.spline.displacements(coefficients)
+        values, gradients = target.sample((unbent + matrix @ displacement).T)
         value, by_value = correlation(level.samples.values, values)
-        by_coefficient = level.transposed @ (gradients * by_value[:, None] @ matrix)
-        stiffness = level.bending @ coefficients
+        by_coefficient = level.spline.collected(matrix.T @ (gradients.T * by_value))
+        stiffness = np.stack([level.bending @ along for along in coefficients])
         bending = float((coefficients * stiffness).sum())
-        return bending - value, (2 * stiffness - by_coefficient).ravel()
+        return bending - value, np.asarray(2 * stiffness - by_coefficient, np.float64).ravel()
 
-    return _minimised(objective, start.ravel(), level.settings.iterations).reshape(-1, 3)
+    return _minimised(objective, start.ravel(), level.settings.iterations).reshape(3, -1)
 
 
 def _minimised(objective: Objective, start: Array, iterations: int) -> Array:
@@ -181,7 +180,7 @@ def _minimised(objective: Objective, start: Array, iterations: int) -> Array:
         start,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": iterations, "ftol": LEAST_GAIN},
+        options={"maxiter": iterations, "ftol": LEAST_GAIN, "maxcor": REMEMBERED_STEPS},
     )
     return np.asarray(found.x)
 

@@ -11,7 +11,10 @@ from landmarkflow.errors import ScanFailure
 from landmarkflow.geometry import Grid
 from landmarkflow.oneshot.mixture import Mixture, fit_mixture
 from landmarkflow.oneshot.settings import LocateSettings, NormaliseSettings
-from landmarkflow.volumes import array_of, grid_of, resample
+from landmarkflow.volumes import array_of, cropped, grid_of, resample, shrunk
+
+# Around the crop, for the smoothing that a coarser working grid needs.
+CROP_MARGIN_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,18 @@ def locate(
     Raises:
         ScanFailure: no voxel belongs to the dense component.
     """
-    values = array_of(normalised)
-    mixture = fit_mixture(values, settings, intensities)
-    search = resample(
-        normalised, _covering_grid(grid_of(normalised), settings.search_spacing_mm), "linear"
-    )
+    mixture = fit_mixture(array_of(normalised), settings, intensities)
+    # Blocks first: smoothing all voxels of a fine scan would take longer than all that follows.
+    coarse = shrunk(normalised, settings.search_spacing_mm / 2)
+    covering = _covering_grid(grid_of(normalised), settings.search_spacing_mm)
+    search = resample(coarse, covering, "linear")
     density = array_of(search).astype(np.float64)
     mass = mixture.dense_probability(density) * density
     candidates = find_candidates(mass, grid_of(search), settings)
     centre = _centre_of_mass(mass, grid_of(search))
     box = _crop_grid(grid_of(normalised), [c.centre for c in candidates], settings)
-    return Region(resample(normalised, box, "linear"), mixture, centre, candidates)
+    around = cropped(normalised, _corners(box), CROP_MARGIN_MM)
+    return Region(resample(around, box, "linear"), mixture, centre, candidates)
 
 
 def find_candidates(

@@ -6,7 +6,7 @@ all trainings of a preset read from its own results.
 """
 
 PRESETS, TRAININGS = ablation_of(config)
-SHARED = ("data", "normalised", "foi", "references", "template")
+SHARED = ("data", "foi", "references", "template")
 # Printed names of the steps, the first one first.
 STEPS = {
     "region": "region alone",
@@ -54,7 +54,7 @@ for training in TRAININGS:
                     for folder in SHARED
                 }
 
-        use rule * from study exclude simulate_template, simulate_scan, fetch_file, derive_segmentation, check_reference, normalise_scan, locate_region as prefix*
+        use rule * from study exclude simulate_template, simulate_scan, fetch_file, derive_segmentation as prefix*
 
 
 rule compare_steps:
@@ -66,6 +66,7 @@ rule compare_steps:
         markdown=RESULTS / "ablation.md",
     log:
         RESULTS / "logs/compare_steps.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
     threads: 1

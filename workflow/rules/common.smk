@@ -68,6 +68,8 @@ def ablation_of(settings: dict) -> tuple[list[dict], list[Training]]:
 
 STUDY = study_of(config)
 CONFIG = STUDY.config
+# Whether scans, references and regions are those of a study of another name.
+DATA_OF_ANOTHER = config.get("data_of", CONFIG.study) != CONFIG.study
 RESULTS = Path("results") / CONFIG.study
 STORE = RESULTS / ".store"
 TEMPLATE = "template"
@@ -90,6 +92,11 @@ def code(name: str) -> str:
     return code_hash(f"landmarkflow.commands.{name}")
 
 
+def growing(amount: int):
+    """A resource of which every further attempt gets more: a job may have been killed for it."""
+    return lambda wildcards, attempt: attempt * amount
+
+
 def settings(model) -> str:
     """A stage's settings as JSON, as its command takes them."""
     return model.model_dump_json()
@@ -105,30 +112,15 @@ def image_of(scan: str) -> str:
     return entry_of(scan).image
 
 
-def bad_scan(scan: str) -> str:
-    """What to do with a scan that cannot be used; nothing goes without the template."""
-    return "refuse" if scan == TEMPLATE else CONFIG.bad_scans
-
-
 def scan_files(scan: str) -> list[str]:
     """All files of a scan's image, so that a change in a DICOM folder is seen."""
     path = Path(image_of(scan))
     return sorted(map(str, path.iterdir())) if path.is_dir() else [str(path)]
 
 
-def image_files(wildcards) -> list[str]:
-    """All files of the image of a rule's scan."""
-    return scan_files(wildcards.scan)
-
-
 def frame_option(frame: str, name: str = "--frame") -> str:
     """The option that states a landmark file's frame, or nothing where the file does."""
     return f"{name} {frame}" if frame else ""
-
-
-def optional_path(name: str, path) -> str:
-    """An option that takes a path, or nothing where there is none."""
-    return f"{name} {shlex.quote(str(path))}" if path else ""
 
 
 def hand_of(scan: str) -> str:

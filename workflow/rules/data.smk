@@ -1,11 +1,9 @@
 """Scans, landmarks and segmentations: given, simulated or fetched, and checked."""
 
 COHORT = CONFIG.data.cohort if not CONFIG.data.folder else None
+# References, like regions, are there already under another seed.
+CHECKED = {} if DATA_OF_ANOTHER else {TEMPLATE: (TEMPLATE,), **STUDY.batches}
 ORIGIN = CONFIG.data.origin if not CONFIG.data.folder else None
-
-
-localrules:
-    write_sheet,
 
 
 rule write_sheet:
@@ -14,6 +12,7 @@ rule write_sheet:
         sheet=RESULTS / "samples.tsv",
     log:
         RESULTS / "logs/write_sheet.log",
+    localrule: True
     conda:
         "../../envs/imaging.yaml"
     resources:
@@ -35,12 +34,14 @@ if COHORT:
             segmentation=STUDY.template.segmentation,
         log:
             RESULTS / "logs/simulate_scan/template.log",
+        group:
+            "simulate"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
-            runtime=10,
+            mem_mb=growing(3000),
+            runtime=growing(10),
         params:
             settings=settings(COHORT.anatomy),
             seed=COHORT.seed,
@@ -59,12 +60,14 @@ if COHORT:
             segmentation=RESULTS / "data/segmentations/{scan}.nii.gz",
         log:
             RESULTS / "logs/simulate_scan/{scan}.log",
+        group:
+            "simulate"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
-            runtime=10,
+            mem_mb=growing(3000),
+            runtime=growing(10),
         params:
             settings=settings(COHORT.anatomy),
             seed=COHORT.seed,
@@ -80,13 +83,14 @@ if COHORT:
 if ORIGIN:
 
     rule fetch_file:
-        """One file of the study from its public origin."""
+        """One file of the study from its public origin; computing nodes may have no network."""
         output:
             RESULTS / "data/{file}",
         log:
             RESULTS / "logs/fetch_file/{file}.log",
         wildcard_constraints:
             file=r"template/scan\.nii\.gz|template/landmarks\.mrk\.json|scans/[^/]+\.nii\.gz|landmarks/[^/]+\.mrk\.json",
+        localrule: True
         conda:
             "../../envs/imaging.yaml"
         threads: 1
@@ -115,8 +119,8 @@ rule derive_segmentation:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=10,
+        mem_mb=growing(3000),
+        runtime=growing(10),
     params:
         above=CONFIG.derive_segmentation.above,
         margin_mm=CONFIG.derive_segmentation.margin_mm,
@@ -129,35 +133,43 @@ rule derive_segmentation:
         " --segmentation {output.segmentation}"
 
 
-rule check_reference:
-    """One scan's landmarks in LPS, the template's too, refused when they do not fit the scan."""
-    input:
-        image=image_files,
-        landmarks=lambda wildcards: entry_of(wildcards.scan).landmarks or [],
-        template=STUDY.template.landmarks,
-    output:
-        reference=RESULTS / "references/{scan}.mrk.json",
-        record=RESULTS / "references/{scan}.json",
-    log:
-        RESULTS / "logs/check_reference/{scan}.log",
-    # A reference that does not fit is told before hours are spent.
-    priority: 100
-    conda:
-        "../../envs/imaging.yaml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=5,
-    params:
-        image=lambda wildcards: image_of(wildcards.scan),
-        landmarks=lambda wildcards, input: optional_path("--landmarks", input.landmarks),
-        frame=lambda wildcards: frame_option(entry_of(wildcards.scan).frame),
-        template_frame=frame_option(STUDY.template.frame, "--template-frame"),
-        bad_scan=lambda wildcards: bad_scan(wildcards.scan),
-        code=code("check_reference"),
-    shell:
-        command("check_reference")
-        + " --scan {wildcards.scan} --bad-scan {params.bad_scan}"
-        " --image {params.image:q} {params.landmarks} {params.frame}"
-        " --template-landmarks {input.template:q} {params.template_frame}"
-        " --reference {output.reference} --record {output.record}"
+for batch, scans in CHECKED.items():
+
+    rule:
+        """A batch's landmarks in LPS, the template's too, refused where they do not fit a scan."""
+        name:
+            f"check_references_{batch}"
+        input:
+            image=[file for scan in scans for file in scan_files(scan)],
+            landmarks=[
+                entry_of(scan).landmarks for scan in scans if entry_of(scan).landmarks
+            ],
+            template=STUDY.template.landmarks,
+        output:
+            reference=for_scans("references/{scan}.mrk.json", scans),
+            record=for_scans("references/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/check_references/{batch}.log",
+        # A reference that does not fit is told before hours are spent.
+        priority: 100
+        localrule: True
+        conda:
+            "../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=500,
+            runtime=5,
+        params:
+            scans=scans,
+            image=[image_of(scan) for scan in scans],
+            landmarks=[entry_of(scan).landmarks or "none" for scan in scans],
+            frames=[entry_of(scan).frame or "none" for scan in scans],
+            template_frame=frame_option(STUDY.template.frame, "--template-frame"),
+            required="--required" if batch == TEMPLATE else "",
+            code=code("check_references"),
+        shell:
+            command("check_references")
+            + " {params.required} --template-landmarks {input.template:q}"
+            " {params.template_frame} --scans {params.scans} --image {params.image:q}"
+            " --landmarks {params.landmarks:q} --frames {params.frames}"
+            " --reference {output.reference} --record {output.record}"

@@ -4,8 +4,7 @@ TABLES = ["errors.csv", "landmarks.csv", "summary.json", "failures.csv"]
 TABLES += ["table1.csv", "table1.md", "table1.tex"]
 if CONFIG.evaluate.published:
     TABLES += ["comparison.csv", "comparison.md", "published.csv"]
-STAGES = ["references", "normalised", "foi", "centred", "rigid", "bspline", "refined"]
-STAGES += ["landmarks"]
+STAGES = ["references", "foi", "centred", "rigid", "bspline", "refined", "landmarks"]
 
 
 rule evaluate_landmarks:
@@ -20,6 +19,7 @@ rule evaluate_landmarks:
         [RESULTS / "evaluation" / table for table in TABLES],
     log:
         RESULTS / "logs/evaluate_landmarks.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
     threads: 1
@@ -37,3 +37,32 @@ rule evaluate_landmarks:
         + " --settings {params.settings:q} --seed {params.seed}"
         " --scans {params.scans} --landmarks {input.landmarks} --references {input.references}"
         " --records {input.records} --folder {params.folder}"
+
+
+rule check_scans:
+    """The run ends in an error where scans were refused, unless the study sets such scans aside."""
+    input:
+        # Everything else first: one bad scan takes nothing from the others.
+        page=RESULTS / "report.html",
+        records=expand(
+            RESULTS / "{stage}" / "{scan}.json",
+            stage=["references", "foi"],
+            scan=STUDY.scans,
+        ),
+    output:
+        checked=RESULTS / "checked.txt",
+    log:
+        RESULTS / "logs/check_scans.log",
+    localrule: True
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=300,
+        runtime=5,
+    params:
+        bad_scans=CONFIG.bad_scans,
+        code=code("check_scans"),
+    shell:
+        command("check_scans") + " --bad-scans {params.bad_scans}"
+        " --records {input.records} --checked {output.checked}"

@@ -1,7 +1,7 @@
-"""The one-shot method of Wang et al.: one rule a stage, light ones by scan, heavy ones by batch.
+"""The one-shot method of Wang et al.: one rule a stage, each serving a batch of scans in one process.
 
-Stages that load torch or prepare the template serve a batch of scans in one process. Their files are one set
-per scan all the same, and a scan whose inputs are unchanged is linked from the store.
+Their files are one set per scan all the same, and a scan whose inputs are unchanged is linked from
+the store.
 """
 
 ONESHOT = CONFIG.oneshot
@@ -23,62 +23,46 @@ LOOPS = {
     for batch, scans in STUDY.batches.items()
     if (looped := [scan for scan in scans if scan in LOOP_SCANS])
 }
+# A training under another seed reads the regions that the study's own found.
+LOCATED = {} if DATA_OF_ANOTHER else {TEMPLATE: (TEMPLATE,), **STUDY.batches}
+# On a cluster one job registers a batch, unless it has to wait for the scans that vote on it.
+SETTLE = "settle" if PEERS else "register"
 
 
-rule normalise_scan:
-    """Intensities to [0, 1] on the scan's own grid (Eq. 8)."""
-    input:
-        image=image_files,
-    output:
-        normalised=temp(RESULTS / "normalised/{scan}.nii"),
-        record=RESULTS / "normalised/{scan}.json",
-    log:
-        RESULTS / "logs/normalise_scan/{scan}.log",
-    conda:
-        "../../envs/imaging.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=5,
-    params:
-        image=lambda wildcards: image_of(wildcards.scan),
-        settings=settings(ONESHOT.normalise),
-        bad_scan=lambda wildcards: bad_scan(wildcards.scan),
-        code=code("normalise_scan"),
-    shell:
-        command("normalise_scan")
-        + " --scan {wildcards.scan} --bad-scan {params.bad_scan}"
-        " --settings {params.settings:q} --image {params.image:q}"
-        " --normalised {output.normalised} --record {output.record}"
+for batch, scans in LOCATED.items():
 
-
-rule locate_region:
-    """Candidate regions of dense bone and the crop around them (Eq. 1)."""
-    input:
-        normalised=RESULTS / "normalised/{scan}.nii",
-        record=RESULTS / "normalised/{scan}.json",
-    output:
-        region=RESULTS / "foi/{scan}.nii.gz",
-        record=RESULTS / "foi/{scan}.json",
-    log:
-        RESULTS / "logs/locate_region/{scan}.log",
-    # Before the next scan is normalised, so that few large temporary files lie around.
-    priority: 10
-    conda:
-        "../../envs/imaging.yaml"
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=5,
-    params:
-        settings=settings(ONESHOT.locate),
-        intensities=settings(ONESHOT.normalise),
-        code=code("locate_region"),
-    shell:
-        command("locate_region")
-        + " --scan {wildcards.scan} --settings {params.settings:q}"
-        " --intensities {params.intensities:q} --normalised {input.normalised}"
-        " --normalised-record {input.record} --region {output.region} --record {output.record}"
+    rule:
+        """Intensities to [0, 1] (Eq. 8), candidate regions and the crop around them (Eq. 1)."""
+        name:
+            f"locate_regions_{batch}"
+        input:
+            image=[file for scan in scans for file in scan_files(scan)],
+        output:
+            region=for_scans("foi/{scan}.nii.gz", scans),
+            record=for_scans("foi/{scan}.json", scans),
+        log:
+            RESULTS / f"logs/locate_regions/{batch}.log",
+        benchmark:
+            RESULTS / f"benchmarks/locate_regions_{batch}.tsv"
+        conda:
+            "../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(2000),
+            runtime=growing(5 + len(scans)),
+        params:
+            scans=scans,
+            image=[image_of(scan) for scan in scans],
+            store=STORE / "locate",
+            settings=settings(ONESHOT.locate),
+            intensities=settings(ONESHOT.normalise),
+            required="--required" if batch == TEMPLATE else "",
+            code=code("locate_regions"),
+        shell:
+            command("locate_regions")
+            + " {params.required} --settings {params.settings:q}"
+            " --intensities {params.intensities:q} --scans {params.scans} --store {params.store}"
+            " --image {params.image:q} --region {output.region} --record {output.record}"
 
 
 rule train_network:
@@ -102,8 +86,8 @@ rule train_network:
     # Weights depend on the number of threads, which --cores 1 would cut down.
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
         gpu=1,
     params:
         image=lambda wildcards: image_of(TEMPLATE),
@@ -142,8 +126,8 @@ for batch, scans in {TEMPLATE: (TEMPLATE,), **STUDY.batches}.items():
             "../../envs/torch.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=5 + len(scans),
+            mem_mb=growing(2000),
+            runtime=growing(5 + len(scans)),
             gpu=1,
         params:
             scans=scans,
@@ -183,12 +167,14 @@ for batch, scans in {**MIRRORED, **STUDY.batches}.items():
             RESULTS / f"logs/align_scans/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/align_scans_{batch}.tsv"
+        group:
+            f"register_{batch}"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=5 + len(scans),
+            mem_mb=growing(2000),
+            runtime=growing(5 + len(scans)),
         params:
             scans=scans,
             hands=[hand_of(scan) for scan in scans],
@@ -227,12 +213,14 @@ for batch, scans in {**MIRRORED, **STUDY.batches}.items():
             RESULTS / f"logs/deform_scans/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/deform_scans_{batch}.tsv"
+        group:
+            f"register_{batch}"
         conda:
             "../../envs/elastix.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
-            runtime=10 + 2 * len(scans),
+            mem_mb=growing(3000),
+            runtime=growing(10 + 2 * len(scans)),
         params:
             scans=scans,
             store=STORE / "deform",
@@ -263,12 +251,14 @@ rule symmetrise_landmarks:
         record=RESULTS / f"symmetrised/{TEMPLATE}.json",
     log:
         RESULTS / "logs/symmetrise_landmarks.log",
+    group:
+        f"register_{TEMPLATE}"
     conda:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=growing(1000),
+        runtime=growing(5),
     params:
         settings=settings(ONESHOT.symmetrise),
         code=code("symmetrise_landmarks"),
@@ -304,12 +294,14 @@ for batch, scans in STUDY.batches.items():
             RESULTS / f"logs/vote_landmarks/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/vote_landmarks_{batch}.tsv"
+        group:
+            f"{SETTLE}_{batch}"
         conda:
             "../../envs/elastix.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=10 + 2 * len(scans) * (1 + len(PEERS)),
+            mem_mb=growing(4000),
+            runtime=growing(10 + 2 * len(scans) * (1 + len(PEERS))),
         params:
             peers=PEERS,
             scans=scans,
@@ -354,12 +346,14 @@ for batch, scans in STUDY.batches.items():
             record=for_scans("refined/{scan}.json", scans),
         log:
             RESULTS / f"logs/refine_landmarks/{batch}.log",
+        group:
+            f"{SETTLE}_{batch}"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=5 + len(scans),
+            mem_mb=growing(1000),
+            runtime=growing(5 + len(scans)),
         params:
             scans=scans,
             store=STORE / "refine",
@@ -395,12 +389,14 @@ for batch, scans in LOOPS.items():
             RESULTS / f"logs/close_loops/{batch}.log",
         benchmark:
             RESULTS / f"benchmarks/close_loops_{batch}.tsv"
+        group:
+            f"{SETTLE}_{batch}"
         conda:
             "../../envs/elastix.yaml"
         threads: 1
         resources:
-            mem_mb=3000,
-            runtime=10 + 2 * len(scans),
+            mem_mb=growing(3000),
+            runtime=growing(10 + 2 * len(scans)),
         params:
             scans=scans,
             store=STORE / "loops",
@@ -436,7 +432,6 @@ for batch, scans in STUDY.batches.items():
             template_region_record=RESULTS / f"foi/{TEMPLATE}.json",
             loops=for_scans("loops/{scan}.json", LOOP_SCANS),
             loops_refined=for_scans("refined/{scan}.json", LOOP_SCANS),
-            normalised_record=for_scans("normalised/{scan}.json", scans),
             region_record=for_scans("foi/{scan}.json", scans),
             centred=for_scans("centred/{scan}.nii.gz", scans),
             centred_record=for_scans("centred/{scan}.json", scans),
@@ -452,12 +447,14 @@ for batch, scans in STUDY.batches.items():
             record=for_scans("landmarks/{scan}.json", scans),
         log:
             RESULTS / f"logs/place_landmarks/{batch}.log",
+        group:
+            f"finish_{batch}"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=5 + len(scans),
+            mem_mb=growing(1000),
+            runtime=growing(5 + len(scans)),
         params:
             scans=scans,
             store=STORE / "landmarks",
@@ -471,7 +468,6 @@ for batch, scans in STUDY.batches.items():
             " --template-region-record {input.template_region_record}"
             " --loops {input.loops} --loops-refined {input.loops_refined}"
             " --scans {params.scans} --store {params.store}"
-            " --normalised_record {input.normalised_record}"
             " --region_record {input.region_record} --centred {input.centred}"
             " --centred_record {input.centred_record} --moments {input.moments}"
             " --rigid {input.rigid} --rigid_record {input.rigid_record}"

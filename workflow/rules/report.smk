@@ -16,12 +16,14 @@ for batch, scans in STUDY.batches.items():
             record=for_scans("pictures/{scan}.json", scans),
         log:
             RESULTS / f"logs/draw_overviews/{batch}.log",
+        group:
+            f"finish_{batch}"
         conda:
             "../../envs/report.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=5 + len(scans),
+            mem_mb=growing(2000),
+            runtime=growing(5 + len(scans)),
         params:
             image=[image_of(scan) for scan in scans],
             scans=scans,
@@ -46,6 +48,7 @@ rule write_report:
         report=RESULTS / "report.html",
     log:
         RESULTS / "logs/write_report.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
     threads: 1

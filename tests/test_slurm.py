@@ -1,0 +1,238 @@
+"""A study on a real SLURM of this machine's own, with faults; and what its profile asks for."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from workflow_runs import TINY, run_workflow
+
+SLURM = Path(__file__).parent / "slurm"
+LONGEST_WAIT_S = 400
+# The first attempt at training gets less memory than it takes, the second one more.
+FAULTS = ("--set-resources", "train_network:mem_mb=attempt**3*250")
+# So that no test waits for the next look at jobs, and because there is no accounting.
+LOOKS = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", 1)
+LOCAL = ("all", "write_sheet", "check_reference", "evaluate_landmarks", "write_report")
+# What is submitted once where nothing fails: groups of rules by their first word.
+FAULTLESS = {"prepare": 1, "centre_targets": 3, "finish": 2}
+SAME = ["evaluation/table1.md", "evaluation/errors.csv", "evaluation/summary.json"]
+SAME += ["evaluation/failures.csv", "model/weights.npz"]
+
+
+def profile_of(root: Path) -> tuple[str, Path]:
+    return ("--workflow-profile", root / "profiles/slurm")
+
+
+# What the profile makes of a study
+
+
+def test_two_hundred_scans_are_a_few_dozen_jobs(root: Path, tmp_path: Path) -> None:
+    study = ("--configfile", root / "studies/cochlea200.yaml")
+    run = run_workflow(root, tmp_path, "--dry-run", *profile_of(root), *study)
+    assert run.status == 0, run.text
+    # A group stands for the rules indented below it.
+    names = re.findall(r"^(?:rule|\[.*\] Group job) (\w+)", run.text, re.MULTILINE)
+    jobs = Counter(re.sub(r"_(\d+|template)$", "", name) for name in names)
+    assert {name: count for name, count in jobs.items() if name not in LOCAL} == {
+        "simulate": 9,
+        "prepare": 9,
+        "train_network": 1,
+        "centre_targets": 9,
+        "register": 8,
+        "finish": 8,
+    }
+
+
+def test_one_line_does_without_gpus(root: Path, tmp_path: Path) -> None:
+    study = ("--dry-run", *profile_of(root), "--configfile", TINY)
+    asked = run_workflow(root, tmp_path, *study).text
+    assert Counter(re.findall(r"runtime=\d+, gpu=(\d)", asked)) == {"1": 4}
+    asked = run_workflow(root, tmp_path, *study, "--resources", "gpu=0").text
+    assert Counter(re.findall(r"runtime=\d+, gpu=(\d)", asked)) == {"0": 4}
+
+
+# A study through SLURM
+
+
+def scontrol(*arguments: str) -> str:
+    done = subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def jobs_named(name: str) -> list[dict[str, str]]:
+    """What SLURM says of the jobs of a rule or a group, in the order they were submitted."""
+    lines = scontrol("--oneliner", "show", "job").splitlines()
+    jobs = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]
+    jobs = [job for job in jobs if job.get("Comment", "").startswith(f"rule_{name}")]
+    return sorted(jobs, key=lambda job: int(job["JobId"]))
+
+
+def processes(folder: Path, log: str) -> list[int]:
+    """The processes of this study that write a log."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode()
+            if f"logs/{log}" in command and (process / "cwd").readlink() == folder:
+                found.append(int(process.name))
+        except OSError:
+            continue  # It has ended meanwhile.
+    return found
+
+
+def wait_for(reached: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + LONGEST_WAIT_S
+    while not reached():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.1)
+
+
+def running(folder: Path, name: str, log: str) -> dict[str, str]:
+    """A job that has got as far as to write a log."""
+    wait_for(lambda: processes(folder, log), log)
+    (job,) = (job for job in jobs_named(name) if job["JobState"] == "RUNNING")
+    return job
+
+
+def lose_node(folder: Path) -> None:
+    """The node goes down while scans are centred, and comes back."""
+    node = running(folder, "centre_targets_001", "centre_targets/001.log")["NodeList"]
+    scontrol("update", f"nodename={node}", "state=down", "reason=test")
+    wait_for(lambda: not processes(folder, "centre_targets/"), "the node's processes to end")
+    scontrol("update", f"nodename={node}", "state=resume")
+
+
+def cancel(folder: Path) -> None:
+    job = running(folder, "register_002", "deform_scans/002.log")
+    subprocess.run(["scancel", job["JobId"]], check=True)
+
+
+def hang(folder: Path) -> None:
+    """A process hangs, and the job's time runs out: SLURM looks for such jobs twice a minute."""
+    job = running(folder, "register_001", "deform_scans/001.log")
+    for process in processes(folder, "deform_scans/001.log"):
+        os.kill(process, signal.SIGSTOP)
+    scontrol("update", f"jobid={job['JobId']}", "endtime=now+1")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A SLURM of one node, for as long as these tests run."""
+    missing = [name for name in ("slurmctld", "slurmd", "munged") if not shutil.which(name)]
+    if missing:
+        pytest.skip(f"no SLURM on this machine: {', '.join(missing)} not found; see .ci/run")
+    if os.geteuid():
+        pytest.skip("SLURM's daemons are started by root alone")
+    if Path("/etc/slurm/slurm.conf").exists():
+        pytest.skip("/etc/slurm/slurm.conf: this machine belongs to a SLURM cluster already")
+    folder = tmp_path_factory.mktemp("slurm")
+    try:
+        subprocess.run([SLURM / "cluster", "start", folder], check=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", f"{SLURM}{os.pathsep}{os.environ['PATH']}")
+            yield
+    finally:
+        subprocess.run([SLURM / "cluster", "stop", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def survivor(
+    cluster: None, root: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Results of a study that has been through all faults, on the scans of the local one."""
+    folder = tmp_path_factory.mktemp("survivor") / "with a space"
+    shutil.copytree(tiny / "results/tiny/data", folder / "results/tiny/data")
+    options = (*profile_of(root), *LOOKS, *FAULTS, "--configfile", TINY)
+    with ThreadPoolExecutor() as pool:
+        study = pool.submit(run_workflow, root, folder, *options)
+        faults = [pool.submit(fault, folder) for fault in (lose_node, cancel, hang)]
+        for fault in faults:
+            fault.result()
+        run = study.result()
+    assert run.status == 0, run.text
+    return folder / "results/tiny"
+
+
+def states(name: str) -> list[str]:
+    return [job["JobState"] for job in jobs_named(name)]
+
+
+def log_of(results: Path, name: str) -> str:
+    return (results / f"logs/{name}.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_results_are_those_of_a_run_without_a_cluster(survivor: Path, tiny: Path) -> None:
+    expected = tiny / "results/tiny"
+    landmarks = [str(path.relative_to(expected)) for path in expected.glob("landmarks/*.json")]
+    assert len(landmarks) == 8
+    for name in [*SAME, *landmarks]:
+        assert (survivor / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_one_job_trains_and_each_batch_has_one_for_each_stage(survivor: Path) -> None:
+    assert {name: len(jobs_named(name)) for name in FAULTLESS} == FAULTLESS
+    assert [job["Comment"] for name in LOCAL for job in jobs_named(name)] == []
+
+
+@pytest.mark.slow
+def test_gpus_are_for_those_who_ask_for_them(survivor: Path) -> None:
+    asked = {
+        (name, job["Partition"], job.get("TresPerJob"))
+        for name in ("train_network", "centre_targets", "prepare", "register", "finish")
+        for job in jobs_named(name)
+    }
+    assert asked == {
+        ("train_network", "gpu", "gres:gpu:1"),
+        ("centre_targets", "gpu", "gres:gpu:1"),
+        ("prepare", "cpu", None),
+        ("register", "cpu", None),
+        ("finish", "cpu", None),
+    }
+
+
+@pytest.mark.slow
+def test_a_job_over_its_memory_is_tried_again_with_more(survivor: Path) -> None:
+    jobs = jobs_named("train_network")
+    assert [(job["JobState"], job["MinMemoryNode"]) for job in jobs] == [
+        ("FAILED", "250M"),
+        ("COMPLETED", "2000M"),
+    ]
+
+
+@pytest.mark.slow
+def test_a_job_over_its_time_is_tried_again_and_computes_only_the_rest(survivor: Path) -> None:
+    assert states("register_001") == ["TIMEOUT", "COMPLETED"]
+    assert Counter(re.findall(r"(\w+)$", log_of(survivor, "align_scans/001"), re.M)) == {"known": 3}
+    assert "known" not in log_of(survivor, "deform_scans/001")
+
+
+@pytest.mark.slow
+def test_a_cancelled_job_is_tried_again_with_twice_its_time_and_memory(survivor: Path) -> None:
+    first, second = jobs_named("register_002")
+    assert (first["JobState"], second["JobState"]) == ("CANCELLED", "COMPLETED")
+    assert (first["TimeLimit"], second["TimeLimit"]) == ("00:24:00", "00:48:00")
+    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("3000M", "6000M")
+    assert log_of(survivor, "align_scans/002").endswith("1/1 ear004: known\n")
+
+
+@pytest.mark.slow
+def test_a_job_whose_node_is_lost_is_queued_again(survivor: Path) -> None:
+    (job,) = jobs_named("centre_targets_001")
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
+
+
+@pytest.mark.slow
+def test_afterwards_nothing_is_to_be_done(survivor: Path, root: Path) -> None:
+    folder = survivor.parents[1]
+    run = run_workflow(root, folder, "--dry-run", *profile_of(root), "--configfile", TINY)
+    assert (run.status, run.jobs) == (0, {}), run.text
