@@ -210,7 +210,7 @@ def _radius_text(radius: float) -> str:
 def _note(point: dict[str, Any]) -> str:
     """Returns a point's description without the radius that `write_markups` adds to it."""
     note = str(point.get("description", ""))
-    if "radius_mm" in point:
+    if point.get("radius_mm") is not None:
         note = note.removesuffix(_radius_text(float(point["radius_mm"]))).removesuffix("; ")
     return note
 

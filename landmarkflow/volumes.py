@@ -424,7 +424,7 @@ def _read(path: Path) -> sitk.Image:
         header = _header(path)
         if header.stream is not None:
             _check_stream(path, header.stream)
-        with _explained(path):
+        with _quiet(), _explained(path):
             image = header.reader.Execute()
         grid = header.grid
     if image.GetSize() != grid.size:
@@ -441,7 +441,7 @@ def _is_folder(path: Path) -> bool:
         if path.is_dir():
             return True
         if path.is_file():
-            with path.open("rb"):
+            with path.open("rb"):  # What may not be read is told here.
                 return False
         found = "no such file or folder"
         if path.exists():
@@ -731,11 +731,14 @@ def _check_nifti_frame(path: Path, header: bytes, order: str) -> None:
             f"{path}: has qform_code {qform_code} and sform_code {sform_code}, so it does not "
             "state its frame; expected at least one above 0"
         )
-    if qform_code <= 0 or sform_code <= 0:
+    if sform_code <= 0:
         return
     dimensions = np.array(struct.unpack_from(order + "8h", header, 40))
     pixdim = np.array(struct.unpack_from(order + "8f", header, 76))
     sform = np.array(struct.unpack_from(order + "12f", header, 280)).reshape(3, 4)
+    _check_nifti_spacing(path, sform, pixdim[1:4], dimensions[1:4])
+    if qform_code <= 0:
+        return
     qform = _nifti_qform(pixdim, struct.unpack_from(order + "6f", header, 256))
     unit = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)])
     corners = np.column_stack([unit * (dimensions[1:4] - 1), np.ones(8)])
@@ -745,6 +748,22 @@ def _check_nifti_frame(path: Path, header: bytes, order: str) -> None:
         raise InputError(
             f"{path}: states two frames, its qform and sform place a corner {apart:.3g} mm apart; "
             "expected them to agree or one of their codes to be 0"
+        )
+
+
+def _check_nifti_spacing(
+    path: Path,
+    sform: NDArray[np.float64],
+    pixdim: NDArray[np.float64],
+    size: NDArray[np.int64],
+) -> None:
+    """Refuses an sform whose steps are not as long as pixdim says, which ITK takes instead."""
+    steps = np.linalg.norm(sform[:, :3], axis=0)
+    if not (np.abs(steps - np.abs(pixdim)) * (size - 1)).max() <= 0.5 * np.abs(pixdim).min():
+        shown = [" x ".join(f"{value:.4g}" for value in row) for row in (steps, np.abs(pixdim))]
+        raise InputError(
+            f"{path}: states two sizes of a voxel, {shown[0]} in its sform and {shown[1]} in its "
+            "pixdim; expected them to agree"
         )
 
 

@@ -1,8 +1,10 @@
 """A small scan with one brightest voxel, and files of it in every format, written byte by byte."""
 
 import itertools
+import locale
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,17 @@ def meta_image_bytes(matrix: str, data_file: str = "LOCAL", more: str = "") -> b
     return header.encode() + scan_array().astype("<i2").tobytes()
 
 
+@contextmanager
+def kept_locale() -> Iterator[None]:
+    """Undoes what the writer of DICOM files does to the locale, on which Python's texts depend."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+
+
+@kept_locale()
 def write_dicom(
     folder: Path,
     direction: NDArray[np.float64] | None = None,

@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from image_files import (
     SIZE,
     meta_image_bytes,
@@ -38,6 +40,7 @@ from landmarkflow.__main__ import main
 from landmarkflow.errors import InputError
 from landmarkflow.files import LARGEST_TEXT_BYTES
 from landmarkflow.geometry import Grid
+from landmarkflow.markups import read_landmarks
 from landmarkflow.oneshot.settings import (
     CentreSettings,
     LocateSettings,
@@ -46,8 +49,8 @@ from landmarkflow.oneshot.settings import (
     TrainSettings,
 )
 from landmarkflow.records import Record, write_record
-from landmarkflow.study import load_config, load_study
-from landmarkflow.volumes import image_on, write_volume
+from landmarkflow.study import load_config, load_study, read_sheet
+from landmarkflow.volumes import image_on, read_volume, write_volume
 
 Make = Callable[[Path], object]
 
@@ -108,6 +111,12 @@ def two_frames(path: Path) -> None:
     content = bytearray(path.read_bytes())
     (x,) = struct.unpack_from("<f", content, 292)
     struct.pack_into("<f", content, 292, x + 5)
+    path.write_bytes(content)
+
+
+def two_spacings(path: Path) -> None:
+    content = bytearray(nifti_bytes())
+    struct.pack_into("<3f", content, 80, 1, 1, 1)
     path.write_bytes(content)
 
 
@@ -231,6 +240,10 @@ SCANS: dict[str, tuple[str, Make, str]] = {
         "a.nii", two_frames,
         "states two frames, its qform and sform place a corner 5 mm apart; expected them to "
         "agree or one of their codes to be 0"),
+    "two spacings": (
+        "a.nii", two_spacings,
+        "states two sizes of a voxel, 2 x 3 x 4 in its sform and 1 x 1 x 1 in its pixdim; "
+        "expected them to agree"),
     "no frame in NRRD": (
         "a.nrrd", holds(nrrd_bytes("space dimension: 3")),
         'has the space "", so it does not state its frame; expected "left-posterior-superior", '
@@ -705,7 +718,7 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         f"mine/scans/-a.nii: the scan id is '-a', {ID}"),
     "two lines in a name": (
         lambda: {"data": of_folder(*WHOLE, "scans/a\nb.nii")},
-        "mine/scans/a\nb.nii: `image` is 'mine/scans/a\\nb.nii' with a control character or a "
+        "mine/scans/a\\nb.nii: `image` is 'mine/scans/a\\nb.nii' with a control character or a "
         "byte that is no UTF-8, expected a name without"),
 }  # fmt: skip
 # What Snakemake is asked, too: each takes it two seconds.
@@ -838,6 +851,89 @@ def test_names_are_names(root: Path, here: Path, named: tuple[object, ...]) -> N
     again = list(csv.DictReader(lines, delimiter="\t"))
     assert {Path(row["image"]).name for row in again} == {f"{name}.nii.gz" for name in NAMES}
     assert list(here.rglob("sprung")) == []
+
+
+# Whatever a file holds, it is read or refused in one sentence
+
+WHOLE_FILES: dict[str, bytes] = {
+    "a.nii": nifti_bytes(),
+    "a.nrrd": nrrd_bytes("space: LPS"),
+    "a.mha": meta_image_bytes(AXES),
+    "a.mrk.json": markups([point(label) for label in TEMPLATE]).encode(),
+    "a.json": json.dumps(TEMPLATE | {"frame": "LPS"}).encode(),
+    "a.csv": table("apex,-35,14,84", "window,-36,13,86").encode(),
+    "a.fcsv": b"# CoordinateSystem = LPS\n1,1,2,3,0,0,0,1,1,1,0,apex,,\n",
+    "samples.tsv": rows("a\ta.mha\tleft\tt.fcsv\tRAS").encode(),
+}
+damages = st.lists(
+    st.tuples(st.integers(0, 351), st.integers(0, 2), st.binary(max_size=6)), min_size=1, max_size=4
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+def read_or_refused(path: Path) -> None:
+    try:
+        if path.suffix in (".nii", ".nrrd", ".mha"):
+            read_volume(path)
+        elif path.suffix == ".tsv":
+            read_sheet(path)
+        else:
+            read_landmarks(path)
+    except InputError as error:
+        assert str(path.parent) in str(error)
+        assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", WHOLE_FILES)
+@given(damage=damages)
+def test_a_damaged_file_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, damage: list[tuple[int, int, bytes]]
+) -> None:
+    content = bytearray(WHOLE_FILES[name])
+    for place, removed, put in damage:
+        start = place % min(len(content), 352)
+        content[start : start + removed] = put
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    read_or_refused(path)
+
+
+@given(value=json_values, key=st.sampled_from(["position", "label", "positionStatus", "radius_mm"]))
+def test_any_json_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, value: Any, key: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    node = {"coordinateSystem": "LPS", "controlPoints": [point("apex") | {key: value}]}
+    named = ("coordinateSystem", "coordinateUnits", "controlPoints")
+    for data in (
+        value,
+        {"markups": value},
+        {"markups": [value]},
+        {"markups": [node]},
+        *({"markups": [node | {name: value}]} for name in named),
+        {"frame": value},
+        {"frame": "LPS", "apex": value},
+    ):
+        path.write_text(json.dumps(data), encoding="utf-8")
+        read_or_refused(path)
+
+
+@given(value=json_values, key=st.sampled_from(["study", "seed", "data", "oneshot", "evaluate"]))
+def test_any_configuration_is_read_or_refused(value: Any, key: str) -> None:
+    for raw in (
+        value,
+        {"study": "mine", "data": {"cohort": {}}} | {key: value},
+        {"study": "mine", "data": value},
+        {"study": "mine", "data": {"folder": value}},
+    ):
+        try:
+            load_config(raw)
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1
 
 
 # What the documentation quotes

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_files import DIRECTIONS, ORIENTATIONS, reoriented
+from image_files import DIRECTIONS, ORIENTATIONS, kept_locale, reoriented
 from numpy.typing import NDArray
 from phantoms import bone, sampled
 from scipy import ndimage
@@ -213,6 +213,7 @@ def test_nifti_units_become_millimetres(
     assert_balls_lie_in_place(tmp_path / "a.nii", millimetres)
 
 
+@kept_locale()
 def write_slices(folder: Path, grid: Grid, order: list[int]) -> None:
     """Writes a DICOM series whose files are named in another order than their slices."""
     shutil.rmtree(folder, ignore_errors=True)
