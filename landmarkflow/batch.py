@@ -75,12 +75,17 @@ def run_batch(
 def _key(task: Task, made_by: Mapping[str, object]) -> str:
     content = {
         "scan": task.scan,
-        "inputs": {role: sha256(path) for role, path in task.inputs.items()},
+        "inputs": {role: _digest(path) for role, path in task.inputs.items()},
         "outputs": {role: path.name for role, path in task.outputs.items()},
         "options": dict(task.options),
         "made_by": dict(made_by),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _digest(path: Path) -> str:
+    """Of what is neither file nor folder there is none: whoever reads it says what it is."""
+    return sha256(path) if path.is_file() or path.is_dir() else ""
 
 
 def _is_whole(entry: Path, task: Task) -> bool:

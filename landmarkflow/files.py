@@ -146,7 +146,7 @@ def check_readable(path: Path) -> None:
     """
     path = Path(path)
     try:
-        for file in [path] if path.is_file() else path.iterdir():
+        for file in path.iterdir() if path.is_dir() else [path]:
             if file.is_file():
                 file.open("rb").close()
     except OSError as error:
