@@ -135,6 +135,26 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: {error}") from None
 
 
+def check_readable(path: Path) -> None:
+    """Refuses a file, or a folder one of whose files, the machine does not let be read.
+
+    What is wrong with a file's content is recorded as such and stands until the file changes; what
+    the machine forbids or fails to do can be mended without that.
+
+    Raises:
+        InputError: It cannot be opened.
+    """
+    path = Path(path)
+    try:
+        for file in [path] if path.is_file() else path.iterdir():
+            if file.is_file():
+                file.open("rb").close()
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: cannot be read ({error.strerror}), expected leave to read it"
+        ) from None
+
+
 def sha256(path: Path) -> str:
     """Returns the SHA-256 digest of a file's bytes as 64 lower-case hexadecimal digits.
 

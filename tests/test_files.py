@@ -7,6 +7,7 @@ import pytest
 from landmarkflow.errors import InputError
 from landmarkflow.files import (
     LARGEST_TEXT_BYTES,
+    check_readable,
     read_json,
     replacing,
     sha256,
@@ -134,6 +135,20 @@ def test_read_json_refuses_a_file_that_is_too_large(tmp_path: Path) -> None:
 def test_read_json_accepts_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"a": 1}).encode())
     assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_what_can_be_read_is_readable(tmp_path: Path) -> None:
+    (tmp_path / "series/more").mkdir(parents=True)
+    (tmp_path / "series/1.dcm").touch()
+    for path in (tmp_path / "series", tmp_path / "series/1.dcm"):
+        check_readable(path)
+
+
+@pytest.mark.parametrize("name", ["absent", "file/within"])
+def test_what_the_machine_does_not_let_be_read_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=rf"{name}: cannot be read \(N.*\), expected leave"):
+        check_readable(tmp_path / name)
 
 
 def test_sha256_is_the_digest_of_the_bytes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from landmarkflow import volumes
 from landmarkflow.errors import InputError
 from landmarkflow.evaluation.evaluate import evaluate
 from landmarkflow.evaluation.settings import EvaluateSettings
+from landmarkflow.files import write_json
 from landmarkflow.geometry import Grid, Landmarks
 from landmarkflow.markups import PointList, write_markups
 from landmarkflow.records import Record, write_record
@@ -463,7 +464,12 @@ def write_study(
     return pictures
 
 
-def page_of(folder: Path, pictures: list[Path], training: Path | None = None) -> str:
+def page_of(
+    folder: Path,
+    pictures: list[Path],
+    training: Path | None = None,
+    provenance: Path | None = None,
+) -> str:
     write_report(
         path=folder / "report.html",
         title="Study <1>",
@@ -471,6 +477,7 @@ def page_of(folder: Path, pictures: list[Path], training: Path | None = None) ->
         evaluation=folder / "evaluation",
         training=training,
         pictures=pictures,
+        provenance=provenance,
     )
     return (folder / "report.html").read_text(encoding="utf-8")
 
@@ -537,6 +544,58 @@ def test_page_links_pictures_worst_first_and_nothing_from_elsewhere(tmp_path):
     assert all(source.startswith("data:image/png;base64,") for source in others)
     assert "http" not in text and "<link" not in text
     assert str(tmp_path) not in text
+
+
+def write_provenance(path: Path, changed: list[str] | None) -> Path:
+    row = {"scan": "good", "role": "image", "path": HOSTILE, "sha256": "0f" * 32}
+    record = {
+        "seeds": {"study": 4, "cohort": 9},
+        "devices": {"training": "Some GPU", "centring": ["Some GPU", "cpu"], "torch": "2.13"},
+        "code": {"commit": "c0ffee", "changed": changed, "commands": {"align_scans": "a1b2"}},
+        "machine": {
+            "python": "3.11.7",
+            "implementation": "cpython",
+            "platform": "Linux-6",
+            "processor": "Some CPU",
+        },
+        "packages": {"numpy": "2.4.6", "torch": "2.13"},
+        "inputs": [row],
+    }
+    write_json(path, record)
+    return path
+
+
+def test_page_says_what_made_it(tmp_path):
+    pictures = write_study(tmp_path, EvaluateSettings())
+    clean = write_provenance(tmp_path / "provenance.json", changed=[])
+    text = page_of(tmp_path, pictures, provenance=clean)
+    page = Page(text)
+    for row in (
+        ["commit", "c0ffee"],
+        ["seed of the cohort", "9"],
+        ["trained on", "Some GPU"],
+        ["centred on", "Some GPU, cpu"],
+        ["Python", "3.11.7 (cpython)"],
+        ["numpy", "2.4.6"],
+        ["align_scans", "a1b2"],
+    ):
+        assert row in page.rows[""]
+    assert page.rows["inputs"][1:] == [["good", "image", HOSTILE, "0f" * 32]]
+    assert 'id="made"' not in page_of(tmp_path, pictures)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["Snakefile"], "c0ffee, with 1 file changed since: Snakefile"),
+        (["a.py", "b.py"], "c0ffee, with 2 files changed since: a.py, b.py"),
+        (None, "c0ffee"),
+    ],
+)
+def test_page_names_the_code_that_differs_from_its_commit(tmp_path, changed, said):
+    pictures = write_study(tmp_path, EvaluateSettings())
+    made = write_provenance(tmp_path / "provenance.json", changed)
+    assert ["commit", said] in Page(page_of(tmp_path, pictures, provenance=made)).rows[""]
 
 
 def test_page_is_the_same_again(tmp_path):

@@ -20,9 +20,16 @@ LONGEST_WAIT_S = 400
 FAULTS = ("--set-resources", "train_network:mem_mb=attempt**3*250")
 # So that no test waits for the next look at jobs, and because there is no accounting.
 LOOKS = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", 1)
-LOCAL = ("all", "write_sheet", "check_reference", "evaluate_landmarks", "write_report")
+LOCAL = (
+    "all",
+    "write_sheet",
+    "check_references",
+    "check_scans",
+    "evaluate_landmarks",
+    "write_report",
+)
 # What is submitted once where nothing fails: groups of rules by their first word.
-FAULTLESS = {"prepare": 1, "centre_targets": 3, "finish": 2}
+FAULTLESS = {"centre_targets": 3, "finish": 2}
 SAME = ["evaluation/table1.md", "evaluation/errors.csv", "evaluation/summary.json"]
 SAME += ["evaluation/failures.csv", "model/weights.npz"]
 
@@ -43,7 +50,7 @@ def test_two_hundred_scans_are_a_few_dozen_jobs(root: Path, tmp_path: Path) -> N
     jobs = Counter(re.sub(r"_(\d+|template)$", "", name) for name in names)
     assert {name: count for name, count in jobs.items() if name not in LOCAL} == {
         "simulate": 9,
-        "prepare": 9,
+        "locate_regions": 9,
         "train_network": 1,
         "centre_targets": 9,
         "register": 8,
@@ -75,13 +82,13 @@ def jobs_named(name: str) -> list[dict[str, str]]:
     return sorted(jobs, key=lambda job: int(job["JobId"]))
 
 
-def processes(folder: Path, log: str) -> list[int]:
-    """The processes of this study that write a log."""
+def processes(folder: Path, word: str) -> list[int]:
+    """The processes of this study whose command has such a word in it, as a log's name."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().decode()
-            if f"logs/{log}" in command and (process / "cwd").readlink() == folder:
+            if word in command and (process / "cwd").readlink() == folder:
                 found.append(int(process.name))
         except OSError:
             continue  # It has ended meanwhile.
@@ -97,16 +104,24 @@ def wait_for(reached: Callable[[], object], what: str) -> None:
 
 def running(folder: Path, name: str, log: str) -> dict[str, str]:
     """A job that has got as far as to write a log."""
+    log = f"logs/{log}"
     wait_for(lambda: processes(folder, log), log)
     (job,) = (job for job in jobs_named(name) if job["JobState"] == "RUNNING")
     return job
+
+
+def interrupt(folder: Path) -> None:
+    """Control-C on the login node, while regions are sought."""
+    running(folder, "locate_regions_001", "locate_regions/001.log")
+    (snakemake,) = processes(folder, "--workflow-profile")
+    os.kill(snakemake, signal.SIGINT)
 
 
 def lose_node(folder: Path) -> None:
     """The node goes down while scans are centred, and comes back."""
     node = running(folder, "centre_targets_001", "centre_targets/001.log")["NodeList"]
     scontrol("update", f"nodename={node}", "state=down", "reason=test")
-    wait_for(lambda: not processes(folder, "centre_targets/"), "the node's processes to end")
+    wait_for(lambda: not processes(folder, "logs/centre_targets/"), "the node's processes to end")
     scontrol("update", f"nodename={node}", "state=resume")
 
 
@@ -118,7 +133,7 @@ def cancel(folder: Path) -> None:
 def hang(folder: Path) -> None:
     """A process hangs, and the job's time runs out: SLURM looks for such jobs twice a minute."""
     job = running(folder, "register_001", "deform_scans/001.log")
-    for process in processes(folder, "deform_scans/001.log"):
+    for process in processes(folder, "logs/deform_scans/001.log"):
         os.kill(process, signal.SIGSTOP)
     scontrol("update", f"jobid={job['JobId']}", "endtime=now+1")
 
@@ -152,6 +167,9 @@ def survivor(
     shutil.copytree(tiny / "results/tiny/data", folder / "results/tiny/data")
     options = (*profile_of(root), *LOOKS, *FAULTS, "--configfile", TINY)
     with ThreadPoolExecutor() as pool:
+        study = pool.submit(run_workflow, root, folder, *options)
+        interrupt(folder)
+        assert study.result().status == 1
         study = pool.submit(run_workflow, root, folder, *options)
         faults = [pool.submit(fault, folder) for fault in (lose_node, cancel, hang)]
         for fault in faults:
@@ -188,16 +206,21 @@ def test_one_job_trains_and_each_batch_has_one_for_each_stage(survivor: Path) ->
 def test_gpus_are_for_those_who_ask_for_them(survivor: Path) -> None:
     asked = {
         (name, job["Partition"], job.get("TresPerJob"))
-        for name in ("train_network", "centre_targets", "prepare", "register", "finish")
+        for name in ("train_network", "centre_targets", "locate_regions", "register", "finish")
         for job in jobs_named(name)
     }
     assert asked == {
         ("train_network", "gpu", "gres:gpu:1"),
         ("centre_targets", "gpu", "gres:gpu:1"),
-        ("prepare", "cpu", None),
+        ("locate_regions", "cpu", None),
         ("register", "cpu", None),
         ("finish", "cpu", None),
     }
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_takes_its_jobs_back(survivor: Path) -> None:
+    assert states("locate_regions_001") == ["CANCELLED", "COMPLETED"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from landmarkflow.batch import Task
 from landmarkflow.commands.arguments import add_paths, tasks_of
 from landmarkflow.errors import InputError
 from landmarkflow.evaluation.references import check_reference
+from landmarkflow.files import check_readable
 from landmarkflow.geometry import Landmarks
 from landmarkflow.markups import (
     Frame,
@@ -50,6 +51,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Write each reference in LPS with the template's order of labels, or set it aside."""
     annotated = read_complete_landmarks(arguments.template_landmarks, arguments.template_frame)
     for task in tasks_of(arguments):
+        if task.options["landmarks"] != NONE:
+            check_readable(Path(task.options["landmarks"]))
+            check_readable(task.inputs["image"])
         try:
             found = _checked(task, annotated)
             record = Record(task.scan, "reference")

@@ -53,6 +53,7 @@ rule check_scans:
         checked=RESULTS / "checked.txt",
     log:
         RESULTS / "logs/check_scans.log",
+    retries: 0
     localrule: True
     conda:
         "../../envs/imaging.yaml"
