@@ -27,6 +27,7 @@ rule all:
     input:
         expand(RESULTS / "landmarks/{scan}.mrk.json", scan=STUDY.scans),
         RESULTS / "samples.tsv",
+        RESULTS / "provenance.json",
         RESULTS / "evaluation/table1.md",
         RESULTS / "report.html",
         RESULTS / "checked.txt",

@@ -1,6 +1,7 @@
 """`python -m landmarkflow COMMAND ...`: one command for each rule of the workflow."""
 
 import argparse
+import errno
 import importlib
 import logging
 import pkgutil
@@ -8,12 +9,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from landmarkflow import commands
+from landmarkflow import commands, running
 from landmarkflow.errors import InputError
 
 COMMANDS = tuple(
     sorted(m.name for m in pkgutil.iter_modules(commands.__path__) if m.name != "arguments")
 )
+
+DEFECT = "stopped by a defect in the program or the machine"
+# No space left on the disk, no permission, a bad disk: no traceback says more.
+OF_THE_MACHINE = {
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EROFS", "EIO")
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,14 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             module.add_arguments(sub)
     chosen = parser.parse_args(arguments)
     _start_log(chosen.log)
+    if chosen.log is not None:
+        running.join(chosen.log)
     logger = logging.getLogger(f"landmarkflow.{name}")
     try:
         module.run(chosen)
     except InputError as error:
         logger.error("%s", error)
         return 1
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            logger.exception(DEFECT)
+            return 2
+        logger.error("%s: %s", error.filename or "the disk", error.strerror)
+        return 1
     except Exception:
-        logger.exception("stopped by a defect in the program or the machine")
+        logger.exception(DEFECT)
         return 2
     return 0
 

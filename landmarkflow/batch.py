@@ -5,20 +5,28 @@ compute all of them again when one changed. Results are therefore kept in a stor
 under the hash of what made it: inputs, settings, code. A batch links what the store knows and
 computes the rest. Files in the store and in the results are the same files (hard links) and take
 their space once; where the file system knows no hard links, they are copies.
+
+Whoever edits a result in place edits the store as well. Each entry therefore holds the digests of
+its files, and one that no longer agrees with them is computed again.
 """
 
 import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from landmarkflow.files import replacing, sha256
+from landmarkflow.errors import InputError
+from landmarkflow.files import read_json, replacing, sha256, write_json
 
 logger = logging.getLogger(__name__)
+
+# Of an entry of the store; no role has a dot in its name.
+DIGESTS = "sha256.json"
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def run_batch(
     """
     for number, task in enumerate(tasks, start=1):
         entry = store / _key(task, made_by)
-        known = entry.is_dir()
+        known = _is_whole(entry, task)
         if not known:
             _fill(entry, task, compute)
         for role, output in task.outputs.items():
@@ -73,20 +81,48 @@ def _key(task: Task, made_by: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _is_whole(entry: Path, task: Task) -> bool:
+    """Whether the store holds a task's outputs as they were computed."""
+    if not entry.is_dir():
+        return False
+    try:
+        digests = read_json(entry / DIGESTS)
+        changed = [role for role in task.outputs if sha256(entry / role) != digests[role]]
+    except (InputError, KeyError, TypeError):
+        changed = [DIGESTS]
+    if changed:
+        logger.warning(
+            "%s: the stored %s was changed after it was computed; computing it again",
+            task.scan,
+            " and ".join(changed),
+        )
+    return not changed
+
+
 def _fill(entry: Path, task: Task, compute: Callable[[Task], None]) -> None:
-    """Compute a task, then move its outputs into the store as one."""
-    for output in task.outputs.values():
-        output.unlink(missing_ok=True)
-    compute(task)
-    beside = entry.with_name(f".{entry.name}.{os.getpid()}")
+    """Compute a task in a folder of its own, which becomes the entry as a whole."""
+    shutil.rmtree(entry, ignore_errors=True)
+    beside = entry.with_name(f".{secrets.token_hex(4)}.{entry.name}")
     beside.mkdir(parents=True)
     try:
-        for role, output in task.outputs.items():
-            _link(output, beside / role)
-        # A run killed between the two left nothing under the entry's name.
-        beside.rename(entry)
+        # Writers choose a format by suffix, so a file has its whole name until it is written.
+        made = {role: beside / f"{role}.{path.name}" for role, path in task.outputs.items()}
+        compute(replace(task, outputs=made))
+        for role, path in made.items():
+            path.rename(beside / role)
+        write_json(beside / DIGESTS, {role: sha256(beside / role) for role in made})
+        _become(beside, entry)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _become(beside: Path, entry: Path) -> None:
+    try:
+        beside.rename(entry)
+    except OSError:
+        # Another process has just stored the same, unless there is nothing.
+        if not entry.is_dir():
+            raise
 
 
 def _restore(stored: Path, output: Path) -> None:

@@ -4,6 +4,7 @@ Images are SimpleITK images, whose physical space is LPS millimetres. Arrays are
 z, y, x; everything else is in the order x, y, z.
 """
 
+import errno
 import gzip
 import math
 import re
@@ -42,6 +43,8 @@ LARGEST_HEADER_BYTES = 1 << 20
 DEFLATE_RATIO = 1032
 # What a compressed stream may hold beyond its voxels.
 SPARE_BYTES = 1 << 20
+# What ITK writes before the voxels.
+_NIFTI_HEADER_BYTES = 352
 
 _INTERPOLATORS = {
     "linear": sitk.sitkLinear,
@@ -141,12 +144,30 @@ def write_volume(image: sitk.Image, path: Path) -> None:
 
     Raises:
         InputError: The suffix of `path` is not .nii, .nii.gz, .nrrd or .mha.
+        OSError: The file was not written whole, as where the disk is full.
     """
     path = Path(path)
-    if not path.name.lower().endswith(WRITABLE):
+    suffix = path.name.lower()
+    if not suffix.endswith(WRITABLE):
         raise InputError(f"{path}: cannot be written, expected a name with {', '.join(WRITABLE)}")
     with replacing(path) as temporary:
-        sitk.WriteImage(image, str(temporary), path.name.lower().endswith(".gz"))
+        sitk.WriteImage(image, str(temporary), suffix.endswith(".gz"))
+        if suffix.endswith((".nii", ".nii.gz")):
+            voxels = int(np.prod(image.GetSize())) * _BYTES_PER_VOXEL[image.GetPixelID()]
+            _check_whole_nifti(temporary, path, _NIFTI_HEADER_BYTES + voxels)
+
+
+def write_transform(transform: sitk.Transform, path: Path) -> None:
+    """Writes a transform in ITK's format, replacing `path` as a whole.
+
+    Raises:
+        OSError: The file was not written whole, as where the disk is full.
+    """
+    with replacing(path) as temporary:
+        sitk.WriteTransform(transform, str(temporary))
+        # A full disk cuts the file short without a word.
+        if _parameters(temporary) != transform.GetParameters():
+            raise _cut_short(path)
 
 
 def resample(
@@ -504,6 +525,36 @@ def _header(path: Path) -> _Header:
     direction = np.array(reader.GetDirection()).reshape(3, 3)
     with _explained(path):
         return _Header(reader, Grid((x, y, z), spacing, origin, direction), stream)
+
+
+def _check_whole_nifti(written: Path, path: Path, expected: int) -> None:
+    """Refuses a file that a full disk has cut short, of which ITK says nothing.
+
+    A gzip stream ends with the count of the bytes that it holds, modulo 2^32.
+    """
+    found = written.stat().st_size
+    if path.name.lower().endswith(".gz"):
+        with written.open("rb") as file:
+            file.seek(max(0, found - 4))
+            found = int.from_bytes(file.read(4), "little")
+        expected %= 2**32
+    if found != expected:
+        raise _cut_short(path)
+
+
+def _parameters(path: Path) -> tuple[float, ...] | None:
+    """Parameters of a transform's file; None where its text ends too early to be one."""
+    if not path.read_bytes().endswith(b"\n"):
+        return None
+    try:
+        parameters: tuple[float, ...] = sitk.ReadTransform(str(path)).GetParameters()
+    except RuntimeError:
+        return None
+    return parameters
+
+
+def _cut_short(path: Path) -> OSError:
+    return OSError(errno.ENOSPC, "was not written whole, the disk may be full", str(path))
 
 
 def _suffix(path: Path) -> str:

@@ -40,6 +40,7 @@ from landmarkflow.files import LARGEST_TEXT_BYTES
 from landmarkflow.geometry import Grid
 from landmarkflow.oneshot.settings import (
     CentreSettings,
+    LocateSettings,
     NetworkSettings,
     NormaliseSettings,
     TrainSettings,
@@ -476,18 +477,21 @@ def test_a_bad_scan(case: str, tmp_path: Path, refusal: Run) -> None:
     name, make, said = SCANS[case]
     make(tmp_path / name)
     found = refusal(
-        "normalise_scan", "--scan", "a", "--settings", NormaliseSettings().model_dump_json(),
-        "--image", tmp_path / name, "--normalised", tmp_path / "out/a.nii",
-        "--record", tmp_path / "out/a.json",
+        "locate_regions", "--required", "--settings", LocateSettings().model_dump_json(),
+        "--intensities", NormaliseSettings().model_dump_json(), "--scans", "a",
+        "--store", tmp_path / "store", "--image", tmp_path / name,
+        "--region", tmp_path / "out/a.nii.gz", "--record", tmp_path / "out/a.json",
     )  # fmt: skip
     assert found == (name + said if said.startswith("/") else f"{name}: {said}")
 
 
-def check_reference(folder: Path, template: Path, landmarks: Path) -> tuple[object, ...]:
+def check_reference(
+    folder: Path, template: Path, landmarks: Path, frame: str = "none"
+) -> tuple[object, ...]:
     write_volume(scan(), folder / "scan.nii.gz")
     return (
-        "check_reference", "--scan", "a", "--image", folder / "scan.nii.gz",
-        "--template-landmarks", template, "--landmarks", landmarks,
+        "check_references", "--required", "--scans", "a", "--image", folder / "scan.nii.gz",
+        "--template-landmarks", template, "--landmarks", landmarks, "--frames", frame,
         "--reference", folder / "out/a.mrk.json", "--record", folder / "out/a.json",
     )  # fmt: skip
 
@@ -507,7 +511,7 @@ DISAGREE = "states the frame RAS, but LPS was said to be its frame; expected the
 def test_landmarks_in_another_frame_than_the_sheet_says(tmp_path: Path, refusal: Run) -> None:
     path = tmp_path / "a.csv"
     path.write_text(table("apex,-35,14,84", frame="RAS"))
-    said = refusal(*check_reference(tmp_path, path, path), "--frame", "LPS")
+    said = refusal(*check_reference(tmp_path, path, path, "LPS"))
     assert said == f"a.csv: {DISAGREE}"
 
 
@@ -823,12 +827,13 @@ def test_names_are_quoted_in_every_command(
 
 
 def test_names_are_names(root: Path, here: Path, named: tuple[object, ...]) -> None:
-    rules = ("check_reference", "normalise_scan", "write_sheet")
+    rules = ("check_references_template", "check_references_001", "locate_regions_001")
+    rules += ("write_sheet",)
     run = run_workflow(root, here, *named, "--notemp", "--until", *rules)
     assert run.status == 0, run.text
     results = here / "results/mine"
     assert len(list((results / "references").glob("*.mrk.json"))) == len(NAMES) + 1
-    assert len(list((results / "normalised").glob("*.nii"))) == len(NAMES) + 1
+    assert len(list((results / "foi").glob("*.nii.gz"))) == len(NAMES)
     lines = (results / "samples.tsv").read_text(encoding="utf-8").splitlines()
     again = list(csv.DictReader(lines, delimiter="\t"))
     assert {Path(row["image"]).name for row in again} == {f"{name}.nii.gz" for name in NAMES}

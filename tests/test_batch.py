@@ -1,10 +1,14 @@
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from landmarkflow.batch import Task, run_batch
+from landmarkflow import batch
+from landmarkflow.batch import DIGESTS, Task, run_batch
 from landmarkflow.files import write_text
 
 SETTINGS = {"settings": {"radius": 2}, "code": "1"}
@@ -137,6 +141,95 @@ def test_files_of_one_name_in_two_folders_are_two_results(folder: Path) -> None:
 
     assert asked(folder, which=[of("a"), of("b")]) == ["a", "b"]
     assert not (folder / "a/loud.txt").samefile(folder / "b/loud.txt")
+
+
+@pytest.mark.parametrize("role", ["loud", "record"])
+def test_a_result_edited_in_place_is_told_of_and_computed_again(
+    folder: Path, caplog: pytest.LogCaptureFixture, role: str
+) -> None:
+    asked(folder)
+    edited = tasks(folder)[1].outputs[role]
+    was = edited.read_text()
+    with edited.open("r+") as file:
+        file.write("edited")
+    assert asked(folder) == ["b"]
+    assert f"b: the stored {role} was changed after it was computed" in caplog.text
+    assert edited.read_text() == was
+    assert asked(folder) == []
+
+
+@pytest.mark.parametrize("name", ["loud", DIGESTS])
+def test_an_entry_that_has_lost_a_file_is_computed_again(folder: Path, name: str) -> None:
+    asked(folder)
+    next((folder / "store").iterdir()).joinpath(name).unlink()
+    assert len(asked(folder)) == 1
+    assert asked(folder) == []
+
+
+def test_two_that_compute_the_same_both_have_it(folder: Path) -> None:
+    shout = Shout()
+
+    def overtaken(one: Task) -> None:
+        run_batch([task(folder, one.scan)], SETTINGS, folder / "store", Shout())
+        shout(one)
+
+    run_batch(tasks(folder), SETTINGS, folder / "store", overtaken)
+    assert shout.asked == ["a", "b", "c"]
+    assert (folder / "out/a.txt").read_text() == "FIRST"
+    assert len(entries(folder)) == 3
+
+
+# Computes one scan as Shout does and is killed when a file or a folder gets a certain name.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from landmarkflow.batch import Task, run_batch
+from landmarkflow.files import write_text
+
+folder, moment = Path(sys.argv[1]), sys.argv[2]
+
+def compute(task):
+    text = task.inputs["text"].read_text()
+    write_text(task.outputs["loud"], text.upper())
+    write_text(task.outputs["record"], f"{len(text)}\\n")
+
+def watch(event, arguments):
+    if event == "os.rename" and (folder / arguments[1]).match(moment):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+outputs = {"loud": folder / "out/a.txt", "record": folder / "out/a.json"}
+task = Task("a", {"text": folder / "in/a.txt"}, outputs)
+run_batch([task], {"settings": {"radius": 2}, "code": "1"}, folder / "store", compute)
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "again"),
+    [
+        ("loud.a.txt", ["a"]),
+        ("record.a.json", ["a"]),
+        ("record", ["a"]),
+        (DIGESTS, ["a"]),
+        ("store/*", ["a"]),
+        ("out/a.txt", []),
+        ("out/a.json", []),
+    ],
+)
+def test_of_a_batch_killed_at_any_moment_nothing_half_is_trusted(
+    folder: Path, moment: str, again: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), moment],
+        env={"PYTHONPATH": str(Path(batch.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert asked(folder, which=[task(folder, "a")]) == again
+    assert (folder / "out/a.txt").read_text() == "FIRST"
+    assert (folder / "out/a.json").read_text() == "5\n"
 
 
 def failing_at(scan: str, write_first: bool) -> Callable[[Task], None]:

@@ -20,7 +20,7 @@ from landmarkflow.oneshot.settings import (
     NormaliseSettings,
 )
 from landmarkflow.records import Record, read_record, write_nothing, write_record
-from landmarkflow.volumes import array_of, grid_of, read_volume, write_volume
+from landmarkflow.volumes import array_of, grid_of, read_volume, resample, write_volume
 
 Points = NDArray[np.float64]
 
@@ -91,60 +91,53 @@ def broken(scan: Path) -> Path:
     return path
 
 
-def normalise(command: Run, image: Path, folder: Path, *more: str) -> Outcome:
-    outputs = "--normalised", folder / "a.nii", "--record", folder / "a.json"
+def locate(command: Run, image: Path, folder: Path, *more: str) -> Outcome:
     return command(
-        "normalise_scan", "--scan", "a", "--settings", NORMALISE, "--image", image, *outputs, *more
-    )
+        "locate_regions", "--settings", LOCATE, "--intensities", NORMALISE, "--scans", "a",
+        "--store", folder / "store", "--image", image, "--region", folder / "foi.nii.gz",
+        "--record", folder / "foi.json", *more,
+    )  # fmt: skip
 
 
-def locate(command: Run, folder: Path, *more: str) -> Outcome:
-    settings = "--settings", LOCATE, "--intensities", NORMALISE
-    inputs = "--normalised", folder / "a.nii", "--normalised-record", folder / "a.json"
-    outputs = "--region", folder / "foi.nii.gz", "--record", folder / "foi.json"
-    return command("locate_region", "--scan", "a", *settings, *inputs, *outputs, *more)
-
-
-# normalise_scan and locate_region
+# locate_regions
 
 
 def test_a_scan_is_normalised_and_located(command: Run, scan: Path, tmp_path: Path) -> None:
-    done = normalise(command, scan, tmp_path)
-    assert (done.status, done.stderr) == (0, "")
-    grid = grid_of(read_volume(scan)).as_lists()
-    assert read_record(tmp_path / "a.json") == Record("a", "normalise", details={"grid": grid})
-    found = array_of(read_volume(tmp_path / "a.nii"))
-    np.testing.assert_allclose(found, (array_of(read_volume(scan)) + 1024) / 4024, atol=1e-6)
-
-    assert locate(command, tmp_path).status == 0
+    done = locate(command, scan, tmp_path)
+    assert done.status == 0
     record = read_record(tmp_path / "foi.json")
     assert (record.stage, record.status) == ("locate", "ok")
-    assert set(record.details) == {"centre", "candidates", "mixture"}
+    assert set(record.details) == {"grid", "centre", "candidates", "mixture"}
+    assert record.details["grid"] == grid_of(read_volume(scan)).as_lists()
     heaviest = record.details["candidates"][0]
     assert np.linalg.norm(heaviest["centre"] - CENTRE) < 1.5
     assert heaviest["mass_mm3"] > 50
-    region = grid_of(read_volume(tmp_path / "foi.nii.gz"))
+    found = read_volume(tmp_path / "foi.nii.gz")
+    region = grid_of(found)
     np.testing.assert_allclose(region.spacing, [0.25] * 3)
     assert region.contains(POINTS.positions).all()
+    expected = (array_of(resample(read_volume(scan), region)) + 1024) / 4024
+    inner = (slice(2, -2),) * 3
+    np.testing.assert_allclose(array_of(found)[inner], expected[inner].clip(0, 1), atol=1e-3)
 
 
-def test_an_unreadable_scan_is_refused_in_one_sentence(
+def test_an_unreadable_scan_that_is_needed_is_refused_in_one_sentence(
     command: Run, broken: Path, tmp_path: Path
 ) -> None:
-    assert_refused(normalise(command, broken, tmp_path), broken)
-    assert not (tmp_path / "a.nii").exists()
-    assert not (tmp_path / "a.json").exists()
+    assert_refused(locate(command, broken, tmp_path, "--required"), broken)
+    assert not (tmp_path / "foi.nii.gz").exists()
+    assert not (tmp_path / "foi.json").exists()
 
 
-def test_a_scan_set_aside_goes_on_as_a_reason(command: Run, broken: Path, tmp_path: Path) -> None:
-    assert normalise(command, broken, tmp_path, "--bad-scan", "set_aside").status == 0
-    record = read_record(tmp_path / "a.json")
-    assert (record.scan, record.stage, record.status) == ("a", "normalise", "refused")
+def test_another_unreadable_scan_is_set_aside_with_the_reason(
+    command: Run, broken: Path, tmp_path: Path
+) -> None:
+    done = locate(command, broken, tmp_path)
+    assert done.status == 0
+    assert f"a: refused: {broken}: " in done.stderr
+    record = read_record(tmp_path / "foi.json")
+    assert (record.scan, record.stage, record.status) == ("a", "locate", "refused")
     assert str(broken) in str(record.reason)
-    assert (tmp_path / "a.nii").stat().st_size == 0
-
-    assert locate(command, tmp_path).status == 0
-    assert read_record(tmp_path / "foi.json") == record
     assert (tmp_path / "foi.nii.gz").stat().st_size == 0
 
 
@@ -154,8 +147,7 @@ def test_a_scan_without_dense_bone_fails_and_the_study_goes_on(
     random = np.random.default_rng(0)
     soft = sampled(GRID, lambda p: 40.0 + random.normal(0, 20, len(p)))
     write_volume(soft, tmp_path / "soft.nii.gz")
-    assert normalise(command, tmp_path / "soft.nii.gz", tmp_path).status == 0
-    assert locate(command, tmp_path).status == 0
+    assert locate(command, tmp_path / "soft.nii.gz", tmp_path).status == 0
     record = read_record(tmp_path / "foi.json")
     assert (record.stage, record.status) == ("locate", "failed")
     assert "dense" in str(record.reason)
@@ -163,15 +155,15 @@ def test_a_scan_without_dense_bone_fails_and_the_study_goes_on(
 
 
 def test_wrong_settings_are_refused(command: Run, scan: Path, tmp_path: Path) -> None:
-    done = normalise(command, scan, tmp_path, "--settings", '{"low": 5, "high": 1}')
+    done = locate(command, scan, tmp_path, "--intensities", '{"low": 5, "high": 1}')
     assert_refused(done, "--settings", "low (5) must be below high (1)")
-    assert_refused(normalise(command, scan, tmp_path, "--settings", '{"lo": 5}'), "--settings")
-    assert_refused(normalise(command, scan, tmp_path, "--settings", "{"), "--settings")
+    assert_refused(locate(command, scan, tmp_path, "--intensities", '{"lo": 5}'), "--settings")
+    assert_refused(locate(command, scan, tmp_path, "--settings", "{"), "--settings")
 
 
 def test_a_defect_has_a_status_of_its_own(command: Run, scan: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = normalise(command, scan, tmp_path / "file")
+    done = locate(command, scan, tmp_path / "file")
     assert done.status == 2
     assert "Traceback" in done.log
 
@@ -179,7 +171,7 @@ def test_a_defect_has_a_status_of_its_own(command: Run, scan: Path, tmp_path: Pa
 def test_a_command_that_is_not_known_or_not_whole_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for arguments in (["normalize_scan"], ["--log", "a.log"], ["normalise_scan", "--scan", "a"]):
+    for arguments in (["locate_region"], ["--log", "a.log"], ["locate_regions", "--scans", "a"]):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
@@ -196,7 +188,7 @@ def test_each_command_describes_its_arguments(capsys: pytest.CaptureFixture[str]
         assert f"{name} [-h]" in capsys.readouterr().out
 
 
-# check_reference
+# check_references
 
 
 @pytest.fixture
@@ -206,10 +198,18 @@ def annotated(tmp_path: Path) -> Path:
     return path
 
 
-def check(command: Run, scan: Path, annotated: Path, *more: object) -> Outcome:
+def check(
+    command: Run,
+    scan: Path,
+    annotated: Path,
+    *more: str,
+    landmarks: Path | str = "none",
+    frame: str = "none",
+) -> Outcome:
     files = "--image", scan, "--template-landmarks", annotated
+    given = "--landmarks", landmarks, "--frames", frame
     outputs = "--reference", scan.parent / "ref.mrk.json", "--record", scan.parent / "ref.json"
-    return command("check_reference", "--scan", "a", *files, *outputs, *more)
+    return command("check_references", "--scans", "a", *files, *given, *outputs, *more)
 
 
 def test_a_reference_comes_in_lps_and_in_the_templates_order(
@@ -221,8 +221,9 @@ def test_a_reference_comes_in_lps_and_in_the_templates_order(
     ]
     landmarks = scan.with_name("a.csv")
     landmarks.write_text("\n".join(["label,x,y,z", *reversed(rows)]))
-    assert_refused(check(command, scan, annotated, "--landmarks", landmarks), landmarks, "frame")
-    assert check(command, scan, annotated, "--landmarks", landmarks, "--frame", "RAS").status == 0
+    done = check(command, scan, annotated, "--required", landmarks=landmarks)
+    assert_refused(done, landmarks, "frame")
+    assert check(command, scan, annotated, landmarks=landmarks, frame="RAS").status == 0
     found = read_landmarks(scan.parent / "ref.mrk.json")
     assert found.labels == POINTS.labels
     np.testing.assert_allclose(found.positions, POINTS.positions, atol=1e-4)
@@ -234,10 +235,12 @@ def test_a_reference_outside_its_scan_is_refused_or_set_aside(
 ) -> None:
     landmarks = scan.with_name("a.mrk.json")
     write_markups(landmarks, [PointList("reference", LANDMARKS, None)])
-    asked = "--landmarks", landmarks
-    assert_refused(check(command, scan, annotated, *asked), landmarks, "4 of 4", "outside")
+    done = check(command, scan, annotated, "--required", landmarks=landmarks)
+    assert_refused(done, landmarks, "4 of 4", "outside")
     assert not (scan.parent / "ref.json").exists()
-    assert check(command, scan, annotated, *asked, "--bad-scan", "set_aside").status == 0
+    done = check(command, scan, annotated, landmarks=landmarks)
+    assert done.status == 0
+    assert f"a: refused: {landmarks}: " in done.stderr
     record = read_record(scan.parent / "ref.json")
     assert (record.stage, record.status) == ("reference", "refused")
     assert str(landmarks) in str(record.reason)
@@ -287,10 +290,37 @@ def test_a_segmentation_that_cannot_be_derived_is_refused(command: Run, scan: Pa
     assert not scan.with_name("seg.nii.gz").exists()
 
 
+# check_scans
+
+
+def scans_checked(command: Run, folder: Path, bad_scans: str) -> Outcome:
+    write_record(folder / "good.json", Record("good", "locate"))
+    write_record(folder / "lost.json", Record("lost", "locate", "failed", "no dense bone"))
+    write_record(folder / "bad.json", Record("bad", "reference", "refused", "bad.csv: is empty"))
+    return command(
+        "check_scans", "--bad-scans", bad_scans, "--checked", folder / "checked.txt", "--records",
+        *(folder / f"{name}.json" for name in ("good", "lost", "bad")),
+    )  # fmt: skip
+
+
+def test_a_refused_scan_ends_the_run_in_an_error(command: Run, tmp_path: Path) -> None:
+    done = scans_checked(command, tmp_path, "refuse")
+    assert done.status == 1
+    reason, sentence = done.stderr.splitlines()
+    assert reason == "bad.csv: is empty"
+    assert sentence.startswith("1 of 3 scans refused (bad) and all else done")
+    assert not (tmp_path / "checked.txt").exists()
+
+
+def test_a_refused_scan_that_may_be_set_aside_is_only_told(command: Run, tmp_path: Path) -> None:
+    done = scans_checked(command, tmp_path, "set_aside")
+    assert (done.status, done.stderr) == (0, "bad.csv: is empty\n")
+    assert (tmp_path / "checked.txt").read_text() == "1 of 3 scans refused\n"
+
+
 # Batches: place_landmarks and align_scans
 
 FILES = {
-    "normalised_record": "normalised.json",
     "region_record": "region.json",
     "centred": "centred.nii.gz",
     "centred_record": "centred.json",
@@ -317,9 +347,8 @@ def centre_records(folder: Path, centre: NDArray[np.float64]) -> None:
     off = {name: missed(centre, name) for name in ("centred", "region")}
     steps = [{"centre": [0.0, 0.0, 0.0]}, {"centre": off["centred"]}]
     write_record(folder / "centred.json", Record("good", "centre", details={"steps": steps}))
-    write_record(
-        folder / "region.json", Record("good", "locate", details={"centre": off["region"]})
-    )
+    region = {"centre": off["region"], "grid": GRID.as_lists()}
+    write_record(folder / "region.json", Record("good", "locate", details=region))
 
 
 @pytest.fixture
@@ -338,9 +367,6 @@ def stages(tmp_path: Path, annotated: Path) -> Path:
     steps = {"steps": [{"centre": [0.0, 0.0, 0.0]}]}
     write_record(tmp_path / "centred.json", Record("template", "centre", details=steps))
     centre_records(good, CENTRE)
-    write_record(
-        good / "normalised.json", Record("good", "normalise", details={"grid": GRID.as_lists()})
-    )
     write_record(good / "rigid.json", Record("good", "align", details={"mirrored": False}))
     write_markups(good / "refined.mrk.json", [PointList("refined", POINTS, None)])
     deviation = {"deviation_mm": [0.1, 0.1, 0.4, None]}
@@ -349,8 +375,8 @@ def stages(tmp_path: Path, annotated: Path) -> Path:
     write_record(good / "loop.json", Record("good", "loop", details=loop))
     for name in ("centred.nii.gz", "rigid.tfm", "moments.tfm", "bspline.tfm", "refined.mrk.json"):
         write_nothing(bad / name)
-    for name in ("normalised", "region", "centred", "rigid", "refined", "loop"):
-        write_record(bad / f"{name}.json", Record("bad", "normalise", "refused", REASON))
+    for name in ("region", "centred", "rigid", "refined", "loop"):
+        write_record(bad / f"{name}.json", Record("bad", "locate", "refused", REASON))
     return tmp_path
 
 
@@ -402,10 +428,10 @@ def test_landmarks_are_placed_step_by_step_and_missing_ones_say_why(
     for points in read_point_lists(stages / "bad/landmarks.mrk.json"):
         assert points.landmarks.labels == LANDMARKS.labels
         assert points.landmarks.missing.all()
-        assert points.notes == (f"normalise refused: {REASON}",) * 4
+        assert points.notes == (f"locate refused: {REASON}",) * 4
         assert points.radius_mm is None
     record = read_record(stages / "bad/landmarks.json")
-    assert record == Record("bad", "normalise", "refused", REASON)
+    assert record == Record("bad", "locate", "refused", REASON)
 
 
 def test_a_mirrored_scan_is_mirrored_from_the_first_step(command: Run, stages: Path) -> None:
@@ -508,7 +534,7 @@ def test_each_scan_has_its_hand(command: Run, stages: Path) -> None:
         align(command, stages, ("same",)), "--hands: found 1 values", "each of the 2 scans"
     )
     assert align(command, stages, ("same", "other")).status == 0
-    assert read_record(stages / "b.json") == Record("b", "normalise", "refused", REASON)
+    assert read_record(stages / "b.json") == Record("b", "locate", "refused", REASON)
     # The side of one scan is not the other's business.
     changed = align(command, stages, ("same", "unknown"))
     assert "1/2 a: known" in changed.stderr

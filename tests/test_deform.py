@@ -333,11 +333,9 @@ def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(
     )
     write_record(t / "foi.json", Record("template", "locate", details={"centre": centre}))
     commands: tuple[tuple[object, ...], ...] = (
-        ("normalise_scan", "--scan", "a", "--bad-scan", "set_aside", "--settings", normalise,
-         "--image", image, "--normalised", a / "n.nii", "--record", a / "n.json"),
-        ("locate_region", "--scan", "a", "--settings", LocateSettings().model_dump_json(),
-         "--intensities", normalise, "--normalised", a / "n.nii", "--normalised-record",
-         a / "n.json", "--region", a / "foi.nii.gz", "--record", a / "foi.json"),
+        ("locate_regions", "--settings", LocateSettings().model_dump_json(), "--intensities",
+         normalise, *batch, "--image", image, "--region", a / "foi.nii.gz", "--record",
+         a / "foi.json"),
         ("centre_targets", "--settings", CentreSettings().model_dump_json(), "--network",
          network.model_dump_json(), "--threads", 1, "--weights", t / "weights.npz", *batch,
          "--region", a / "foi.nii.gz", "--region_record", a / "foi.json", "--centred",
@@ -360,8 +358,7 @@ def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(
          "--record", a / "o.json"),
         ("place_landmarks", "--settings", ConfidenceSettings().model_dump_json(), *placed, *batch,
          "--template-centred-record", t / "c.json", "--template-region-record", t / "foi.json",
-         "--loops", a / "o.json", "--loops-refined", a / "f.json", "--normalised_record",
-         a / "n.json", "--region_record",
+         "--loops", a / "o.json", "--loops-refined", a / "f.json", "--region_record",
          a / "foi.json", "--centred", a / "c.nii.gz", "--centred_record", a / "c.json",
          "--rigid_record", a / "r.json", "--bspline", a / "b.tfm", "--rigid", a / "r.tfm",
          "--moments", a / "m.tfm", "--refined", a / "f.mrk.json", "--refined_record",

@@ -59,7 +59,7 @@ def append(path: Path, text: str) -> None:
 
 
 def test_a_hash_changes_with_a_used_module_and_with_no_other(package: Path) -> None:
-    commands = ("commands.locate_region", "commands.align_scans", "commands.place_landmarks")
+    commands = ("commands.locate_regions", "commands.align_scans", "commands.place_landmarks")
     before = hashes(package, *commands)
     assert len(set(before)) == 3
     assert before == hashes(package, *commands)
@@ -70,17 +70,17 @@ def test_a_hash_changes_with_a_used_module_and_with_no_other(package: Path) -> N
     assert (locate, place) == (before[0], before[2])
     assert align != before[1]
 
-    # locate_region reaches files.py through records.py and volumes.py.
+    # locate_regions reaches files.py through records.py and volumes.py.
     append(package / "files.py", "# another\n")
     assert hashes(package, *commands)[0] != before[0]
 
 
 def test_a_file_written_anew_with_the_same_content_changes_nothing(package: Path) -> None:
-    before = hashes(package, "commands.locate_region")
+    before = hashes(package, "commands.locate_regions")
     text = (package / "volumes.py").read_bytes()
     (package / "volumes.py").unlink()
     (package / "volumes.py").write_bytes(text)
-    assert hashes(package, "commands.locate_region") == before
+    assert hashes(package, "commands.locate_regions") == before
 
 
 def test_imports_inside_functions_and_of_whole_modules_count(package: Path) -> None:
@@ -104,7 +104,7 @@ def test_modules_that_import_each_other_have_a_hash(package: Path) -> None:
     assert len(one) == len(two) == 16
 
 
-@pytest.mark.parametrize("command", ["locate_region", "check_reference", "place_landmarks"])
+@pytest.mark.parametrize("command", ["locate_regions", "check_references", "place_landmarks"])
 def test_all_that_a_command_loads_counts(command: str) -> None:
     name = f"{COMMANDS}.{command}"
     loaded = python(Path(landmarkflow.__file__).parent.parent, LOADED, name)
@@ -113,7 +113,7 @@ def test_all_that_a_command_loads_counts(command: str) -> None:
 
 
 def test_locating_depends_on_its_own_stage_alone() -> None:
-    used = modules_used(f"{COMMANDS}.locate_region")
+    used = modules_used(f"{COMMANDS}.locate_regions")
     assert {f"landmarkflow.{name}" for name in ("oneshot.locate", "volumes", "files")} <= used
     later = ("network", "train", "centre", "align", "deform", "landmarks")
     assert not used & {f"landmarkflow.oneshot.{name}" for name in later}

@@ -1,9 +1,11 @@
 import gzip
 import itertools
+import resource
 import shutil
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ from landmarkflow.volumes import (
     read_volume,
     resample,
     shrunk,
+    write_transform,
     write_volume,
 )
 
@@ -855,3 +858,46 @@ def test_a_crop_ends_where_the_image_ends() -> None:
 def test_a_crop_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="outside the image, expected some within"):
         cropped(scan(), np.array([[500.0, 0.0, 0.0]]), 3.0)
+
+
+# Full disks
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Lets no file grow beyond some bytes, as on a disk that fills up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("size", [0, 200, 1000, 1500])
+def test_a_volume_that_is_cut_short_is_not_left(tmp_path: Path, name: str, size: int) -> None:
+    with pytest.raises(OSError, match="not written whole, the disk may be full"), at_most(size):
+        write_volume(scan(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    write_volume(scan(), tmp_path / name)
+    assert np.array_equal(array_of(read_volume(tmp_path / name)), scan_array())
+
+
+@pytest.mark.parametrize("lines", [0, 2, 3, 4, 5, 5.01, 7.5, 8])
+def test_a_transform_that_is_cut_short_is_not_left(tmp_path: Path, lines: float) -> None:
+    random = np.random.default_rng(0)
+    affine, bspline = sitk.AffineTransform(3), sitk.BSplineTransformInitializer(scan(), [3, 3, 3])
+    affine.SetParameters(random.normal(size=12).tolist())
+    bspline.SetParameters(random.normal(size=bspline.GetNumberOfParameters()).tolist())
+    whole = sitk.CompositeTransform([affine, bspline])
+    path = tmp_path / "a.tfm"
+    write_transform(whole, path)
+    assert sitk.ReadTransform(str(path)).GetParameters() == whole.GetParameters()
+    # So many of the file's lines and a part of the next one.
+    texts = path.read_bytes().splitlines(keepends=True)
+    size = len(b"".join(texts[: int(lines)])) + int((lines % 1) * len(texts[int(lines)]))
+    path.unlink()
+    with pytest.raises(OSError, match="not written whole"), at_most(size):
+        write_transform(whole, path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,9 @@
 import csv
+import hashlib
+import html
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,15 @@ from workflow_runs import TINY, Run, copy_repository, run_workflow
 from landmarkflow.volumes import read_volume, write_volume
 
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
-AFTER_LANDMARKS = ("evaluate_landmarks", "write_report", "all")
+AFTER_LANDMARKS = ("evaluate_landmarks", "record_provenance", "write_report", "check_scans", "all")
 BATCHES = ("001", "002")
+PREPARING = ("check_references", "locate_regions")
 BATCHED = ("centre_targets", "align_scans", "deform_scans", "refine_landmarks")
 BATCHED += ("place_landmarks", "draw_overviews")
 # The first scans say how far errors reach: what changes them changes every radius.
 LOOPS = "close_loops_001"
 EARS = {"ear001": "left", "ear002": "left", "ear003": "right", "ear004": "right"}
+AUTHOR = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
 # Measured: 0.35 mm, and 0.59 mm after the rigid registration alone.
 WORST_MEAN_MM = 0.5
 
@@ -50,10 +55,11 @@ def by_batch(batches: tuple[str, ...], *stages: str) -> set[str]:
 
 
 def expected_jobs(scans: int, batches: int, **source: int) -> dict[str, int]:
-    by_scan = dict.fromkeys(("normalise_scan", "locate_region", "check_reference"), scans + 1)
-    once = ("write_sheet", "train_network", "centre_targets_template", LOOPS, *AFTER_LANDMARKS)
-    batched = by_batch(tuple(f"{n:03d}" for n in range(1, batches + 1)), *BATCHED)
-    return by_scan | dict.fromkeys([*once, *batched], 1) | source
+    once = ["write_sheet", "checksum_inputs", "train_network", "centre_targets_template", LOOPS]
+    once += AFTER_LANDMARKS
+    numbers = tuple(f"{n:03d}" for n in range(1, batches + 1))
+    batched = by_batch(numbers, *BATCHED) | by_batch(("template", *numbers), *PREPARING)
+    return dict.fromkeys([*once, *batched], 1) | source
 
 
 # A template whose left and right are both seen is registered with its own mirror image.
@@ -96,8 +102,10 @@ def test_a_study_on_a_folder_uses_its_files(
 # Several trainings
 
 SHARED = ("simulate_template", "simulate_scan", "fetch_file", "derive_segmentation")
-SHARED += ("check_reference", "normalise_scan", "locate_region")
-NOT_COMPARED = {"write_sheet", "write_report", "all", *by_batch(BATCHES, "draw_overviews")}
+SHARED += (*by_batch(("template", *BATCHES), *PREPARING),)
+NOT_COMPARED = {"write_sheet", "checksum_inputs", "record_provenance", "write_report"}
+NOT_COMPARED |= {"check_scans", "all"}
+NOT_COMPARED |= by_batch(BATCHES, "draw_overviews")
 
 
 @pytest.mark.parametrize(
@@ -183,9 +191,10 @@ def failures(folder: Path) -> list[dict[str, str]]:
 @pytest.mark.slow
 def test_every_stage_leaves_its_files(tiny: Path) -> None:
     files = ["samples.tsv", "model/weights.npz", "model/training.csv", "report.html"]
+    files += ["checksums.tsv", "config.yaml", "provenance.json"]
     tables = ("errors.csv", "landmarks.csv", "summary.json", "failures.csv")
     files += [f"evaluation/{name}" for name in (*tables, "table1.csv", "table1.md", "table1.tex")]
-    by_scan = ("normalised/{}.json", "foi/{}.nii.gz", "foi/{}.json", "centred/{}.nii.gz")
+    by_scan = ("foi/{}.nii.gz", "foi/{}.json", "centred/{}.nii.gz")
     by_scan += ("centred/{}.json", "rigid/{}.tfm", "rigid/{}.moments.tfm", "bspline/{}.tfm")
     by_scan += ("refined/{}.mrk.json", "landmarks/{}.mrk.json")
     by_scan += ("references/{}.mrk.json", "pictures/{}.png")
@@ -243,6 +252,41 @@ def test_transforms_take_the_template_to_the_landmarks(tiny: Path) -> None:
                 assert moved == pytest.approx(found[label], abs=2e-4)
 
 
+# What made it
+
+
+@pytest.mark.slow
+def test_what_made_the_results_is_recorded(tiny: Path) -> None:
+    record = json.loads((results(tiny) / "provenance.json").read_text(encoding="utf-8"))
+    assert record["seeds"] == {"study": 4, "cohort": 4}
+    assert record["devices"]["training"] in ("cpu", *record["devices"]["centring"])
+    assert record["packages"]["numpy"] == np.__version__
+    given = {(row["scan"], row["role"]): row for row in record["inputs"]}
+    roles = {(scan, role) for scan in ("template", *EARS) for role in ("image", "landmarks")}
+    assert set(given) == roles | {("template", "segmentation")}
+    for row in given.values():
+        assert row["sha256"] == hashlib.sha256((tiny / row["path"]).read_bytes()).hexdigest()
+    # The repository is a copy without its history.
+    assert (record["code"]["commit"], record["code"]["changed"]) == ("unknown", None)
+    page = (results(tiny) / "report.html").read_text(encoding="utf-8")
+    assert all(row["sha256"] in page for row in given.values())
+
+
+@pytest.mark.slow
+def test_the_recorded_settings_are_those_of_the_run_and_a_commit_changes_nothing(
+    root: Path, tiny: Path, tmp_path: Path
+) -> None:
+    record = json.loads((results(tiny) / "provenance.json").read_text(encoding="utf-8"))
+    config = results(tiny) / "config.yaml"
+    assert yaml.safe_load(config.read_text(encoding="utf-8")) == record["config"]
+    committed = copy_repository(root, tmp_path / "committed")
+    for arguments in (["init", "--quiet"], ["add", "."], [*AUTHOR, "commit", "-qm", "All"]):
+        subprocess.run(["git", *arguments], cwd=committed, check=True)
+    run = run_workflow(committed, tiny, "--dry-run", "--configfile", config)
+    assert run.status == 0, run.text
+    assert NOTHING in run.text
+
+
 # What runs again
 
 
@@ -272,7 +316,7 @@ def test_a_changed_scan_runs_its_own_chain_and_leaves_its_neighbours(
     before = {scan: (folder / f"landmarks/{scan}.mrk.json").read_bytes() for scan in EARS}
     run = run_workflow(root, again, "--configfile", TINY)
     assert run.status == 0, run.text
-    own = {"normalise_scan", "locate_region", "check_reference", *AFTER_LANDMARKS}
+    own = {"checksum_inputs", *by_batch(("001",), *PREPARING), *AFTER_LANDMARKS}
     others = {LOOPS, *by_batch(("002",), "place_landmarks", "draw_overviews")}
     assert run.jobs == dict.fromkeys(own | by_batch(("001",), *BATCHED) | others, 1)
     for stage in BATCHED:
@@ -328,7 +372,7 @@ def test_one_core_gives_the_tables_of_two(root: Path, tiny: Path, again: Path) -
     folder = results(again)
     shutil.rmtree(folder / ".store")
     for path in folder.glob("*/ear004*"):
-        if path.parent.name not in ("normalised", "foi", "references"):
+        if path.parent.name not in ("foi", "references"):
             path.unlink()
     run = run_workflow(root, again, "--configfile", TINY, cores=1)
     assert run.status == 0, run.text
@@ -363,7 +407,7 @@ def test_another_seed_shares_what_no_seed_changes(compared: tuple[Path, Run]) ->
     anew = {f"tiny-seed5_{job}" for job in anew} | {"compare_steps", "ablation"}
     assert run.jobs == dict.fromkeys(anew, 1)
     made = {path.name for path in results(folder, "tiny-seed5").iterdir()}
-    assert made & {"data", "normalised", "foi", "references", "template"} == set()
+    assert made & {"data", "foi", "references", "template"} == set()
     weights = "model/weights.npz"
     assert differing(results(folder), results(folder, "tiny-seed5"), weights) == [weights]
 
@@ -500,10 +544,12 @@ def test_bad_scans_are_set_aside_with_their_reasons(given: tuple[Path, Run, Run]
     found = failures(results(folder, "given"))
     assert [(row["scan"], row["stage"], row["status"]) for row in found] == [
         ("p002", "reference", "refused"),
-        ("p004", "normalise", "refused"),
+        ("p004", "locate", "refused"),
     ]
+    page = html.unescape((results(folder, "given") / "report.html").read_text(encoding="utf-8"))
     for row, reason in zip(found, (OUTSIDE, TRUNCATED), strict=True):
         assert row["reason"].startswith(reason)
+        assert row["reason"] in page
 
 
 @pytest.mark.slow

@@ -39,15 +39,26 @@ class Run:
         return [line for line in self.stderr.splitlines() if line and not NOTES.fullmatch(line)]
 
 
-def run_workflow(root: Path, folder: Path, *arguments: object, cores: int = 2) -> Run:
-    """Runs the Snakefile of a repository in a folder; Python's path names no other one."""
+def workflow_command(
+    root: Path, folder: Path, *arguments: object, cores: int = 2
+) -> tuple[list[str], dict[str, str]]:
+    """The command that runs a repository's Snakefile in a folder, and its environment.
+
+    Python's path names no other repository.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     programs = str(Path(sys.executable).parent)
     environment["PATH"] = programs + os.pathsep + environment["PATH"]
     command = ["snakemake", "--snakefile", root / "Snakefile", "--directory", folder]
     command += ["--cores", cores, *arguments]
+    return [str(part) for part in command], environment
+
+
+def run_workflow(root: Path, folder: Path, *arguments: object, cores: int = 2) -> Run:
+    """Runs the Snakefile of a repository in a folder."""
+    command, environment = workflow_command(root, folder, *arguments, cores=cores)
     done = subprocess.run(
-        [str(part) for part in command],
+        command,
         env=environment,
         capture_output=True,
         encoding="utf-8",

@@ -17,12 +17,11 @@ from landmarkflow.commands.arguments import (
     run_stage,
 )
 from landmarkflow.errors import ScanFailure
-from landmarkflow.files import replacing
 from landmarkflow.oneshot.align import Subject, Template, align, prepare_template
 from landmarkflow.oneshot.mixture import Mixture
 from landmarkflow.oneshot.settings import AlignSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import mask_around_target, mirrored, read_volume
+from landmarkflow.volumes import mask_around_target, mirrored, read_volume, write_transform
 
 # Whether a scan is mirrored before it is aligned: known from the sides, or tried both ways.
 HANDS = {"same": (False,), "other": (True,), "unknown": (False, True)}
@@ -60,8 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
                 "template's anatomy"
             )
         for role, pose in (("rigid", found.pose), ("moments", found.moments)):
-            with replacing(task.outputs[role]) as beside:
-                sitk.WriteTransform(pose.transform(mirrored=flip), str(beside))
+            write_transform(pose.transform(mirrored=flip), task.outputs[role])
         details = {
             "correlation": found.correlation,
             "mirrored": flip,

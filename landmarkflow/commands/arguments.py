@@ -103,7 +103,7 @@ def run_stage(
         record = _carried_on(task, stage, after)
         if record is None:
             record = _attempt(task, stage, compute)
-            if record.reason is not None:
+            if record.reason is not None and not required:
                 logger.warning("%s: %s: %s", task.scan, record.status, record.reason)
         if required and not record.has_result:
             raise InputError(f"{task.scan}: {record.stage} {record.status}: {record.reason}")

@@ -16,7 +16,7 @@ from landmarkflow.commands.arguments import (
     run_stage,
 )
 from landmarkflow.oneshot.centre import Localiser, centre
-from landmarkflow.oneshot.network import best_device, load_network
+from landmarkflow.oneshot.network import best_device, device_name, load_network
 from landmarkflow.oneshot.settings import CentreSettings, NetworkSettings
 from landmarkflow.records import Record, read_record
 from landmarkflow.volumes import read_volume, write_volume
@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
             "candidate": found.candidate,
             "candidate_mass_mm3": found.candidate_mass_mm3,
             "mass_mm3": found.mass_mm3,
+            "device": device_name(device),
         }
         if found.converged:
             return Record(task.scan, "centre", details=details)

@@ -14,11 +14,17 @@ from landmarkflow.commands.arguments import (
     read_settings,
     run_stage,
 )
-from landmarkflow.files import replacing
 from landmarkflow.oneshot.deform import Deform, folded_share, prepare
 from landmarkflow.oneshot.settings import DeformSettings
 from landmarkflow.records import Record
-from landmarkflow.volumes import cropped, mask_around_target, points_inside, read_volume, shrunk
+from landmarkflow.volumes import (
+    cropped,
+    mask_around_target,
+    points_inside,
+    read_volume,
+    shrunk,
+    write_transform,
+)
 
 FOLDING_SPACING_MM = 0.5
 
@@ -43,8 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         target = read_volume(task.inputs["centred"])
         rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
         whole = deform(target, rigid)
-        with replacing(task.outputs["bspline"]) as beside:
-            sitk.WriteTransform(whole, str(beside))
+        write_transform(whole, task.outputs["bspline"])
         folded = folded_share(whole, mask)
         details = {"folded_share": folded}
         if folded > settings.most_folded:

@@ -36,6 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
         try:
             scan = read_volume(task.inputs["image"])
         except InputError as error:
+            if arguments.required:
+                raise
             return Record(task.scan, "locate", "refused", str(error))
         found = locate(normalise(scan, intensities), settings, intensities)
         write_volume(found.crop, task.outputs["region"])

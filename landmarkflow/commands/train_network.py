@@ -17,7 +17,7 @@ from landmarkflow.commands.arguments import (
 )
 from landmarkflow.errors import InputError
 from landmarkflow.files import write_json, write_text
-from landmarkflow.oneshot.network import best_device, save_network
+from landmarkflow.oneshot.network import best_device, device_name, save_network
 from landmarkflow.oneshot.settings import TrainSettings
 from landmarkflow.oneshot.train import Epoch, train
 from landmarkflow.volumes import grid_of, read_grid, read_segmentation, read_volume, resample
@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
     summary = {
         "seed": arguments.seed,
         "threads": arguments.threads,
-        "device": device.type,
+        "device": device_name(device),
+        "torch": torch.__version__,
         "best_epoch": trained.best_epoch,
         "converged": trained.converged,
         "target_mm3": round(trained.target_mm3, 3),

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--title", required=True)
     parser.add_argument("--study", required=True, metavar="JSON", help="what was run")
     parser.add_argument("--pictures", required=True, nargs="+", type=Path)
-    add_paths(parser, "evaluation", "history", "report")
+    add_paths(parser, "evaluation", "history", "provenance", "report")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -24,5 +24,6 @@ def run(arguments: argparse.Namespace) -> None:
         study=json.loads(arguments.study),
         evaluation=arguments.evaluation,
         training=arguments.history,
+        provenance=arguments.provenance,
         pictures=arguments.pictures,
     )

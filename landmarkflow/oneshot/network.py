@@ -71,6 +71,11 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """Name of a GPU as its driver has it, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def save_network(path: Path, network: UNet, settings: NetworkSettings, target_mm3: float) -> None:
     """Write weights, architecture and the target's volume (mm³) to one .npz, without pickle."""
     description = {"network": settings.model_dump(mode="json"), "target_mm3": target_mm3}

@@ -35,6 +35,16 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Made:
+    """What made the results: a few rows, then long tables of names and values."""
+
+    rows: list[tuple[str, str]]
+    packages: list[tuple[str, str]]
+    commands: list[tuple[str, str]]
+    inputs: list[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
 class PictureEntry:
     """A scan's picture on the page."""
 
@@ -54,6 +64,7 @@ def write_report(
     evaluation: Path,
     training: Path | None,
     pictures: Sequence[Path],
+    provenance: Path | None = None,
 ) -> None:
     """Writes the report: one HTML file without scripts and without anything from elsewhere.
 
@@ -67,6 +78,7 @@ def write_report(
         evaluation: The folder that the evaluation wrote.
         training: training.csv, or None for a method without.
         pictures: `{scan}.png` files in the order of the sheet.
+        provenance: provenance.json, or None to say nothing of what made the results.
 
     Raises:
         InputError: A table or picture is missing or unreadable.
@@ -105,6 +117,7 @@ def write_report(
             published=read_rows(evaluation / "published.csv") if compared else None,
             failures=failures[1:],
             curves=curves,
+            made=None if provenance is None else _made(files.read_json(provenance)),
             pictures=_picture_entries(pictures, path.parent, errors, failures[1:]),
         )
     )
@@ -131,6 +144,28 @@ def worst_first(
         return (2, 0.0) if np.isnan(mean) else (1, -mean)
 
     return sorted(scans, key=rank)
+
+
+def _made(record: Mapping[str, Any]) -> Made:
+    """Puts what `record_provenance` wrote into rows."""
+    code, devices, machine = record["code"], record["devices"], record["machine"]
+    changed = code["changed"]
+    commit = code["commit"]
+    if changed:
+        files_ = "file" if len(changed) == 1 else "files"
+        commit += f", with {len(changed)} {files_} changed since: {', '.join(changed)}"
+    rows = [
+        ("commit", commit),
+        *((f"seed of the {name}", str(seed)) for name, seed in record["seeds"].items()),
+        ("trained on", devices["training"]),
+        ("centred on", ", ".join(devices["centring"])),
+        ("torch", devices["torch"]),
+        ("Python", f"{machine['python']} ({machine['implementation']})"),
+        ("platform", machine["platform"]),
+        ("processor", machine["processor"]),
+    ]
+    packages, commands = record["packages"], code["commands"]
+    return Made(rows, list(packages.items()), list(commands.items()), record["inputs"])
 
 
 def _environment() -> Environment:

@@ -6,6 +6,7 @@ all trainings of a preset read from its own results.
 """
 
 PRESETS, TRAININGS = ablation_of(config)
+HELD += [Path("results") / t.study for t in TRAININGS if t.study != CONFIG.study]
 SHARED = ("data", "foi", "references", "template")
 # Printed names of the steps, the first one first.
 STEPS = {

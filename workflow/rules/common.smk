@@ -20,6 +20,7 @@ shell.prefix(
 from landmarkflow.ablation import Training, plan, read_preset, read_seeds
 from landmarkflow.errors import InputError
 from landmarkflow.provenance import code_hash
+from landmarkflow.running import clear_stale_locks, hold
 from landmarkflow.study import (
     OriginFile,
     Scan,
@@ -72,10 +73,32 @@ CONFIG = STUDY.config
 DATA_OF_ANOTHER = config.get("data_of", CONFIG.study) != CONFIG.study
 RESULTS = Path("results") / CONFIG.study
 STORE = RESULTS / ".store"
+# The folders that a run keeps to itself; an ablation has more.
+HELD = [RESULTS]
 TEMPLATE = "template"
 SEGMENTATION = STUDY.template.segmentation or str(
     RESULTS / "template/segmentation.nii.gz"
 )
+
+# What the study was given: scan, role and path.
+GIVEN = [
+    (scan, role, path)
+    for scan, entry in {TEMPLATE: STUDY.template, **STUDY.scans}.items()
+    for role, path in entry
+    if role in ("image", "landmarks", "segmentation") and path
+]
+
+
+if workflow.is_main_process:
+    clear_stale_locks(RESULTS)
+
+
+onstart:
+    try:
+        for folder in HELD:
+            hold(folder)
+    except InputError as error:
+        raise SystemExit(f"landmarkflow: {error}") from None
 
 
 wildcard_constraints:
