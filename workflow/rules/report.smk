@@ -17,8 +17,8 @@ rule checksum_inputs:
         "../../envs/imaging.yaml"
     threads: 1
     resources:
-        mem_mb=300,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         scans=[scan for scan, role, path in GIVEN],
         roles=[role for scan, role, path in GIVEN],
