@@ -81,6 +81,20 @@ class Interpolator:
         return (low_value + z * by_z) * inside, by_point.T
 
 
+def ball(radius_mm: float, spacing_mm: float) -> Array:
+    """The points, (n, 3) mm, of a cubic lattice around 0 that lie in a ball."""
+    steps = np.arange(-np.ceil(radius_mm / spacing_mm), np.ceil(radius_mm / spacing_mm) + 1)
+    lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    points: Array = lattice * spacing_mm
+    inside: Array = points[np.linalg.norm(points, axis=1) <= rim(radius_mm, spacing_mm)]
+    return inside
+
+
+def rim(radius_mm: float, spacing_mm: float) -> float:
+    """A ball's radius with room for rounding, so that points on its rim belong to it."""
+    return radius_mm + spacing_mm / 100
+
+
 def normalised(values: NDArray[Number]) -> NDArray[Number]:
     """Values (n,) shifted and scaled to mean zero and norm one; all alike become all zero."""
     centred = values - values.mean()

@@ -21,7 +21,7 @@ from landmarkflow.oneshot.align import Subject, Template, align, prepare_templat
 from landmarkflow.oneshot.mixture import Mixture
 from landmarkflow.oneshot.settings import AlignSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import mask_around_target, mirrored, read_volume, write_transform
+from landmarkflow.volumes import mask_around_target, mirrored, read_written, write_transform
 
 # Whether a scan is mirrored before it is aligned: known from the sides, or tried both ways.
 HANDS = {"same": (False,), "other": (True,), "unknown": (False, True)}
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     template = functools.cache(lambda: _template(arguments, settings))
 
     def compute(task: Task) -> Record:
-        crop = read_volume(task.inputs["centred"])
+        crop = read_written(task.inputs["centred"])
         mixture = _mixture(task.inputs["region_record"])
         outcomes = [
             (align(template(), Subject(mirrored(crop) if flip else crop, mixture), settings), flip)
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _template(arguments: argparse.Namespace, settings: AlignSettings) -> Template:
     require_result(arguments.template_centred_record, "template")
-    crop = read_volume(arguments.template_centred)
+    crop = read_written(arguments.template_centred)
     mask = mask_around_target(
         crop,
         arguments.template_image,

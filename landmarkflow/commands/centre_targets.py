@@ -19,7 +19,7 @@ from landmarkflow.oneshot.centre import Localiser, centre
 from landmarkflow.oneshot.network import best_device, device_name, load_network
 from landmarkflow.oneshot.settings import CentreSettings, NetworkSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import read_volume, write_volume
+from landmarkflow.volumes import read_written, write_volume
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     def compute(task: Task) -> Record:
         candidates = read_record(task.inputs["region_record"]).details["candidates"]
         centres = np.array([candidate["centre"] for candidate in candidates])
-        found = centre(read_volume(task.inputs["region"]), centres, localiser, settings)
+        found = centre(read_written(task.inputs["region"]), centres, localiser, settings)
         write_volume(found.crop, task.outputs["centred"])
         write_volume(found.probability, task.outputs["probability"])
         details = {

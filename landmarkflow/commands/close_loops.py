@@ -21,7 +21,7 @@ from landmarkflow.oneshot.deform import prepare_scan
 from landmarkflow.oneshot.refine import prepare, refine
 from landmarkflow.oneshot.settings import DeformSettings, RefineSettings
 from landmarkflow.records import Record
-from landmarkflow.volumes import mask_around_target, read_volume
+from landmarkflow.volumes import mask_around_target, read_written
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     def compute(task: Task) -> Record:
         template, mask = crop_and_mask()
-        scan = read_volume(task.inputs["centred"])
+        scan = read_written(task.inputs["centred"])
         there = read_complete_landmarks(task.inputs["refined"])
         rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
         onto_scan = prepare_scan(scan, rigid, mask, settings, seed=arguments.seed)
@@ -84,7 +84,7 @@ def _template(
     arguments: argparse.Namespace, settings: DeformSettings
 ) -> tuple[sitk.Image, sitk.Image]:
     """The template's crop and the mask in which it is compared."""
-    crop = read_volume(arguments.template_centred)
+    crop = read_written(arguments.template_centred)
     mask = mask_around_target(
         crop,
         arguments.template_image,

@@ -21,7 +21,7 @@ from landmarkflow.volumes import (
     cropped,
     mask_around_target,
     points_inside,
-    read_volume,
+    read_written,
     shrunk,
     write_transform,
 )
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     def compute(task: Task) -> Record:
         deform, mask = template()
-        target = read_volume(task.inputs["centred"])
+        target = read_written(task.inputs["centred"])
         rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
         whole = deform(target, rigid)
         write_transform(whole, task.outputs["bspline"])
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _template(arguments: argparse.Namespace, settings: DeformSettings) -> tuple[Deform, sitk.Image]:
     """What deforms a scan, and a coarse mask in which to look for folds."""
-    crop = read_volume(arguments.template_centred)
+    crop = read_written(arguments.template_centred)
     mask = mask_around_target(
         crop,
         arguments.template_image,

@@ -24,7 +24,7 @@ from landmarkflow.oneshot.confidence import Calibration, Evidence, calibrate, do
 from landmarkflow.oneshot.landmarks import place_landmarks, shift, similarity_around
 from landmarkflow.oneshot.settings import ConfidenceSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import read_volume
+from landmarkflow.volumes import read_written
 
 Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Place the landmarks of every scan; where there are none, say why at each."""
     settings = read_settings(ConfidenceSettings, arguments.settings)
     annotated = read_complete_landmarks(arguments.template_landmarks)
-    template = read_volume(arguments.template_centred)
+    template = read_written(arguments.template_centred)
     starts = {
         "centred": _centre_of(arguments.template_centred_record),
         "region": _centre_of(arguments.template_region_record),
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     calibration = _calibration(arguments.loops, arguments.loops_refined)
 
     def compute(task: Task) -> Record:
-        target = read_volume(task.inputs["centred"])
+        target = read_written(task.inputs["centred"])
         transforms = {name: sitk.ReadTransform(str(task.inputs[name])) for name in TRANSFORMS}
         mirrored = read_record(task.inputs["rigid_record"]).details["mirrored"]
         for name, record in CENTRES.items():

@@ -19,7 +19,7 @@ from landmarkflow.markups import PointList, read_complete_landmarks, write_marku
 from landmarkflow.oneshot.refine import prepare, refine
 from landmarkflow.oneshot.settings import RefineSettings
 from landmarkflow.records import Record
-from landmarkflow.volumes import read_volume
+from landmarkflow.volumes import read_written
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,14 +37,14 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_settings(RefineSettings, arguments.settings)
     annotated = read_complete_landmarks(arguments.template_landmarks)
     template = functools.cache(
-        lambda: prepare(annotated, read_volume(arguments.template_centred), settings)
+        lambda: prepare(annotated, read_written(arguments.template_centred), settings)
     )
 
     def compute(task: Task) -> Record:
         transform = sitk.ReadTransform(str(task.inputs["bspline"]))
         voted = task.inputs.get("voted")
         start = read_complete_landmarks(voted) if voted else None
-        target = read_volume(task.inputs["centred"])
+        target = read_written(task.inputs["centred"])
         found = refine(template(), transform, target, settings, start)
         write_markups(task.outputs["refined"], [PointList("refined", found.landmarks, None)])
         details = {"deviation_mm": [None if np.isnan(d) else float(d) for d in found.deviation]}

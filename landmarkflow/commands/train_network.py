@@ -20,7 +20,7 @@ from landmarkflow.files import write_json, write_text
 from landmarkflow.oneshot.network import best_device, device_name, save_network
 from landmarkflow.oneshot.settings import TrainSettings
 from landmarkflow.oneshot.train import Epoch, train
-from landmarkflow.volumes import grid_of, read_grid, read_segmentation, read_volume, resample
+from landmarkflow.volumes import grid_of, read_grid, read_segmentation, read_written, resample
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     require_result(arguments.region_record, "template")
     settings = read_settings(TrainSettings, arguments.settings)
-    region = read_volume(arguments.region)
+    region = read_written(arguments.region)
     target = read_segmentation(arguments.segmentation, read_grid(arguments.image), arguments.labels)
     device = best_device()
     trained = train(

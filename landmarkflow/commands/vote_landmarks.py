@@ -27,7 +27,7 @@ from landmarkflow.oneshot.consensus import count_votes, way_between
 from landmarkflow.oneshot.landmarks import place_landmarks
 from landmarkflow.oneshot.settings import ConsensusSettings, DeformSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import mask_around_target, read_volume
+from landmarkflow.volumes import mask_around_target, read_written
 
 PEER_FILES = ("peers-centred", "peers-rigid", "peers-bspline", "peers-record")
 
@@ -69,13 +69,13 @@ def run(arguments: argparse.Namespace) -> None:
         crop, rigid, bspline = peers[name]
         to_peer = sitk.ReadTransform(str(rigid))
         onto_peer = deform.prepare_scan(
-            read_volume(crop), to_peer, mask(), registration, seed=arguments.seed
+            read_written(crop), to_peer, mask(), registration, seed=arguments.seed
         )
         there = place_landmarks(annotated, sitk.ReadTransform(str(bspline)))
         return Peer(to_peer, there, onto_peer)
 
     def compute(task: Task) -> Record:
-        scan = read_volume(task.inputs["centred"])
+        scan = read_written(task.inputs["centred"])
         rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
         direct = sitk.ReadTransform(str(task.inputs["bspline"]))
         ways = {"direct": place_landmarks(annotated, direct).positions}
@@ -129,7 +129,7 @@ def _usable_peers(arguments: argparse.Namespace) -> dict[str, tuple[Path, Path, 
 def _mask(arguments: argparse.Namespace, settings: DeformSettings) -> sitk.Image:
     """Where the template is compared, which all peers share."""
     return mask_around_target(
-        read_volume(arguments.template_centred),
+        read_written(arguments.template_centred),
         arguments.template_image,
         arguments.template_segmentation,
         arguments.labels,

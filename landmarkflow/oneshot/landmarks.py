@@ -4,13 +4,12 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.similarity import correlation, normalised
-from landmarkflow.volumes import array_of, image_on
+from landmarkflow.geometry import Landmarks
+from landmarkflow.similarity import Interpolator, ball, correlation, normalised
 
 Array = NDArray[np.float64]
 
-RADIUS_IN_STEPS = 5
+RADIUS_IN_STEPS = 4
 
 
 def place_landmarks(annotated: Landmarks, transform: sitk.Transform) -> Landmarks:
@@ -59,19 +58,13 @@ def similarity_around(
         radius_mm: of the ball.
     """
     # A few hundred points tell the similarity as well as all voxels do.
-    count = 2 * RADIUS_IN_STEPS + 1
-    step = radius_mm / RADIUS_IN_STEPS
-    squares = ((np.arange(count) - RADIUS_IN_STEPS) * step) ** 2
-    ball = squares[:, None, None] + squares[:, None] + squares <= radius_mm**2
-    ways = ((template, sitk.Transform(3, sitk.sitkIdentity)), (target, transform))
+    around = ball(radius_mm, radius_mm / RADIUS_IN_STEPS)
+    fixed, moving = Interpolator.of(template), Interpolator.of(target)
 
     def similarity(point: Array) -> float:
-        grid = Grid.centred(point, (count, count, count), step)
-        reference = image_on(grid, np.zeros(ball.shape, dtype=np.float32))
-        fixed, moving = (
-            array_of(sitk.Resample(image, reference, way, sitk.sitkLinear, 0.0))[ball]
-            for image, way in ways
-        )
-        return correlation(normalised(fixed.astype(np.float64)), moving.astype(np.float64))[0]
+        points = point + around
+        mapped = np.array([transform.TransformPoint(p) for p in points.tolist()])
+        here = fixed.sample(points)[0].astype(np.float64)
+        return correlation(normalised(here), moving.sample(mapped)[0].astype(np.float64))[0]
 
     return np.array([similarity(point) for point in annotated.positions])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from landmarkflow.errors import InputError
 from landmarkflow.geometry import Landmarks
 from landmarkflow.oneshot.settings import RefineSettings
-from landmarkflow.similarity import Interpolator, Values, feature
+from landmarkflow.similarity import Interpolator, Values, ball, feature, rim
 from landmarkflow.volumes import cropped
 
 Array = NDArray[np.float64]
@@ -124,7 +124,7 @@ def refine(
         points += offsets[row]
         found = []
         for radius in settings.radii_mm:
-            near = window.distance <= _rim(radius, settings.spacing_mm)
+            near = window.distance <= rim(radius, settings.spacing_mm)
             found.append(_shift(window.features[near], points[near], around, settings))
         shifts = np.array([shift for shift, _ in found])
         noise = float(np.mean([variance for _, variance in found]))
@@ -132,20 +132,6 @@ def refine(
         if settings.enabled:
             places[row] += shifts.mean(axis=0)
     return Refined(Landmarks(annotated.labels, places), deviation)
-
-
-def ball(radius_mm: float, spacing_mm: float) -> Array:
-    """The points, (n, 3) mm, of a cubic lattice around 0 that lie in a ball."""
-    steps = np.arange(-np.ceil(radius_mm / spacing_mm), np.ceil(radius_mm / spacing_mm) + 1)
-    lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    points: Array = lattice * spacing_mm
-    inside: Array = points[np.linalg.norm(points, axis=1) <= _rim(radius_mm, spacing_mm)]
-    return inside
-
-
-def _rim(radius_mm: float, spacing_mm: float) -> float:
-    """A ball's radius with room for rounding, so that points on its rim belong to it."""
-    return radius_mm + spacing_mm / 100
 
 
 def _features_around(
