@@ -167,6 +167,8 @@ def sha256(path: Path) -> str:
         listing = "".join(f"{file.name} {sha256(file)}\n" for file in sorted(Path(path).iterdir()))
         return hashlib.sha256(listing.encode()).hexdigest()
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise InputError(f"{path}: cannot be read (no regular file), expected a file")
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -794,8 +794,11 @@ def test_a_configuration_builds_no_python_objects(root: Path, here: Path) -> Non
 
 FOLDER = "my $(mkdir sprung) scans"
 NAMES = ('it\'s a "b"', "b $(mkdir sprung) `mkdir sprung`", "c;mkdir sprung #&|>*", "d é \\ ~ !")
-# Steps that a study may leave out, whose rules have commands too.
-ALL_STEPS = {"oneshot": {"consensus": {"peers": 1}, "symmetrise": {"enabled": True}}}
+# One batch, and the steps that a study may leave out, whose rules have commands too.
+ALL_STEPS = {
+    "batch_scans": len(NAMES),
+    "oneshot": {"consensus": {"peers": 1}, "symmetrise": {"enabled": True}},
+}
 # What stands for Python: it shows its arguments.
 SHOW = "python() { printf '%s\\0' \"$@\"; }; "
 
@@ -822,7 +825,7 @@ def test_names_are_quoted_in_every_command(
     """A shell hands every path on as it is, and does nothing else with it."""
     run = run_workflow(root, here, *named, "--dry-run", "--printshellcmds", "--notemp")
     assert run.status == 0, run.text
-    commands = [text.split("\n\n")[0] for text in run.text.split("Shell command: ")[1:]]
+    commands = [re.split(r"\n\n|\n\[", text)[0] for text in run.text.split("Shell command: ")[1:]]
     assert len(commands) == sum(run.jobs.values())
     paths = {str(path.relative_to(here)) for path in (here / FOLDER).rglob("*.*")}
     handed_on = set()
