@@ -19,7 +19,14 @@ def new_figure(width: float, height: float, dpi: int) -> Figure:
 def png_bytes(figure: Figure) -> bytes:
     """Returns a figure as a PNG without the name and version of the software in it."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=figure.dpi, metadata={"Software": None})
+    figure.savefig(
+        stream,
+        format="png",
+        dpi=figure.dpi,
+        metadata={"Software": None},
+        # A little larger than by the default, in a third of the time.
+        pil_kwargs={"compress_level": 3},
+    )
     return stream.getvalue()
 
 

@@ -42,8 +42,6 @@ for batch, scans in LOCATED.items():
             record=for_scans("foi/{scan}.json", scans),
         log:
             RESULTS / f"logs/locate_regions/{batch}.log",
-        benchmark:
-            RESULTS / f"benchmarks/locate_regions_{batch}.tsv"
         conda:
             "../../envs/imaging.yaml"
         threads: 1
@@ -165,8 +163,6 @@ for batch, scans in {**MIRRORED, **STUDY.batches}.items():
             record=for_scans("rigid/{scan}.json", scans),
         log:
             RESULTS / f"logs/align_scans/{batch}.log",
-        benchmark:
-            RESULTS / f"benchmarks/align_scans_{batch}.tsv"
         group:
             f"register_{batch}"
         conda:
