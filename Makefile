@@ -8,13 +8,14 @@ SEEDS ?= 1 2 3
 PRESETS ?=
 SNAKEMAKE_OPTIONS ?=
 PYTEST_OPTIONS ?=
+BENCH_OPTIONS ?=
 PYTHON ?= python3
 
 export STUDY DATA WITH CORES SEEDS PRESETS PYTHON
 unexport PYTHONPATH PYTHONHOME
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: help run ablation test check pytest environments-test environment lock clean
+.PHONY: help run ablation bench test check pytest environments-test environment lock clean
 
 help:
 	@echo 'make run                       the default study, from scans to report'
@@ -22,6 +23,7 @@ help:
 	@echo 'make run STUDY=x WITH=best     the same with the settings of studies/best/x.yaml on top'
 	@echo 'make ablation                  what each step is worth, over trainings with SEEDS="1 2 3" (also STUDY, DATA;'
 	@echo '                               PRESETS="cochlea_paper" compares other studies on the same scans)'
+	@echo 'make bench DATA=folder         cost and error of the mice, beside plain elastix and ANTs (20 minutes)'
 	@echo 'make test                      the tests and the checks of the code'
 	@echo 'make environments-test         a study in conda environments of their pins alone (some minutes, some GB)'
 	@echo 'make environment               only create .venv'
@@ -74,6 +76,14 @@ pytest: environment
 
 environments-test: environment
 	$(ACTIVATE) && INSTALL_ENVIRONMENTS=1 python -m pytest tests/test_bare_environments.py $(PYTEST_OPTIONS)
+
+# ANTs has an environment of its own, for the bench alone.
+bench: environment
+	@[ -n "$$DATA" ] || { echo "landmarkflow: make bench needs DATA=<folder of the mice>." >&2; exit 1; }
+	[ -d benchmarks/.venv ] || { $$PYTHON -m venv benchmarks/.venv && \
+	    benchmarks/.venv/bin/pip install --quiet --requirement benchmarks/requirements.txt; }
+	$(ACTIVATE) && BENCH_ANTS_PYTHON=benchmarks/.venv/bin/python \
+	    python benchmarks/bench.py --data "$$DATA" --output results/bench $(BENCH_OPTIONS)
 
 environment:
 	@envs/create.sh

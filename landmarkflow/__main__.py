@@ -5,6 +5,7 @@ import errno
 import importlib
 import logging
 import pkgutil
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ DEFECT = "stopped by a defect in the program or the machine"
 OF_THE_MACHINE = {
     getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EROFS", "EIO")
 }
+
+# What a job has cost, for the log and for `make bench`.
+COST = "%.2f CPU-seconds and at most %.0f MB"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         logger.exception(DEFECT)
         return 2
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    logger.debug(COST, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
     return 0
 
 

@@ -321,7 +321,7 @@ def test_a_changed_scan_runs_its_own_chain_and_leaves_its_neighbours(
     assert run.jobs == dict.fromkeys(own | by_batch(("001",), *BATCHED) | others, 1)
     for stage in BATCHED:
         log = (folder / f"logs/{stage}/001.log").read_text(encoding="utf-8")
-        said = [line.split("INFO ")[1] for line in log.splitlines()]
+        said = [line.split("INFO ")[1] for line in log.splitlines() if "INFO" in line]
         assert said == ["1/3 ear001: known", "2/3 ear002: computed", "3/3 ear003: known"]
     after = {scan: (folder / f"landmarks/{scan}.mrk.json").read_bytes() for scan in EARS}
     assert {scan for scan in EARS if after[scan] != before[scan]} == {"ear002"}

@@ -1,0 +1,188 @@
+"""Measure what a mouse's scan costs and how far off its landmarks are.
+
+This pipeline's presets, stage by stage, beside plain scripts of elastix and ANTs, on the same scans
+and one core of one machine.
+
+Usage: bench.py --data FOLDER --output FOLDER [--presets none fast] [--others elastix ants]
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from pose import points_of
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+BONE_ABOVE = "25"
+FAILED_MM = 2.0
+SCRIPTS = {"elastix": "elastix_search.py", "ants": "ants_syn.py"}
+COLUMNS = ("method", "scans", "mean_mm", "p95_mm", "failed", "cpu_s_per_scan", "ratio", "peak_mb")
+COST = re.compile(r"DEBUG ([\d.]+) CPU-seconds and at most (\d+) MB")
+
+
+def main() -> None:
+    """Run everything and write bench.csv, stages.csv, bench.md and bench.png."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--presets", nargs="*", default=["none", "fast"])
+    parser.add_argument("--others", nargs="*", default=list(SCRIPTS), choices=SCRIPTS)
+    parser.add_argument("--scans", type=int, default=4, help="how many the others get")
+    arguments = parser.parse_args()
+    output, data = arguments.output.resolve(), arguments.data.resolve()
+    rows, stages = [], []
+    for preset in arguments.presets:
+        row, costs = pipeline(preset, data, output)
+        rows.append(row)
+        stages += costs
+    rows += [other(name, data, output, arguments.scans) for name in arguments.others]
+    for row in rows:
+        row["ratio"] = round(row["cpu_s_per_scan"] / rows[0]["cpu_s_per_scan"], 2)
+    write_csv(output / "bench.csv", COLUMNS, rows)
+    write_csv(output / "stages.csv", ("method", "stage", "cpu_s_per_scan", "peak_mb"), stages)
+    (output / "bench.md").write_text(markdown(rows, stages))
+    draw(rows, output / "bench.png")
+    sys.stdout.write((output / "bench.md").read_text())
+
+
+def pipeline(preset: str, data: Path, output: Path) -> tuple[dict, list[dict]]:
+    """Train, then measure all the rest of a run from nothing."""
+    files = [ROOT / "studies/mouse_skull.yaml"]
+    name = "mouse_skull"
+    if preset != "none":
+        files.append(ROOT / f"studies/{preset}/mouse_skull.yaml")
+        name = f"mouse_skull_{preset}"
+    folder = output / f"landmarkflow-{preset}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", 1]
+    command += ["--configfile", *files, "--config", f"data_folder={data}"]
+    measured([*command, "--until", "train_network"])
+    cpu, _ = measured(command)
+    results = folder / "results" / name
+    with (results / "evaluation/errors.csv").open() as file:
+        errors = defaultdict(list)
+        for row in csv.DictReader(file):
+            if row["stage"] == "final" and row["error_mm"]:
+                errors[row["scan"]].append(float(row["error_mm"]))
+    costs = stage_costs(results / "logs", len(errors))
+    own = cpu / len(errors) - sum(row["cpu_s_per_scan"] for row in costs)
+    costs.append({"stage": "Snakemake itself", "cpu_s_per_scan": own, "peak_mb": 0})
+    label = "landmarkflow" + ("" if preset == "none" else f", {preset}")
+    for row in costs:
+        row |= {"method": label, "cpu_s_per_scan": round(row["cpu_s_per_scan"], 2)}
+    peak = max(row["peak_mb"] for row in costs)
+    return summary(label, list(errors.values()), cpu / len(errors), peak), costs
+
+
+def stage_costs(logs: Path, scans: int) -> list[dict]:
+    """CPU-seconds of each stage by scan, and its largest job's memory, without training."""
+    found = defaultdict(list)
+    for path in logs.rglob("*.log"):
+        stage = path.stem if path.parent == logs else path.parent.name
+        if stage != "train_network" and (cost := COST.search(path.read_text())):
+            found[stage].append((float(cost[1]), int(cost[2])))
+    costs = [
+        {
+            "stage": stage,
+            "cpu_s_per_scan": sum(cpu for cpu, _ in jobs) / scans,
+            "peak_mb": max(mb for _, mb in jobs),
+        }
+        for stage, jobs in found.items()
+    ]
+    return sorted(costs, key=lambda row: -row["cpu_s_per_scan"])
+
+
+def other(name: str, data: Path, output: Path, scans: int) -> dict:
+    """One process a scan, as such scripts are used."""
+    python = Path(os.environ.get("BENCH_ANTS_PYTHON", sys.executable))
+    errors, cpu, peak = [], 0.0, 0.0
+    for image in sorted((data / "scans").iterdir())[:scans]:
+        scan = image.name.removesuffix(".nii.gz")
+        found = output / name / f"{scan}.json"
+        found.parent.mkdir(parents=True, exist_ok=True)
+        command = [python if name == "ants" else sys.executable, HERE / SCRIPTS[name]]
+        command += [data / "template/scan.nii.gz", data / "template/landmarks.mrk.json"]
+        spent, memory = measured([*command, image, BONE_ABOVE, found])
+        cpu, peak = cpu + spent, max(peak, memory)
+        truth = points_of(data / f"landmarks/{scan}.mrk.json")
+        there = json.loads(found.read_text())
+        errors.append([math.dist(there[label], truth[label]) for label in truth])
+    label = {"elastix": "elastix, plain script", "ants": "ANTs SyN, plain script"}[name]
+    return summary(label, errors, cpu / len(errors), round(peak))
+
+
+def summary(label: str, errors: Sequence[Sequence[float]], cpu: float, peak: float) -> dict:
+    """One row of the table; scans with a mean above FAILED_MM have failed and are left out."""
+    good = [scan for scan in errors if np.mean(scan) <= FAILED_MM]
+    pooled = np.concatenate(good)
+    return {
+        "method": label,
+        "scans": len(errors),
+        "mean_mm": round(float(pooled.mean()), 3),
+        "p95_mm": round(float(np.percentile(pooled, 95)), 2),
+        "failed": len(errors) - len(good),
+        "cpu_s_per_scan": round(cpu, 1),
+        "peak_mb": peak,
+    }
+
+
+def measured(command: Sequence[object]) -> tuple[float, float]:
+    """CPU-seconds of a command with all its children, and MB of the largest so far."""
+    one = dict.fromkeys(("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(list(map(str, command)), check=True, env=os.environ | one, stdout=sys.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return spent, after.ru_maxrss / 1024
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
+    """A table with a header."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def markdown(rows: Sequence[dict], stages: Sequence[dict]) -> str:
+    """Both tables."""
+    text = ""
+    for table in (rows, stages):
+        columns = COLUMNS if table is rows else ("method", "stage", "cpu_s_per_scan", "peak_mb")
+        text += "| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|\n"
+        text += "".join("| " + " | ".join(str(r[c]) for c in columns) + " |\n" for r in table)
+        text += "\n"
+    return text
+
+
+def draw(rows: Sequence[dict], path: Path) -> None:
+    """Error against cost, each method a point."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        own = row["method"].startswith("landmarkflow")
+        place = row["cpu_s_per_scan"], row["mean_mm"]
+        axes.plot(*place, "o", color="#0b7285" if own else "#868e96")
+        axes.annotate(row["method"], place, textcoords="offset points", xytext=(7, 4))
+    axes.set(xscale="log", xlabel="CPU-seconds a scan", ylabel="mean error, mm", ylim=(0, None))
+    axes.set_xlim(2, 200)
+    axes.grid(visible=True, which="both", alpha=0.2)
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
