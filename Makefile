@@ -92,4 +92,4 @@ lock:
 	envs/lock.sh
 
 clean:
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv benchmarks/.venv .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,70 @@
+"""What the bench reads out of a run; the bench itself takes twenty minutes."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from phantoms import sampled
+from scipy.spatial.transform import Rotation
+
+from landmarkflow.__main__ import main
+from landmarkflow.geometry import Grid
+from landmarkflow.records import Record, write_record
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for name in ("bench", "pose"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_costs_are_read_from_the_logs_of_jobs(tmp_path: Path) -> None:
+    import bench  # noqa: PLC0415
+
+    write_record(tmp_path / "a.json", Record("a", "locate"))
+    for batch in ("001", "002"):
+        arguments = ("--bad-scans", "refuse", "--records", tmp_path / "a.json")
+        log = tmp_path / f"logs/check_scans/{batch}.log"
+        checked = ("--checked", tmp_path / "checked.txt")
+        assert main(["--log", str(log), "check_scans", *map(str, arguments + checked)]) == 0
+    (row,) = bench.stage_costs(tmp_path / "logs", scans=2)
+    assert row["stage"] == "check_scans"
+    assert row["cpu_s_per_scan"] > 0.1
+    assert row["peak_mb"] > 20
+
+
+def test_a_scan_that_went_astray_is_counted_and_not_averaged() -> None:
+    import bench  # noqa: PLC0415
+
+    row = bench.summary("plain", [[0.1, 0.3], [0.2, 0.2], [6.0, 7.0]], 12.34, 100)
+    assert (row["scans"], row["failed"], row["mean_mm"]) == (3, 1, 0.2)
+    assert row["cpu_s_per_scan"] == 12.3
+
+
+def head(points: NDArray[np.float64]) -> NDArray[np.float32]:
+    """A long body, a limb and a knob, of which no two sides are alike."""
+    parts = (([0, 0, 0], [2.5, 1.6, 5.0]), ([3, 0, 3], [2.5, 1.2, 1.0]), ([0, 2, -4], [1, 2, 1]))
+    total = sum(np.exp(-((((points - c) / r) ** 2).sum(axis=1))) for c, r in parts)
+    return (100 * total).astype(np.float32)
+
+
+def test_a_turned_head_is_laid_on_the_template() -> None:
+    import pose  # noqa: PLC0415
+
+    grid = Grid.centred((0.0, 0.0, 0.0), (48, 48, 48), 0.5)
+    turn = Rotation.from_euler("xyz", [100, -30, 160], degrees=True).as_matrix()
+    shift = np.array([1.0, -0.5, 0.7])
+    template = sampled(grid, head)
+    scan = sampled(grid, lambda p: head((p - shift) @ turn))
+    images = (sitk.Cast(image, sitk.sitkFloat32) for image in (template, scan))
+    found = pose.laid_on(*images, above=25.0)
+    points = np.array([[3.0, 1.0, 2.0], [-2.0, 4.0, 0.0], [0.0, -3.0, -4.0]])
+    mapped = np.array([found.TransformPoint(p) for p in points.tolist()])
+    np.testing.assert_allclose(mapped, points @ turn.T + shift, atol=0.3)
