@@ -102,7 +102,8 @@ def imported(path: Path) -> set[str]:
 def test_everything_imported_has_a_direct_pin(folder: str) -> None:
     pinned = names([pin for group in direct_pins().values() for pin in group])
     distributions = packages_distributions()
-    own = {"landmarkflow"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    folders = (ROOT / "tests", ROOT / "benchmarks")
+    own = {"landmarkflow"} | {path.stem for folder in folders for path in folder.glob("*.py")}
     unpinned = {
         f"{path.relative_to(ROOT)}: {module}"
         for path in (ROOT / folder).rglob("*.py")
