@@ -366,9 +366,7 @@ def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(
     )  # fmt: skip
     for arguments in commands:
         assert main([str(argument) for argument in arguments]) == 0
-    records = [
-        read_record(a / f"{stage}.json") for stage in ("n", "foi", "c", "r", "b", "f", "o", "l")
-    ]
+    records = [read_record(a / f"{stage}.json") for stage in ("foi", "c", "r", "b", "f", "o", "l")]
     assert {record.scan for record in records} == {"a"}
     assert {record.status for record in records} == {"refused"}
     assert len({record.reason for record in records}) == 1
@@ -376,4 +374,4 @@ def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(
     for points in read_point_lists(a / "l.mrk.json"):
         assert points.landmarks.labels == LANDMARKS.labels
         assert points.landmarks.missing.all()
-        assert set(points.notes) == {f"normalise refused: {records[0].reason}"}
+        assert set(points.notes) == {f"locate refused: {records[0].reason}"}

@@ -158,6 +158,8 @@ def survivor(
     cluster: None, root: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Results of a study that has been through all faults, on the scans of the local one."""
+    # Who is started in the background ignores Control-C, and so do all whom he starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = tmp_path_factory.mktemp("survivor") / "with a space"
     shutil.copytree(tiny / "results/tiny/data", folder / "results/tiny/data")
     options = (*profile_of(root), *LOOKS, *FAULTS, "--configfile", TINY)
@@ -179,7 +181,9 @@ def states(name: str) -> list[str]:
 
 
 def log_of(results: Path, name: str) -> str:
-    return (results / f"logs/{name}.log").read_text(encoding="utf-8")
+    """What a job has told, without what it has cost."""
+    lines = (results / f"logs/{name}.log").read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if "DEBUG" not in line)
 
 
 @pytest.mark.slow
