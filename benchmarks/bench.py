@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -141,13 +140,15 @@ def summary(label: str, errors: Sequence[Sequence[float]], cpu: float, peak: flo
 
 
 def measured(command: Sequence[object]) -> tuple[float, float]:
-    """CPU-seconds of a command with all its children, and MB of the largest so far."""
+    """CPU-seconds of a command with all its children, and MB of the largest of these."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(list(map(str, command)), check=True, env=os.environ | one, stdout=sys.stderr)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return spent, after.ru_maxrss / 1024
+    words = list(map(str, command))
+    process = subprocess.Popen(words, env=os.environ | one, stdout=sys.stderr)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
@@ -178,8 +179,12 @@ def draw(rows: Sequence[dict], path: Path) -> None:
         place = row["cpu_s_per_scan"], row["mean_mm"]
         axes.plot(*place, "o", color="#0b7285" if own else "#868e96")
         axes.annotate(row["method"], place, textcoords="offset points", xytext=(7, 4))
-    axes.set(xscale="log", xlabel="CPU-seconds a scan", ylabel="mean error, mm", ylim=(0, None))
-    axes.set_xlim(2, 200)
+    highest = max(row["mean_mm"] for row in rows)
+    axes.set(xscale="log", xlabel="CPU-seconds a scan", ylabel="mean error, mm")
+    axes.set(xlim=(2, 200), ylim=(0, 1.15 * highest))
+    ticks = [2, 5, 10, 20, 50, 100, 200]
+    axes.set_xticks(ticks, list(map(str, ticks)))
+    axes.minorticks_off()
     axes.grid(visible=True, which="both", alpha=0.2)
     figure.savefig(path, dpi=130)
 

@@ -156,7 +156,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def survivor(
     cluster: None, root: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+) -> Iterator[Path]:
     """Results of a study that has been through all faults, on the scans of the local one."""
     # Who is started in the background ignores Control-C, and so do all whom he starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -173,7 +173,10 @@ def survivor(
             fault.result()
         run = study.result()
     assert run.status == 0, run.text
-    return folder / "results/tiny"
+    yield folder / "results/tiny"
+    # This small a SLURM kills no more than it knows of: of a lost node's jobs, some live on.
+    for process in processes(folder, "snakemake"):
+        os.kill(process, signal.SIGKILL)
 
 
 def states(name: str) -> list[str]:
