@@ -47,13 +47,17 @@ def test_annotations_scatter_however_well_the_loops_close() -> None:
     [
         ({"median_similarity": 0.42}, "alike to 0.42 in the median, expected at least 0.8"),
         ({"median_similarity": float("nan")}, "alike to nan"),
+        (
+            {"most_unlike": "WINDOW", "lowest_similarity": 0.63},
+            "surroundings of the landmark WINDOW are alike to 0.63, expected at least 0.7",
+        ),
         ({"scaling": 1.6}, "lie 1.60 times as far apart"),
         ({"scaling": 0.5}, "lie 0.50 times as far apart"),
         ({"median_deviation_mm": 0.25}, "5.0 times as unsure as usual"),
         ({"median_deviation_mm": None}, "every landmark lies at the edge"),
     ],
 )
-def test_each_doubt_is_said(seen: dict[str, float], said: str) -> None:
+def test_each_doubt_is_said(seen: dict[str, object], said: str) -> None:
     evidence = Evidence(
         **({"median_similarity": 0.95, "median_deviation_mm": 0.05, "scaling": 1.0} | seen)
     )
@@ -72,13 +76,14 @@ def test_evidence_is_the_median_and_the_size() -> None:
     twice = Landmarks(CUBE.labels, 2 * CUBE.positions + 7)
     similarity, deviation = np.array([0.9, 0.7, 0.8]), np.array([np.nan, 0.2, 0.4])
     evidence = Evidence.of(CUBE, twice, similarity, deviation, SCAN)
-    assert evidence == Evidence(0.8, pytest.approx(0.3), pytest.approx(2.0))
+    expected = Evidence(0.8, pytest.approx(0.3), pytest.approx(2.0), (), "b", 0.7)
+    assert evidence == expected
 
 
 def test_one_landmark_has_no_size() -> None:
     one = CUBE.select(["b"])
     assert Evidence.of(one, one, np.array([0.9]), np.array([np.nan]), SCAN) == Evidence(
-        0.9, None, 1.0
+        0.9, None, 1.0, (), "b", 0.9
     )
 
 

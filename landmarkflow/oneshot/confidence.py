@@ -66,19 +66,23 @@ def radii(deviation: Array, calibration: Calibration | None, settings: Confidenc
 
 @dataclass(frozen=True)
 class Evidence:
-    """What tells a wrong answer from a right one, in the median over a scan's landmarks.
+    """What tells a wrong answer from a right one in a scan.
 
     Attributes:
         median_similarity: of the landmarks' surroundings, in [-1, 1].
         median_deviation_mm: of the places; None where no landmark has one.
         scaling: how many times as far apart as the template's the landmarks lie; 1 for one alone.
         beyond: landmarks that lie outside the scan, by more than a voxel.
+        most_unlike: the landmark whose surroundings are the least similar.
+        lowest_similarity: of these surroundings.
     """
 
     median_similarity: float
     median_deviation_mm: float | None
     scaling: float
     beyond: tuple[str, ...] = ()
+    most_unlike: str = ""
+    lowest_similarity: float = 1.0
 
     @staticmethod
     def of(
@@ -88,11 +92,14 @@ class Evidence:
         outside = scan.distance_to(found.positions) > scan.spacing.max()
         known = deviation[np.isfinite(deviation)]
         size = _size(annotated)
+        lowest = int(np.argmin(similarity))
         return Evidence(
             float(np.median(similarity)),
             float(np.median(known)) if len(known) else None,
             _size(found) / size if size > 0 else 1.0,
             tuple(label for label, out in zip(found.labels, outside, strict=True) if out),
+            found.labels[lowest],
+            float(similarity[lowest]),
         )
 
 
@@ -107,6 +114,12 @@ def doubts(
         reasons.append(
             f"the landmarks' surroundings are alike to {evidence.median_similarity:.2f} in the "
             f"median, expected at least {settings.least_similarity:g}"
+        )
+    if not evidence.lowest_similarity >= settings.least_landmark_similarity:
+        reasons.append(
+            f"the surroundings of the landmark {evidence.most_unlike} are alike to "
+            f"{evidence.lowest_similarity:.2f}, expected at least "
+            f"{settings.least_landmark_similarity:g}"
         )
     if not 1 / settings.most_scaling <= evidence.scaling <= settings.most_scaling:
         reasons.append(

@@ -229,6 +229,7 @@ class ConfidenceSettings(StageSettings):
     annotation_mm: float = Field(0.2, ge=0)
     similarity_radius_mm: float = Field(2.0, gt=0)
     least_similarity: float = Field(0.8, ge=-1, le=1)
+    least_landmark_similarity: float = Field(0.7, ge=-1, le=1)
     most_scaling: float = Field(1.4, gt=1)
     most_unsure: float = Field(3.0, gt=1)
 
