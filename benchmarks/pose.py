@@ -34,23 +34,29 @@ def laid_on(template: sitk.Image, scan: sitk.Image, above: float) -> sitk.Transf
     """
     (middle, axes), (scan_middle, scan_axes) = (frame(image, above) for image in (template, scan))
     fixed, moving = (coarse(image) for image in (template, scan))
+    # ITK's own estimate of the scales draws at random, without a seed.
+    reach = max(fixed.GetSpacing()) * max(fixed.GetSize()) / 4
     found = []
     for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
         flipped = scan_axes * (*signs, signs[0] * signs[1])
-        start = sitk.Euler3DTransform()
+        start = sitk.AffineTransform(3)
         start.SetCenter(middle.tolist())
-        start.SetMatrix((flipped @ axes.T).ravel().tolist(), 1e-6)
+        start.SetMatrix((flipped @ axes.T).ravel().tolist())
         start.SetTranslation((scan_middle - middle).tolist())
+        correction = sitk.Euler3DTransform()
+        correction.SetCenter(middle.tolist())
         search = sitk.ImageRegistrationMethod()
         search.SetMetricAsCorrelation()
         search.SetInterpolator(sitk.sitkLinear)
         search.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 100)
-        search.SetOptimizerScalesFromPhysicalShift()
+        search.SetOptimizerScales([reach**2] * 3 + [1.0] * 3)
         search.SetShrinkFactorsPerLevel([2, 1])
         search.SetSmoothingSigmasPerLevel([2 * COARSE_MM, COARSE_MM])
-        search.SetInitialTransform(start, inPlace=True)
+        # Euler angles lose a degree of freedom at 90 degrees: turn by the start, search near zero.
+        search.SetMovingInitialTransform(start)
+        search.SetInitialTransform(correction, inPlace=True)
         search.Execute(fixed, moving)
-        found.append((search.GetMetricValue(), start))
+        found.append((search.GetMetricValue(), sitk.CompositeTransform([start, correction])))
     return min(found, key=lambda pair: pair[0])[1]
 
 

@@ -50,7 +50,7 @@ def test_a_scan_that_went_astray_is_counted_and_not_averaged() -> None:
 
 def head(points: NDArray[np.float64]) -> NDArray[np.float32]:
     """A long body, a limb and a knob, of which no two sides are alike."""
-    parts = (([0, 0, 0], [2.5, 1.6, 5.0]), ([3, 0, 3], [2.5, 1.2, 1.0]), ([0, 2, -4], [1, 2, 1]))
+    parts = (([0, 0, 0], [5, 3.2, 10]), ([6, 0, 6], [5, 2.4, 2]), ([0, 4, -8], [2, 4, 2]))
     total = sum(np.exp(-((((points - c) / r) ** 2).sum(axis=1))) for c, r in parts)
     return (100 * total).astype(np.float32)
 
@@ -58,13 +58,13 @@ def head(points: NDArray[np.float64]) -> NDArray[np.float32]:
 def test_a_turned_head_is_laid_on_the_template() -> None:
     import pose  # noqa: PLC0415
 
-    grid = Grid.centred((0.0, 0.0, 0.0), (48, 48, 48), 0.5)
+    grid = Grid.centred((0.0, 0.0, 0.0), (48, 48, 48), 1.0)
     turn = Rotation.from_euler("xyz", [100, -30, 160], degrees=True).as_matrix()
     shift = np.array([1.0, -0.5, 0.7])
     template = sampled(grid, head)
     scan = sampled(grid, lambda p: head((p - shift) @ turn))
     images = (sitk.Cast(image, sitk.sitkFloat32) for image in (template, scan))
     found = pose.laid_on(*images, above=25.0)
-    points = np.array([[3.0, 1.0, 2.0], [-2.0, 4.0, 0.0], [0.0, -3.0, -4.0]])
+    points = np.array([[6.0, 2.0, 4.0], [-4.0, 8.0, 0.0], [0.0, -6.0, -8.0]])
     mapped = np.array([found.TransformPoint(p) for p in points.tolist()])
     np.testing.assert_allclose(mapped, points @ turn.T + shift, atol=0.3)
