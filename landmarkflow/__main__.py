@@ -13,9 +13,7 @@ from pathlib import Path
 from landmarkflow import commands, running
 from landmarkflow.errors import InputError
 
-COMMANDS = tuple(
-    sorted(m.name for m in pkgutil.iter_modules(commands.__path__) if m.name != "arguments")
-)
+COMMANDS = tuple(sorted(module.name for module in pkgutil.iter_modules(commands.__path__)))
 
 DEFECT = "stopped by a defect in the program or the machine"
 # No space left on the disk, no permission, a bad disk: no traceback says more.

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -16,12 +15,14 @@ from landmarkflow.commands.arguments import (
     require_result,
     run_stage,
 )
+from landmarkflow.batch import Task
 from landmarkflow.errors import ScanFailure
 from landmarkflow.oneshot.align import Subject, Template, align, prepare_template
 from landmarkflow.oneshot.mixture import Mixture
 from landmarkflow.oneshot.settings import AlignSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import mask_around_target, mirrored, read_written, write_transform
+from landmarkflow.template import add_template, crop_and_mask, shared_template
+from landmarkflow.volumes import mirrored, read_written, write_transform
 
 # Whether a scan is mirrored before it is aligned: known from the sides, or tried both ways.
 HANDS = {"same": (False,), "other": (True,), "unknown": (False, True)}
@@ -30,9 +31,8 @@ HANDS = {"same": (False,), "other": (True,), "unknown": (False, True)}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_settings(parser)
-    parser.add_argument("--labels", nargs="*", type=int, default=[])
-    add_paths(parser, "template-image", "template-segmentation")
-    add_paths(parser, "template-centred", "template-centred-record", "template-region-record")
+    add_template(parser)
+    add_paths(parser, "template-centred-record", "template-region-record")
     parser.add_argument("--hands", required=True, nargs="+", choices=tuple(HANDS))
     inputs, outputs = ("centred", "centred_record", "region_record"), ("rigid", "moments", "record")
     add_batch(parser, inputs, outputs, options=("hands",))
@@ -75,10 +75,8 @@ def run(arguments: argparse.Namespace) -> None:
         compute,
         shared={
             "settings": as_json(settings),
-            "labels": arguments.labels,
-            "template": arguments.template_centred,
+            **shared_template(arguments),
             "template_record": arguments.template_region_record,
-            "segmentation": arguments.template_segmentation,
         },
         after="centred_record",
     )
@@ -86,14 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _template(arguments: argparse.Namespace, settings: AlignSettings) -> Template:
     require_result(arguments.template_centred_record, "template")
-    crop = read_written(arguments.template_centred)
-    mask = mask_around_target(
-        crop,
-        arguments.template_image,
-        arguments.template_segmentation,
-        arguments.labels,
-        settings.mask_margin_mm,
-    )
+    crop, mask = crop_and_mask(arguments, settings.mask_margin_mm)
     mixture = _mixture(arguments.template_region_record)
     return prepare_template(Subject(crop, mixture), mask, settings)
 

@@ -6,8 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -15,6 +14,7 @@ from landmarkflow.commands.arguments import (
     read_settings,
     run_stage,
 )
+from landmarkflow.batch import Task
 from landmarkflow.oneshot.centre import Localiser, centre
 from landmarkflow.oneshot.network import best_device, device_name, load_network
 from landmarkflow.oneshot.settings import CentreSettings, NetworkSettings

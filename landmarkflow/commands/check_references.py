@@ -5,8 +5,8 @@ import logging
 from pathlib import Path
 from typing import cast
 
+from landmarkflow.arguments import add_paths, tasks_of
 from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import add_paths, tasks_of
 from landmarkflow.errors import InputError
 from landmarkflow.evaluation.references import check_reference
 from landmarkflow.files import check_readable

@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from landmarkflow.commands.arguments import add_paths
+from landmarkflow.arguments import add_paths
 from landmarkflow.errors import InputError
 from landmarkflow.files import write_text
 from landmarkflow.records import read_record

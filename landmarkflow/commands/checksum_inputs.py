@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from landmarkflow.commands.arguments import add_paths
+from landmarkflow.arguments import add_paths
 from landmarkflow.errors import InputError
 from landmarkflow.files import sha256, write_text
 

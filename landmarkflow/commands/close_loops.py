@@ -6,8 +6,7 @@ import functools
 import numpy as np
 import SimpleITK as sitk
 
-from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -15,13 +14,15 @@ from landmarkflow.commands.arguments import (
     read_settings,
     run_stage,
 )
+from landmarkflow.batch import Task
 from landmarkflow.geometry import Landmarks
 from landmarkflow.markups import read_complete_landmarks
 from landmarkflow.oneshot.deform import prepare_scan
 from landmarkflow.oneshot.refine import prepare, refine
 from landmarkflow.oneshot.settings import DeformSettings, RefineSettings
 from landmarkflow.records import Record
-from landmarkflow.volumes import mask_around_target, read_written
+from landmarkflow.template import add_template, crop_and_mask, shared_template
+from landmarkflow.volumes import read_written
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     add_settings(parser, "refine-settings")
     parser.add_argument("--seed", required=True, type=int)
-    parser.add_argument("--labels", nargs="*", type=int, default=[])
-    add_paths(parser, "template-image", "template-segmentation", "template-centred")
+    add_template(parser)
     add_paths(parser, "template-landmarks")
     add_batch(parser, ("centred", "rigid", "refined", "refined_record"), ("record",))
 
@@ -45,10 +45,10 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_settings(DeformSettings, arguments.settings)
     windows = read_settings(RefineSettings, arguments.refine_settings)
     annotated = read_complete_landmarks(arguments.template_landmarks)
-    crop_and_mask = functools.cache(lambda: _template(arguments, settings))
+    prepared = functools.cache(lambda: crop_and_mask(arguments, settings.mask_margin_mm))
 
     def compute(task: Task) -> Record:
-        template, mask = crop_and_mask()
+        template, mask = prepared()
         scan = read_written(task.inputs["centred"])
         there = read_complete_landmarks(task.inputs["refined"])
         rigid = sitk.ReadTransform(str(task.inputs["rigid"]))
@@ -66,10 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
             "settings": as_json(settings),
             "windows": as_json(windows),
             "seed": arguments.seed,
-            "labels": arguments.labels,
+            **shared_template(arguments),
             "annotated": arguments.template_landmarks,
-            "template": arguments.template_centred,
-            "segmentation": arguments.template_segmentation,
         },
         after="refined_record",
     )
@@ -78,18 +76,3 @@ def run(arguments: argparse.Namespace) -> None:
 def _distances(begun: Landmarks, ended: Landmarks) -> dict[str, float]:
     distance = np.linalg.norm(ended.positions - begun.positions, axis=1)
     return dict(zip(begun.labels, distance.round(4).tolist(), strict=True))
-
-
-def _template(
-    arguments: argparse.Namespace, settings: DeformSettings
-) -> tuple[sitk.Image, sitk.Image]:
-    """The template's crop and the mask in which it is compared."""
-    crop = read_written(arguments.template_centred)
-    mask = mask_around_target(
-        crop,
-        arguments.template_image,
-        arguments.template_segmentation,
-        arguments.labels,
-        settings.mask_margin_mm,
-    )
-    return crop, mask

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from landmarkflow import files
-from landmarkflow.commands.arguments import add_paths, add_settings, read_settings
+from landmarkflow.arguments import add_paths, add_settings, read_settings
 from landmarkflow.errors import InputError
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.evaluation.steps import Training, compare_steps, steps_csv, steps_markdown

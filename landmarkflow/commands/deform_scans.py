@@ -5,26 +5,19 @@ import functools
 
 import SimpleITK as sitk
 
-from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_batch,
-    add_paths,
     add_settings,
     as_json,
     read_settings,
     run_stage,
 )
+from landmarkflow.batch import Task
 from landmarkflow.oneshot.deform import Deform, folded_share, prepare
 from landmarkflow.oneshot.settings import DeformSettings
 from landmarkflow.records import Record
-from landmarkflow.volumes import (
-    cropped,
-    mask_around_target,
-    points_inside,
-    read_written,
-    shrunk,
-    write_transform,
-)
+from landmarkflow.template import add_template, crop_and_mask, shared_template
+from landmarkflow.volumes import cropped, points_inside, read_written, shrunk, write_transform
 
 FOLDING_SPACING_MM = 0.5
 
@@ -33,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_settings(parser)
     parser.add_argument("--seed", required=True, type=int)
-    parser.add_argument("--labels", nargs="*", type=int, default=[])
-    add_paths(parser, "template-image", "template-segmentation", "template-centred")
+    add_template(parser)
     add_batch(parser, ("centred", "rigid", "rigid_record"), ("bspline", "record"))
 
 
@@ -65,9 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         shared={
             "settings": as_json(settings),
             "seed": arguments.seed,
-            "labels": arguments.labels,
-            "template": arguments.template_centred,
-            "segmentation": arguments.template_segmentation,
+            **shared_template(arguments),
         },
         after="rigid_record",
     )
@@ -75,14 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _template(arguments: argparse.Namespace, settings: DeformSettings) -> tuple[Deform, sitk.Image]:
     """What deforms a scan, and a coarse mask in which to look for folds."""
-    crop = read_written(arguments.template_centred)
-    mask = mask_around_target(
-        crop,
-        arguments.template_image,
-        arguments.template_segmentation,
-        arguments.labels,
-        settings.mask_margin_mm,
-    )
+    crop, mask = crop_and_mask(arguments, settings.mask_margin_mm)
     part = cropped(mask, points_inside(mask), FOLDING_SPACING_MM)
     coarse = shrunk(part, FOLDING_SPACING_MM)
     return prepare(crop, mask, settings, seed=arguments.seed), coarse

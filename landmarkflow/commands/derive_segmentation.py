@@ -2,7 +2,7 @@
 
 import argparse
 
-from landmarkflow.commands.arguments import add_paths
+from landmarkflow.arguments import add_paths
 from landmarkflow.markups import read_landmarks
 from landmarkflow.segmentation import derive_segmentation
 from landmarkflow.volumes import read_volume, write_volume

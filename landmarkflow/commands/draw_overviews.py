@@ -2,14 +2,14 @@
 
 import argparse
 
-from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_batch,
     add_settings,
     as_json,
     read_settings,
     run_stage,
 )
+from landmarkflow.batch import Task
 from landmarkflow.records import Record, read_record
 from landmarkflow.report.pictures import write_overview
 from landmarkflow.report.settings import ReportSettings

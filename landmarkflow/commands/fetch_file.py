@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from landmarkflow.commands.arguments import add_paths
+from landmarkflow.arguments import add_paths
 from landmarkflow.errors import InputError
 from landmarkflow.files import replacing, sha256
 

@@ -3,14 +3,14 @@
 import argparse
 from dataclasses import asdict
 
-from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_batch,
     add_settings,
     as_json,
     read_settings,
     run_stage,
 )
+from landmarkflow.batch import Task
 from landmarkflow.errors import InputError
 from landmarkflow.oneshot.locate import locate
 from landmarkflow.oneshot.normalise import normalise

@@ -9,8 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -18,6 +17,7 @@ from landmarkflow.commands.arguments import (
     read_settings,
     run_stage,
 )
+from landmarkflow.batch import Task
 from landmarkflow.geometry import Grid, Landmarks
 from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
 from landmarkflow.oneshot.confidence import Calibration, Evidence, calibrate, doubts, radii

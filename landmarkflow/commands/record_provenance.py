@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from landmarkflow import commands
-from landmarkflow.commands.arguments import add_paths
+from landmarkflow.arguments import add_paths
 from landmarkflow.files import read_json, write_json, write_text
 from landmarkflow.provenance import code_hash
 from landmarkflow.records import read_record

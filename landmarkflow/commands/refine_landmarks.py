@@ -6,8 +6,7 @@ import functools
 import numpy as np
 import SimpleITK as sitk
 
-from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -15,6 +14,7 @@ from landmarkflow.commands.arguments import (
     read_settings,
     run_stage,
 )
+from landmarkflow.batch import Task
 from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
 from landmarkflow.oneshot.refine import prepare, refine
 from landmarkflow.oneshot.settings import RefineSettings

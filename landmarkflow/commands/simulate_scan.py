@@ -2,9 +2,9 @@
 
 import argparse
 
+from landmarkflow.arguments import add_paths, add_settings, read_settings
 from landmarkflow.cohort.settings import CohortSettings
 from landmarkflow.cohort.simulate import simulate_subject
-from landmarkflow.commands.arguments import add_paths, add_settings, read_settings
 from landmarkflow.markups import PointList, write_markups
 from landmarkflow.volumes import write_volume
 

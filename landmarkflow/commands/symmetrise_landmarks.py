@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 import SimpleITK as sitk
 
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_paths,
     add_settings,
     read_settings,

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 
 import torch
 
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_paths,
     add_settings,
     as_json,

@@ -9,8 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.batch import Task
-from landmarkflow.commands.arguments import (
+from landmarkflow.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -18,6 +17,7 @@ from landmarkflow.commands.arguments import (
     read_settings,
     run_stage,
 )
+from landmarkflow.batch import Task
 from landmarkflow.errors import ScanFailure
 from landmarkflow.files import sha256
 from landmarkflow.geometry import Landmarks
@@ -27,7 +27,8 @@ from landmarkflow.oneshot.consensus import count_votes, way_between
 from landmarkflow.oneshot.landmarks import place_landmarks
 from landmarkflow.oneshot.settings import ConsensusSettings, DeformSettings
 from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import mask_around_target, read_written
+from landmarkflow.template import add_template, crop_and_mask, shared_template
+from landmarkflow.volumes import read_written
 
 PEER_FILES = ("peers-centred", "peers-rigid", "peers-bspline", "peers-record")
 
@@ -46,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     add_settings(parser, "deform-settings")
     parser.add_argument("--seed", required=True, type=int)
-    parser.add_argument("--labels", nargs="*", type=int, default=[])
-    add_paths(parser, "template-image", "template-segmentation", "template-centred")
+    add_template(parser)
     add_paths(parser, "template-landmarks")
     parser.add_argument("--peers", required=True, nargs="+", metavar="SCAN")
     for name in PEER_FILES:
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     registration = read_settings(DeformSettings, arguments.deform_settings)
     annotated = read_complete_landmarks(arguments.template_landmarks)
     peers = _usable_peers(arguments)
-    mask = functools.cache(lambda: _mask(arguments, registration))
+    mask = functools.cache(lambda: crop_and_mask(arguments, registration.mask_margin_mm)[1])
 
     @functools.cache
     def peer_of(name: str) -> Peer:
@@ -103,10 +103,8 @@ def run(arguments: argparse.Namespace) -> None:
             "settings": as_json(settings),
             "deform": as_json(registration),
             "seed": arguments.seed,
-            "labels": arguments.labels,
+            **shared_template(arguments),
             "annotated": arguments.template_landmarks,
-            "template": arguments.template_centred,
-            "segmentation": arguments.template_segmentation,
             "peers": {name: [sha256(path) for path in files] for name, files in peers.items()},
         },
         after="bspline_record",
@@ -124,17 +122,6 @@ def _usable_peers(arguments: argparse.Namespace) -> dict[str, tuple[Path, Path, 
         for name, paths, record in zip(arguments.peers, files, records, strict=True)
         if record.status == "ok"
     }
-
-
-def _mask(arguments: argparse.Namespace, settings: DeformSettings) -> sitk.Image:
-    """Where the template is compared, which all peers share."""
-    return mask_around_target(
-        read_written(arguments.template_centred),
-        arguments.template_image,
-        arguments.template_segmentation,
-        arguments.labels,
-        settings.mask_margin_mm,
-    )
 
 
 def _by_way_of(peer: Peer, scan: sitk.Image, rigid: sitk.Transform) -> NDArray[np.float64] | None:
