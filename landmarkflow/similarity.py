@@ -13,6 +13,8 @@ Array = NDArray[np.float64]
 Values = NDArray[np.float32]
 Number = TypeVar("Number", bound=np.floating[Any])
 
+# A few hundred points tell how alike two balls are as well as all voxels do.
+RADIUS_IN_STEPS = 4
 # Stands for the norm of values that are all alike.
 LEAST_NORM = 1e-12
 # Local means are taken on a grid this much finer than their Gaussian's sigma.
@@ -112,6 +114,33 @@ def correlation(fixed: NDArray[Number], moving: NDArray[Number]) -> tuple[float,
     norm = max(float(np.linalg.norm(centred)), LEAST_NORM)
     value = float(fixed @ centred) / norm
     return value, np.asarray((fixed - value / norm * centred) / norm)
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """A ball around a landmark of the template, and where a transform takes it in a scan.
+
+    Attributes:
+        values: (m,) of the template, of mean zero and norm one.
+        mapped: (m, 3) LPS mm.
+    """
+
+    values: Array
+    mapped: Array
+
+    @staticmethod
+    def of(
+        point: Array, transform: sitk.Transform, template: Interpolator, radius_mm: float
+    ) -> "Surroundings":
+        """The ball around a point (3,) of the template, LPS mm."""
+        points = point + ball(radius_mm, radius_mm / RADIUS_IN_STEPS)
+        mapped = np.array([transform.TransformPoint(p) for p in points.tolist()])
+        return Surroundings(normalised(template.sample(points)[0].astype(np.float64)), mapped)
+
+    def similarity(self, target: Interpolator, shift: Array) -> float:
+        """Normalised cross-correlation with a scan where the ball is shifted by (3,) mm."""
+        moving = target.sample(self.mapped + shift)[0].astype(np.float64)
+        return correlation(self.values, moving)[0]
 
 
 def feature(image: sitk.Image, smoothing_mm: float, contrast_mm: float) -> sitk.Image:

@@ -23,7 +23,8 @@ def template() -> sitk.Image:
 
 
 def similarity(template: sitk.Image, target: sitk.Image, transform: sitk.Transform) -> Points:
-    return similarity_around(LANDMARKS, transform, template, target, 2.0)
+    found = place_landmarks(LANDMARKS, transform)
+    return similarity_around(LANDMARKS, transform, found, template, target, radius_mm=2.0)
 
 
 def moved_by(transform: sitk.Transform) -> sitk.Image:
@@ -31,6 +32,14 @@ def moved_by(transform: sitk.Transform) -> sitk.Image:
     inverse = transform.GetInverse()
     grid = Grid.centred(transform.TransformPoint(GRID.centre.tolist()), (44, 44, 44), 0.5)
     return sampled(grid, lambda p: bone(np.array([inverse.TransformPoint(q) for q in p.tolist()])))
+
+
+def test_surroundings_are_those_of_the_places_found(template: sitk.Image) -> None:
+    beside = sitk.CompositeTransform([sitk.TranslationTransform(3, (1.5, 0.0, 0.0)), EULER])
+    target, found = moved_by(EULER), place_landmarks(LANDMARKS, EULER)
+    there = similarity_around(LANDMARKS, beside, found, template, target, radius_mm=2.0)
+    assert there.min() > 0.98
+    assert similarity(template, target, beside).max() < 0.9
 
 
 def test_a_scan_is_like_itself(template: sitk.Image) -> None:

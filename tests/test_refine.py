@@ -1,12 +1,19 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import LANDMARKS, bone, sampled
 
+from landmarkflow.__main__ import main
 from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.oneshot.refine import ball, prepare, refine
-from landmarkflow.oneshot.settings import RefineSettings
+from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
+from landmarkflow.oneshot.landmarks import place_landmarks
+from landmarkflow.oneshot.refine import ball, prepare, refine, search
+from landmarkflow.oneshot.settings import RefineSettings, SearchSettings
+from landmarkflow.records import Record, read_record, write_record
+from landmarkflow.volumes import write_transform, write_volume
 
 Points = NDArray[np.float64]
 
@@ -16,6 +23,8 @@ EULER = sitk.Euler3DTransform((0.5, 0.2, -0.3), 0.3, -2.0, 0.6, (40.0, -20.0, 7.
 MIRROR = sitk.AffineTransform(
     np.diag([-1.0, 1.0, 1.0]).ravel().tolist(), (12.0, -3.0, 5.0), (0.0, 0.0, 0.0)
 )
+SEARCH = SearchSettings(below=0.9, least_gain=0.1, radius_mm=2.0, reach_mm=2.0)
+FAR_OFF = np.array([0.9, -1.0, 0.6])
 MISS = np.array([0.25, -0.2, 0.15])
 
 
@@ -121,3 +130,70 @@ def test_a_landmark_does_not_hang_on_its_neighbours(template: sitk.Image) -> Non
 def test_a_ball_holds_its_rim() -> None:
     assert len(ball(0.3, 0.1)) == 123
     assert np.linalg.norm(ball(0.3, 0.1), axis=1).max() == pytest.approx(0.3)
+
+
+def searched(
+    template: sitk.Image, transform: sitk.Transform, settings: SearchSettings = SEARCH
+) -> tuple[Points, Points]:
+    """Where the landmarks are looked for and where they are found, in a scan turned by EULER."""
+    start = place_landmarks(LANDMARKS, transform)
+    found = search(LANDMARKS, transform, template, moved(EULER), start=start, settings=settings)
+    return start.positions, found.positions
+
+
+def test_a_landmark_far_off_is_found_within_a_step(template: sitk.Image) -> None:
+    start, found = searched(template, missing_by(EULER, FAR_OFF))
+    assert np.linalg.norm(start - true_places(EULER), axis=1).min() > 1.4
+    step = SEARCH.reach_mm / 4
+    assert np.linalg.norm(found - true_places(EULER), axis=1).max() < step
+
+
+def test_a_landmark_in_like_surroundings_is_not_looked_for(template: sitk.Image) -> None:
+    start, found = searched(template, missing_by(EULER, np.array([0.1, 0.0, 0.0])))
+    np.testing.assert_array_equal(start, found)
+
+
+def test_a_place_that_is_hardly_better_is_not_taken(template: sitk.Image) -> None:
+    choosy = SEARCH.model_copy(update={"least_gain": 1.9})
+    start, found = searched(template, missing_by(EULER, FAR_OFF), choosy)
+    np.testing.assert_array_equal(start, found)
+
+
+def test_a_search_starts_where_the_landmark_is(template: sitk.Image) -> None:
+    wrong = missing_by(EULER, FAR_OFF)
+    start = Landmarks(LANDMARKS.labels, true_places(EULER))
+    found = search(LANDMARKS, wrong, template, moved(EULER), start=start, settings=SEARCH)
+    np.testing.assert_array_equal(found.positions, start.positions)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_scan_is_doubtful_in_which_the_search_moved_a_landmark(
+    tmp_path: Path, template: sitk.Image
+) -> None:
+    settings = SETTINGS.model_copy(update={"search": SEARCH})
+    write_volume(template, tmp_path / "template.nii.gz")
+    write_markups(tmp_path / "t.mrk.json", [PointList("reference", LANDMARKS, None)])
+    write_volume(moved(EULER), tmp_path / "scan.nii.gz")
+    write_record(tmp_path / "b.json", Record("a", "deform"))
+    for name, miss in (("right", MISS), ("wrong", FAR_OFF)):
+        write_transform(missing_by(EULER, miss), tmp_path / f"{name}.tfm")
+        arguments: dict[str, object] = {
+            "settings": settings.model_dump_json(),
+            "template-landmarks": tmp_path / "t.mrk.json",
+            "template-centred": tmp_path / "template.nii.gz",
+            "scans": "a",
+            "store": tmp_path / "store",
+            "centred": tmp_path / "scan.nii.gz",
+            "bspline": tmp_path / f"{name}.tfm",
+            "bspline_record": tmp_path / "b.json",
+            "refined": tmp_path / f"{name}.mrk.json",
+            "record": tmp_path / f"{name}.json",
+        }
+        given = [part for key, value in arguments.items() for part in (f"--{key}", str(value))]
+        assert main(["refine_landmarks", *given]) == 0
+        found = read_complete_landmarks(tmp_path / f"{name}.mrk.json").positions
+        assert np.linalg.norm(found - true_places(EULER), axis=1).max() < 0.1
+    assert read_record(tmp_path / "right.json").status == "ok"
+    doubtful = read_record(tmp_path / "wrong.json")
+    assert doubtful.status == "doubtful"
+    assert f"{LANDMARKS.labels[0]} by 1." in str(doubtful.reason)

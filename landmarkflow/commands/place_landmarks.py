@@ -74,7 +74,12 @@ def run(arguments: argparse.Namespace) -> None:
             transforms[name] = shift(starts[name], goal, mirrored=mirrored)
         final = read_complete_landmarks(task.inputs["refined"])
         similarity = similarity_around(
-            annotated, transforms["bspline"], template, target, settings.similarity_radius_mm
+            annotated,
+            transforms["bspline"],
+            final,
+            template,
+            target,
+            radius_mm=settings.similarity_radius_mm,
         )
         deviation = _deviation(task.inputs["refined_record"])
         radius = radii(deviation, calibration, settings)

@@ -2,9 +2,11 @@
 
 import argparse
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from landmarkflow.arguments import (
     add_batch,
@@ -16,7 +18,8 @@ from landmarkflow.arguments import (
 )
 from landmarkflow.batch import Task
 from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
-from landmarkflow.oneshot.refine import prepare, refine
+from landmarkflow.oneshot.landmarks import place_landmarks
+from landmarkflow.oneshot.refine import prepare, refine, search
 from landmarkflow.oneshot.settings import RefineSettings
 from landmarkflow.records import Record
 from landmarkflow.volumes import read_written
@@ -36,19 +39,24 @@ def run(arguments: argparse.Namespace) -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     settings = read_settings(RefineSettings, arguments.settings)
     annotated = read_complete_landmarks(arguments.template_landmarks)
-    template = functools.cache(
-        lambda: prepare(annotated, read_written(arguments.template_centred), settings)
-    )
+    crop = functools.cache(lambda: read_written(arguments.template_centred))
+    template = functools.cache(lambda: prepare(annotated, crop(), settings))
 
     def compute(task: Task) -> Record:
         transform = sitk.ReadTransform(str(task.inputs["bspline"]))
-        voted = task.inputs.get("voted")
-        start = read_complete_landmarks(voted) if voted else None
         target = read_written(task.inputs["centred"])
-        found = refine(template(), transform, target, settings, start)
+        start = place_landmarks(annotated, transform)
+        if "voted" in task.inputs:
+            start = read_complete_landmarks(task.inputs["voted"])
+        looked = start
+        if settings.enabled:
+            looked = search(
+                annotated, transform, crop(), target, start=start, settings=settings.search
+            )
+        found = refine(template(), transform, target, settings, looked)
         write_markups(task.outputs["refined"], [PointList("refined", found.landmarks, None)])
-        details = {"deviation_mm": [None if np.isnan(d) else float(d) for d in found.deviation]}
-        return Record(task.scan, "refine", details=details)
+        moves = looked.positions - start.positions
+        return _record(task.scan, start.labels, found.deviation, moves)
 
     run_stage(
         arguments,
@@ -62,3 +70,18 @@ def run(arguments: argparse.Namespace) -> None:
         },
         after="bspline_record",
     )
+
+
+def _record(
+    scan: str, labels: Sequence[str], deviation: NDArray[np.float64], moves: NDArray[np.float64]
+) -> Record:
+    """How sure each place is, (n,) mm, and doubt where the search moved any, (n, 3) mm."""
+    details = {"deviation_mm": [None if np.isnan(d) else float(d) for d in deviation]}
+    lengths = zip(labels, np.linalg.norm(moves, axis=1).tolist(), strict=True)
+    moved = [f"{label} by {length:.1f} mm" for label, length in lengths if length > 0]
+    if moved:
+        reason = (
+            f"the search took landmarks far from where they were registered: {', '.join(moved)}"
+        )
+        return Record(scan, "refine", "doubtful", reason, details)
+    return Record(scan, "refine", details=details)

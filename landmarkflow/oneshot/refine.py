@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from landmarkflow.errors import InputError
 from landmarkflow.geometry import Landmarks
-from landmarkflow.oneshot.settings import RefineSettings
-from landmarkflow.similarity import Interpolator, Values, ball, feature, rim
+from landmarkflow.oneshot.settings import RefineSettings, SearchSettings
+from landmarkflow.similarity import Interpolator, Surroundings, Values, ball, feature, rim
 from landmarkflow.volumes import cropped
 
 Array = NDArray[np.float64]
@@ -28,7 +28,9 @@ REACH_IN_PRIORS = 3
 # Too few voxels along an axis to smooth.
 LEAST_VOXELS = 4
 LEAST_VARIANCE = 1e-6
-# A shorter step ends the search.
+# The lattice of a search is this much finer than its reach.
+REACH_IN_STEPS = 4
+# A shorter step ends the refinement.
 LEAST_STEP_MM = 1e-3
 
 
@@ -132,6 +134,47 @@ def refine(
         if settings.enabled:
             places[row] += shifts.mean(axis=0)
     return Refined(Landmarks(annotated.labels, places), deviation)
+
+
+def search(
+    annotated: Landmarks,
+    transform: sitk.Transform,
+    template: sitk.Image,
+    target: sitk.Image,
+    *,
+    start: Landmarks,
+    settings: SearchSettings,
+) -> Landmarks:
+    """Look further off for the landmarks that a registration left in unlike surroundings.
+
+    Where the anatomy departs from the template's by more than a registration can follow, it rests
+    beside a landmark. The ball around such a landmark is tried on a lattice of shifts; it moves to
+    the best of them if that is clearly better.
+
+    Args:
+        annotated: the template's landmarks, LPS mm.
+        transform: takes template points to the scan's points.
+        template: the template's crop.
+        target: the scan's crop.
+        start: where the landmarks lie so far, LPS mm.
+        settings: what is unlike, how far to look, what is better.
+
+    Returns:
+        The landmarks; those that rest have their start's very coordinates.
+    """
+    fixed, moving = Interpolator.of(template), Interpolator.of(target)
+    shifts = ball(settings.reach_mm, settings.reach_mm / REACH_IN_STEPS)
+    places = start.positions.copy()
+    for row, point in enumerate(annotated.positions):
+        around = Surroundings.of(point, transform, fixed, settings.radius_mm)
+        offset = places[row] - np.array(transform.TransformPoint(point.tolist()))
+        here = around.similarity(moving, offset)
+        if here >= settings.below:
+            continue
+        there = np.array([around.similarity(moving, offset + shift) for shift in shifts])
+        if there.max() >= here + settings.least_gain:
+            places[row] += shifts[there.argmax()]
+    return Landmarks(start.labels, places)
 
 
 def _features_around(

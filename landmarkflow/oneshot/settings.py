@@ -209,6 +209,15 @@ class ConsensusSettings(StageSettings):
     farthest_mm: float = Field(0.5, gt=0)
 
 
+class SearchSettings(StageSettings):
+    """Where a landmark is looked for further off: its surroundings being unlike the template's."""
+
+    below: float = Field(0.8, ge=-1, le=1)
+    least_gain: float = Field(0.1, gt=0)
+    radius_mm: Millimetres = 2.0
+    reach_mm: Millimetres = 2.0
+
+
 class RefineSettings(StageSettings):
     """The windows around the landmarks that are registered once more, and whether they move."""
 
@@ -219,6 +228,7 @@ class RefineSettings(StageSettings):
     contrast_mm: float = Field(0.5, ge=0)
     prior_mm: float = Field(0.15, gt=0)
     iterations: int = Field(8, ge=1)
+    search: SearchSettings = SearchSettings()
 
 
 class ConfidenceSettings(StageSettings):
@@ -229,7 +239,7 @@ class ConfidenceSettings(StageSettings):
     annotation_mm: float = Field(0.2, ge=0)
     similarity_radius_mm: float = Field(2.0, gt=0)
     least_similarity: float = Field(0.8, ge=-1, le=1)
-    least_landmark_similarity: float = Field(0.7, ge=-1, le=1)
+    least_landmark_similarity: float = Field(0.5, ge=-1, le=1)
     most_scaling: float = Field(1.4, gt=1)
     most_unsure: float = Field(3.0, gt=1)
 
