@@ -12,6 +12,11 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 
 
+if FURTHER_TEMPLATES:
+
+    include: "workflow/rules/templates.smk"
+
+
 if "seeds" in config:
 
     include: "workflow/rules/ablation.smk"

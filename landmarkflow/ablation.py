@@ -75,12 +75,14 @@ def plan(presets: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[Tra
         seeds: what each of them is trained with.
 
     Raises:
-        InputError: two presets have the same name.
+        InputError: two presets have the same name, or one has several templates.
     """
     names = [preset["study"] for preset in presets]
-    for name in names:
+    for name, preset in zip(names, presets, strict=True):
         if names.count(name) > 1:
             raise InputError(f"presets: the study {name} stands twice, expected once")
+        if preset.get("templates"):
+            raise InputError(f"the study {name} has further templates, an ablation is of one")
     return [
         _training(name, preset, seed)
         for name, preset in zip(names, presets, strict=True)

@@ -5,7 +5,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -30,6 +30,8 @@ SHEET_COLUMNS = ("scan", "image", "side", "landmarks", "frame")
 SIDE_COLUMNS = ("scan", "side")
 # The template's own id in the results.
 TEMPLATE = "template"
+# Simulated scans are called so, with their number.
+COHORT_PREFIX = "ear"
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 LANDMARK_SUFFIXES = (".mrk.json", ".fcsv", ".csv", ".json")
 
@@ -130,6 +132,7 @@ class StudyConfig(Model):
     bad_scans: Literal["refuse", "set_aside"] = "refuse"
     batch_scans: int = Field(8, ge=1)
     data: DataSource
+    templates: tuple[Identifier, ...] = ()
     derive_segmentation: DeriveSettings = DeriveSettings()
     oneshot: OneShotSettings = OneShotSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -138,11 +141,19 @@ class StudyConfig(Model):
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study: the configuration, the template and the scans of the sheet."""
+    """A checked study.
+
+    Attributes:
+        config: the configuration.
+        template: the one annotated scan.
+        scans: of the sheet, without those that are templates.
+        templates: the scans of the sheet that are templates, too.
+    """
 
     config: StudyConfig
     template: Template
     scans: Mapping[str, Scan]
+    templates: Mapping[str, Template] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -187,15 +198,17 @@ def explain(error: ValidationError) -> str:
     return text + (f" (and {len(others)} more)" if others else "")
 
 
-def load_study(config: StudyConfig, results: Path) -> Study:
+def load_study(config: StudyConfig, results: Path, instead: str = "") -> Study:
     """Put together the template and the sheet of a study, without opening any scan.
 
     Args:
         config: the configuration.
         results: the study's results folder, where simulated and fetched scans are to lie.
+        instead: one of `config.templates`, to take the template's place.
 
     Raises:
-        InputError: no source or several are given, or the folder or sheet is unusable.
+        InputError: no source or several are given, the folder or sheet is unusable, or one of
+            `config.templates` is no annotated scan.
     """
     source = config.data
     given = [name for name in ("cohort", "sheet", "origin") if getattr(source, name) is not None]
@@ -214,9 +227,16 @@ def load_study(config: StudyConfig, results: Path) -> Study:
     else:
         assert source.origin is not None
         template, scans = _scans_of_origin(source.origin, results / "data", source.template_side)
-    if not scans:
+    templates = _further_templates(config, {scan.scan: scan for scan in scans}, results / "data")
+    others = {scan.scan: scan for scan in scans if scan.scan not in templates}
+    if not others:
         raise InputError(f"study {config.study}: there is no scan, expected at least one")
-    return Study(config, template, {scan.scan: scan for scan in scans})
+    return Study(config, templates[instead] if instead else template, others, templates)
+
+
+def cohort_number(scan: str) -> int:
+    """A subject's number in a simulated cohort; the template is 0."""
+    return 0 if scan == TEMPLATE else int(scan.removeprefix(COHORT_PREFIX))
 
 
 def scans_of_folder(folder: Path, template_side: Side = "") -> tuple[Template, list[Scan]]:
@@ -429,6 +449,36 @@ def _stem(path: Path) -> str | None:
     return None
 
 
+def _further_templates(
+    config: StudyConfig, scans: Mapping[str, Scan], data: Path
+) -> dict[str, Template]:
+    """The annotated scans that are templates, each with its segmentation where there is one."""
+    templates = {}
+    for name in config.templates:
+        where = f"config: `templates`: {name}"
+        if name not in scans:
+            raise InputError(f"{where} is no scan of the study")
+        if name in templates:
+            raise InputError(f"{where} stands twice, expected once")
+        scan, segmentation = scans[name], ""
+        if not scan.landmarks:
+            raise InputError(f"{where} has no landmarks, expected an annotated scan")
+        if config.data.folder:
+            stem = _stem(Path(scan.image)) or name
+            folder = Path(config.data.folder) / "segmentations"
+            segmentation = _named(folder, stem, IMAGE_SUFFIXES)
+        elif config.data.cohort is not None:
+            segmentation = f"{data}/segmentations/{name}.nii.gz"
+        templates[name] = Template(
+            image=scan.image,
+            landmarks=scan.landmarks,
+            segmentation=segmentation,
+            side=scan.side,
+            frame=scan.frame,
+        )
+    return templates
+
+
 def _scans_of_cohort(source: CohortSource, data: Path) -> tuple[Template, list[Scan]]:
     template = Template(
         image=f"{data}/template/scan.nii.gz",
@@ -438,7 +488,7 @@ def _scans_of_cohort(source: CohortSource, data: Path) -> tuple[Template, list[S
     )
     scans = []
     for number in range(1, source.scans + 1):
-        name = f"ear{number:03d}"
+        name = f"{COHORT_PREFIX}{number:03d}"
         reference = f"{data}/landmarks/{name}.mrk.json" if number <= source.evaluated else ""
         scans.append(
             Scan(

@@ -47,3 +47,8 @@ def test_a_preset_is_a_study(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("seed: 3\n", encoding="utf-8")
     with pytest.raises(InputError, match="states no `study`"):
         read_preset(tmp_path, "b")
+
+
+def test_a_study_of_several_templates_is_not_compared() -> None:
+    with pytest.raises(InputError, match="the study a has further templates"):
+        plan([{"study": "a", "templates": ["b"]}], (1,))

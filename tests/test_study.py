@@ -8,6 +8,7 @@ from landmarkflow.errors import InputError
 from landmarkflow.study import (
     Scan,
     StudyConfig,
+    cohort_number,
     load_config,
     load_study,
     read_sheet,
@@ -245,6 +246,47 @@ def test_a_sheets_template_must_exist(tmp_path: Path) -> None:
     template["landmarks"] = str(tmp_path / "points/a.fcsv")
     source = study({"sheet": {"sheet": str(path), "template": template}})
     assert tuple(load_study(source, tmp_path).scans) == ("a",)
+
+
+# Further templates
+
+
+def test_a_scan_that_is_a_template_is_none_of_the_scans(tmp_path: Path) -> None:
+    config = study({"cohort": {"scans": 3}}, templates=["ear002"])
+    plain = load_study(study({"cohort": {"scans": 3}}), tmp_path)
+    found = load_study(config, tmp_path)
+    assert tuple(found.scans) == ("ear001", "ear003")
+    assert tuple(found.templates) == ("ear002",)
+    assert found.template == plain.template
+    template = load_study(config, tmp_path, "ear002").template
+    assert template.image == plain.scans["ear002"].image
+    assert template.landmarks == plain.scans["ear002"].landmarks
+    assert template.segmentation == f"{tmp_path}/data/segmentations/ear002.nii.gz"
+    assert template.side == plain.scans["ear002"].side
+    assert [cohort_number(scan) for scan in ("template", "ear001", "ear003")] == [0, 1, 3]
+
+
+def test_a_folder_may_hold_a_further_templates_segmentation(folder: Path) -> None:
+    touch(folder / "segmentations/ear.01.nrrd")
+    config = study({"folder": str(folder)}, templates=["ear-01", "series"])
+    found = load_study(config, folder).templates
+    assert found["ear-01"].segmentation == str(folder / "segmentations/ear.01.nrrd")
+    assert found["series"].segmentation == ""
+
+
+@pytest.mark.parametrize(
+    ("templates", "said"),
+    [
+        (["ear-09"], "`templates`: ear-09 is no scan of the study"),
+        (["B6D2-F1"], "`templates`: B6D2-F1 has no landmarks, expected an annotated scan"),
+        (["series", "series"], "`templates`: series stands twice, expected once"),
+    ],
+)
+def test_a_further_template_is_an_annotated_scan(
+    folder: Path, templates: list[str], said: str
+) -> None:
+    config = study({"folder": str(folder)}, templates=templates)
+    assert said in refused(lambda: load_study(config, folder))
 
 
 # Folders

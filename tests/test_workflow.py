@@ -147,6 +147,19 @@ def test_the_mice_at_their_best_let_scans_vote(root: Path, tmp_path: Path) -> No
     assert run.jobs == expected | dict.fromkeys(votes, 1)
 
 
+def test_several_templates_share_what_none_of_them_changes(root: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.yaml"
+    more.write_text("study: few\ntemplates: [ear002, ear005]\n", encoding="utf-8")
+    run = run_workflow(root, tmp_path, "--dry-run", "--configfile", root / "config.yaml", more)
+    assert run.status == 0, run.text
+    expected = expected_jobs(22, 2, simulate_template=1, simulate_scan=24)
+    shared = NOT_COMPARED | by_batch(BATCHES, *PREPARING) | {"evaluate_landmarks"}
+    others = {job: n for job, n in expected_jobs(22, 2).items() if job not in shared}
+    for name in ("ear002", "ear005"):
+        expected |= {f"few-{name}_{job}": n for job, n in others.items()}
+    assert run.jobs == expected | dict.fromkeys(by_batch(BATCHES, "fuse_landmarks"), 1)
+
+
 # A whole study
 
 

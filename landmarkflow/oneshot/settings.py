@@ -209,6 +209,13 @@ class ConsensusSettings(StageSettings):
     farthest_mm: float = Field(0.5, gt=0)
 
 
+class FuseSettings(StageSettings):
+    """How the landmarks by several templates become one."""
+
+    farthest_mm: float = Field(1.0, gt=0)
+    shared_error: float = Field(0.6, ge=0, le=1)
+
+
 class SearchSettings(StageSettings):
     """Where a landmark is looked for further off: its surroundings being unlike the template's."""
 
@@ -257,3 +264,4 @@ class OneShotSettings(StageSettings):
     consensus: ConsensusSettings = ConsensusSettings()
     refine: RefineSettings = RefineSettings()
     confidence: ConfidenceSettings = ConfidenceSettings()
+    fuse: FuseSettings = FuseSettings()

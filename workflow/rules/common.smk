@@ -26,6 +26,7 @@ from landmarkflow.study import (
     Scan,
     Study,
     Template,
+    cohort_number,
     load_config,
     load_study,
     write_sheet,
@@ -45,12 +46,13 @@ def study_of(settings: dict) -> Study:
     settings = {name: value for name, value in settings.items() if name not in ABLATION}
     folder = settings.pop("data_folder", None)
     data_of = settings.pop("data_of", settings.get("study", ""))
+    template_scan = settings.pop("template_scan", "")
     data = settings.get("data") or {}
     if folder and isinstance(data, dict):
         settings["data"] = {**data, "folder": str(folder)}
     try:
         checked = load_config(settings)
-        return load_study(checked, Path("results") / data_of)
+        return load_study(checked, Path("results") / data_of, template_scan)
     except InputError as error:
         raise SystemExit(f"landmarkflow: {error}") from None
 
@@ -69,8 +71,9 @@ def ablation_of(settings: dict) -> tuple[list[dict], list[Training]]:
 
 STUDY = study_of(config)
 CONFIG = STUDY.config
-# Whether scans, references and regions are those of a study of another name.
-DATA_OF_ANOTHER = config.get("data_of", CONFIG.study) != CONFIG.study
+# The scan that takes the template's place, where there is one, in a module of a study of several.
+TEMPLATE_SCAN = config.get("template_scan", "")
+FURTHER_TEMPLATES = {} if TEMPLATE_SCAN else STUDY.templates
 RESULTS = Path("results") / CONFIG.study
 STORE = RESULTS / ".store"
 # The folders that a run keeps to itself; an ablation has more.
@@ -80,10 +83,23 @@ SEGMENTATION = STUDY.template.segmentation or str(
     RESULTS / "template/segmentation.nii.gz"
 )
 
+# Whose references and regions this run prepares, by batches. What neither another seed nor another
+# template changes is read from the results of the study `data_of`.
+if "data_of" not in config:
+    PREPARED = {TEMPLATE: (TEMPLATE,), **STUDY.batches}
+elif TEMPLATE_SCAN:
+    PREPARED = {TEMPLATE: (TEMPLATE,)}
+else:
+    PREPARED = {}
+
 # What the study was given: scan, role and path.
 GIVEN = [
     (scan, role, path)
-    for scan, entry in {TEMPLATE: STUDY.template, **STUDY.scans}.items()
+    for scan, entry in {
+        TEMPLATE: STUDY.template,
+        **FURTHER_TEMPLATES,
+        **STUDY.scans,
+    }.items()
     for role, path in entry
     if role in ("image", "landmarks", "segmentation") and path
 ]
@@ -161,11 +177,6 @@ def hand_of(scan: str) -> str:
 def for_scans(pattern: str, scans) -> list[str]:
     """One path for each scan of a batch."""
     return [str(RESULTS / pattern.format(scan=scan)) for scan in scans]
-
-
-def subject_number(scan: str) -> int:
-    """A subject's number in the cohort; the template is 0."""
-    return 0 if scan == TEMPLATE else 1 + list(STUDY.scans).index(scan)
 
 
 def origin_file(wildcards) -> OriginFile:

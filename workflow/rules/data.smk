@@ -1,8 +1,6 @@
 """Scans, landmarks and segmentations: given, simulated or fetched, and checked."""
 
 COHORT = CONFIG.data.cohort if not CONFIG.data.folder else None
-# References, like regions, are there already under another seed.
-CHECKED = {} if DATA_OF_ANOTHER else {TEMPLATE: (TEMPLATE,), **STUDY.batches}
 ORIGIN = CONFIG.data.origin if not CONFIG.data.folder else None
 
 
@@ -71,7 +69,7 @@ if COHORT:
         params:
             settings=settings(COHORT.anatomy),
             seed=COHORT.seed,
-            number=lambda wildcards: subject_number(wildcards.scan),
+            number=lambda wildcards: cohort_number(wildcards.scan),
             code=code("simulate_scan"),
         shell:
             command("simulate_scan")
@@ -133,7 +131,7 @@ rule derive_segmentation:
         " --segmentation {output.segmentation}"
 
 
-for batch, scans in CHECKED.items():
+for batch, scans in PREPARED.items():
 
     rule:
         """A batch's landmarks in LPS, the template's too, refused where they do not fit a scan."""

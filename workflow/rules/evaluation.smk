@@ -4,7 +4,9 @@ TABLES = ["errors.csv", "landmarks.csv", "summary.json", "failures.csv"]
 TABLES += ["table1.csv", "table1.md", "table1.tex"]
 if CONFIG.evaluate.published:
     TABLES += ["comparison.csv", "comparison.md", "published.csv"]
-STAGES = ["references", "foi", "centred", "rigid", "bspline", "refined", "landmarks"]
+# Of several templates the last record says whether enough of them are beyond doubt.
+DOUBTING = [] if FURTHER_TEMPLATES else ["centred", "rigid", "bspline", "refined"]
+STAGES = ["references", "foi", *DOUBTING, "landmarks"]
 
 
 rule evaluate_landmarks:

@@ -23,13 +23,13 @@ LOOPS = {
     for batch, scans in STUDY.batches.items()
     if (looped := [scan for scan in scans if scan in LOOP_SCANS])
 }
-# A training under another seed reads the regions that the study's own found.
-LOCATED = {} if DATA_OF_ANOTHER else {TEMPLATE: (TEMPLATE,), **STUDY.batches}
+# Where landmarks by this template go: beside those by others they are not the study's.
+PLACED = "placed" if FURTHER_TEMPLATES else "landmarks"
 # On a cluster one job registers a batch, unless it has to wait for the scans that vote on it.
 SETTLE = "settle" if PEERS else "register"
 
 
-for batch, scans in LOCATED.items():
+for batch, scans in PREPARED.items():
 
     rule:
         """Intensities to [0, 1] (Eq. 8), candidate regions and the crop around them (Eq. 1)."""
@@ -439,8 +439,8 @@ for batch, scans in STUDY.batches.items():
             refined=for_scans("refined/{scan}.mrk.json", scans),
             refined_record=for_scans("refined/{scan}.json", scans),
         output:
-            landmarks=for_scans("landmarks/{scan}.mrk.json", scans),
-            record=for_scans("landmarks/{scan}.json", scans),
+            landmarks=for_scans(PLACED + "/{scan}.mrk.json", scans),
+            record=for_scans(PLACED + "/{scan}.json", scans),
         log:
             RESULTS / f"logs/place_landmarks/{batch}.log",
         group:
