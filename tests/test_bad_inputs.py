@@ -632,6 +632,12 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
     "no source": (
         lambda: {"data": {}},
         "config: `data` gives no source, expected one of folder, cohort, sheet and origin"),
+    "a template that is no scan": (
+        lambda: {"data": {"cohort": {}}, "templates": ["ear999"]},
+        "config: `templates`: ear999 is no scan of the study"),
+    "a key of modules": (
+        lambda: {"data": {"cohort": {}}, "template_scan": "ear001"},
+        "config: `template_scan` is not a known key"),
     "no sheet": (
         lambda: {"data": {"sheet": {"sheet": "none.tsv", "template": BY_HAND}}},
         "none.tsv: no such file, expected a sheet of scans"),

@@ -147,6 +147,16 @@ def test_the_mice_at_their_best_let_scans_vote(root: Path, tmp_path: Path) -> No
     assert run.jobs == expected | dict.fromkeys(votes, 1)
 
 
+def test_three_mice_may_be_templates(root: Path, tmp_path: Path) -> None:
+    both = (root / "studies/mouse_skull.yaml", root / "studies/few/mouse_skull.yaml")
+    run = run_workflow(root, tmp_path, "--dry-run", "--configfile", *both)
+    assert run.status == 0, run.text
+    assert run.jobs["fetch_file"] == 30
+    trained = sorted(job for job in run.jobs if job.endswith("train_network"))
+    first, second = (f"mouse_skull_few-{name}" for name in ("129S1-SVLMJ", "129X1-SVJ"))
+    assert trained == [f"{first}_train_network", f"{second}_train_network", "train_network"]
+
+
 def test_several_templates_share_what_none_of_them_changes(root: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.yaml"
     more.write_text("study: few\ntemplates: [ear002, ear005]\n", encoding="utf-8")

@@ -45,8 +45,8 @@ def study_of(settings: dict) -> Study:
     """The checked study, or one sentence on what is wrong with it."""
     settings = {name: value for name, value in settings.items() if name not in ABLATION}
     folder = settings.pop("data_folder", None)
+    template_scan = settings.pop("template_scan", "") if "data_of" in settings else ""
     data_of = settings.pop("data_of", settings.get("study", ""))
-    template_scan = settings.pop("template_scan", "")
     data = settings.get("data") or {}
     if folder and isinstance(data, dict):
         settings["data"] = {**data, "folder": str(folder)}
