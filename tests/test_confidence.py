@@ -13,16 +13,23 @@ CUBE = Landmarks(("a", "b", "c"), np.array([[0.0, 0, 0], [1, 2, 3], [-3, 1, 2]])
 
 
 def test_a_study_is_measured_by_its_loops_and_few_that_went_astray_do_not_count() -> None:
-    loops = np.array([0.1] * 17 + [9.0, 20.0, 30.0])
+    loops = np.array([[0.1] * 17 + [9.0, 20.0, 30.0]])
     assert calibrate(loops, np.array([0.2, np.nan, 0.4, 0.3])) == Calibration(
         pytest.approx(0.1), pytest.approx(0.3)
     )
 
 
+def test_a_scan_that_was_lost_measures_no_error() -> None:
+    loops = np.array([[0.1, 0.1], [0.12, 0.1], [7.0, 9.0]])
+    calibration = calibrate(loops, np.array([0.3]))
+    assert calibration is not None
+    assert 0.1 <= calibration.loop_mm <= 0.12
+
+
 @pytest.mark.parametrize("deviations", [[], [np.nan, np.nan]])
 def test_without_a_loop_or_a_deviation_there_is_no_calibration(deviations: list[float]) -> None:
     assert calibrate(np.empty(0), np.array([0.1])) is None
-    assert calibrate(np.array([0.1]), np.array(deviations)) is None
+    assert calibrate(np.array([[0.1]]), np.array(deviations)) is None
 
 
 def test_a_radius_grows_with_loop_and_deviation() -> None:

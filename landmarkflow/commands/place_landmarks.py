@@ -130,7 +130,7 @@ def _calibration(loops: Sequence[Path], refined: Sequence[Path]) -> Calibration 
     """What the scans say that were registered back; those without a result say nothing."""
     closed = [record for record in map(read_record, loops) if record.has_result]
     scans = {record.scan for record in closed}
-    distances = [d for record in closed for d in record.details["loop_mm"].values()]
+    distances = [list(record.details["loop_mm"].values()) for record in closed]
     deviations = [_deviation(path) for path in refined if read_record(path).scan in scans]
     return calibrate(np.array(distances), np.concatenate([np.empty(0), *deviations]))
 

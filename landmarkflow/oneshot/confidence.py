@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 # Of the loops' landmarks so many end within the length that measures the study's error. Beyond,
 # single loops that went astray decide.
 LOOP_SHARE = 0.8
+# A scan whose loops end this many times as far off as is usual was lost, and measures no error.
+LOST = 3.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def calibrate(loops: Array, deviations: Array) -> Calibration | None:
     """Measure a study's error.
 
     Args:
-        loops: (n,) mm from where a landmark began to where it returned.
+        loops: (scans, n) mm from where a landmark began to where it returned.
         deviations: (m,) mm of the landmarks of the same scans; NaN where there is none.
 
     Returns:
@@ -46,7 +48,9 @@ def calibrate(loops: Array, deviations: Array) -> Calibration | None:
     known = deviations[np.isfinite(deviations)]
     if not len(loops) or not len(known):
         return None
-    return Calibration(float(np.quantile(loops, LOOP_SHARE)), float(np.median(known)))
+    of_scan = np.median(loops, axis=1)
+    kept = loops[of_scan <= LOST * np.median(of_scan)]
+    return Calibration(float(np.quantile(kept, LOOP_SHARE)), float(np.median(known)))
 
 
 def radii(deviation: Array, calibration: Calibration | None, settings: ConfidenceSettings) -> Array:
