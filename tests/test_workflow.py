@@ -413,6 +413,27 @@ def test_one_core_gives_the_tables_of_two(root: Path, tiny: Path, again: Path) -
 TWO_SEEDS = ("ablation", "--configfile", TINY, "--config", "seeds=4 5")
 
 
+@pytest.mark.slow
+def test_two_templates_give_one_list_of_landmarks(root: Path, again: Path, tmp_path: Path) -> None:
+    more = write_yaml(tmp_path / "more.yaml", {"templates": ["ear003"]})
+    options = ("--configfile", TINY, more)
+    run = run_workflow(root, again, *options)
+    assert run.status == 0, run.text
+    assert "tiny-ear003_locate_regions_template" in run.jobs
+    assert "tiny-ear003_locate_regions_001" not in run.jobs
+    scans = sorted(set(EARS) - {"ear003"})
+    for scan in scans:
+        name = f"landmarks/{scan}.mrk.json"
+        ways = (results(again) / f"placed/{scan}.mrk.json", results(again, "tiny-ear003") / name)
+        first, second = (points(path, "final") for path in ways)
+        alone, fused = (points(results(again) / name, one) for one in ("alone", "final"))
+        for label, position in fused.items():
+            np.testing.assert_array_equal(alone[label], first[label])
+            np.testing.assert_allclose(position, (first[label] + second[label]) / 2, atol=2e-4)
+    assert mean(results(again), "final") < WORST_MEAN_MM
+    assert NOTHING in run_workflow(root, again, *options).text
+
+
 @pytest.fixture(scope="session")
 def compared(root: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     """A copy of that folder in which an ablation has finished, and its run; tests only read it."""
