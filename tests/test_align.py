@@ -22,8 +22,9 @@ from landmarkflow.oneshot.align import (
     prepare_template,
     starting_poses,
 )
+from landmarkflow.oneshot.mixture import Mixture
 from landmarkflow.oneshot.settings import AlignSettings
-from landmarkflow.volumes import image_on, mirrored
+from landmarkflow.volumes import array_of, image_on, mirrored
 
 Points = NDArray[np.float64]
 
@@ -145,6 +146,15 @@ def test_without_dense_bone_near_the_centre_there_is_no_pose(template: Template)
     soft = image_on(ISOTROPIC, np.full(ISOTROPIC.size[::-1], SOFT, dtype=np.float32))
     with pytest.raises(ScanFailure, match="no dense bone within 8 mm"):
         align(template, Subject(soft, MIXTURE), SETTINGS)
+
+
+def test_a_scan_whose_mixture_lost_the_dense_bone_is_aligned(template: Template) -> None:
+    rotation = turn(10, -8, 12)
+    lost = Mixture(np.array([1.0, 1e-9]), np.array([SOFT, 0.999]), np.array([0.5, 1e-4]))
+    target = Subject(posed(rotation).crop, lost)
+    assert lost.dense_probability(array_of(target.crop).astype(np.float64)).max() < 1e-3
+    found = align(template, target, SETTINGS)
+    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
 
 
 # Moments

@@ -194,18 +194,23 @@ def moments_of(subject: Subject, settings: AlignSettings) -> Moments:
 
     p is the mixture's probability of dense bone, ρ the intensity; only what lies within
     `moments_radius_mm` of the crop's centre counts, since the network has put the target there.
+    Where the mixture finds no dense bone there, p is 1: the densest component is a thousandth of
+    a large scan and can be lost in the next one, though the network found the target.
 
     Raises:
-        ScanFailure: there is no dense bone within the radius.
+        ScanFailure: there is no dense bone within the radius, nor anything else to be told apart.
     """
     coarse = shrunk(subject.crop, settings.spacings_mm[-1])
     grid, intensity = grid_of(coarse), array_of(coarse).astype(np.float64)
-    weight = subject.mixture.dense_probability(intensity) * intensity
-    points = grid.to_physical(np.argwhere(weight > LEAST_WEIGHT)[:, ::-1].astype(np.float64))
-    mass = weight[weight > LEAST_WEIGHT]
+    index = np.indices(intensity.shape, dtype=np.float64).reshape(3, -1).T[:, ::-1]
+    points = grid.to_physical(index)
     near = np.linalg.norm(points - grid.centre, axis=1) <= settings.moments_radius_mm
-    points, mass = points[near], mass[near]
-    if mass.sum() <= 0:
+    points, intensity = points[near], intensity.ravel()[near]
+    mass = subject.mixture.dense_probability(intensity) * intensity
+    if not (mass > LEAST_WEIGHT).any() and np.ptp(intensity) > LEAST_WEIGHT:
+        mass = intensity
+    points, mass = points[mass > LEAST_WEIGHT], mass[mass > LEAST_WEIGHT]
+    if not len(mass):
         raise ScanFailure(
             f"there is no dense bone within {settings.moments_radius_mm:g} mm of the target's "
             "centre"
