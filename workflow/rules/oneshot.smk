@@ -439,8 +439,8 @@ for batch, scans in STUDY.batches.items():
             refined=for_scans("refined/{scan}.mrk.json", scans),
             refined_record=for_scans("refined/{scan}.json", scans),
         output:
-            landmarks=for_scans(PLACED + "/{scan}.mrk.json", scans),
-            record=for_scans(PLACED + "/{scan}.json", scans),
+            landmarks=for_scans(f"{PLACED}/{{scan}}.mrk.json", scans),
+            record=for_scans(f"{PLACED}/{{scan}}.json", scans),
         log:
             RESULTS / f"logs/place_landmarks/{batch}.log",
         group:
