@@ -14,7 +14,7 @@ def records_of_ways(scans) -> list[str]:
     """The stages' records, template by template, scan by scan."""
     return [
         str(folder.parent / stage / f"{scan}.json")
-        for template, folder in WAYS.items()
+        for folder in WAYS.values()
         for scan in scans
         for stage in [*OF_A_WAY, folder.name]
     ]
