@@ -347,6 +347,14 @@ def test_an_early_stage_far_off_squeezes_neither_the_curves_nor_the_boxes():
     assert boxes.get_xlim() == pytest.approx((0, 0.525))
 
 
+def test_every_stage_has_a_colour_of_its_own():
+    stages = ["final", "alone", "voted", "bspline", "rigid", "moments", "centred", "region"]
+    errors = error_frame({("1", "a", stage): 0.1 for stage in stages})
+    lines = draw_error_distribution(errors, [0.5], "final", 80).axes[0].lines
+    colours = {line.get_color() for line in lines if len(line.get_xdata()) > 2}
+    assert len(colours) == len(stages)
+
+
 def test_training_curve_marks_the_best_epoch(tmp_path):
     path = tmp_path / "training.csv"
     path.write_text(

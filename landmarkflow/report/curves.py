@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from landmarkflow.report.figures import new_figure
 
-COLOURS = ("#0b6e99", "#d9822b", "#5b8c3e", "#8e5ea2", "#b8475f", "#777777")
+# One for each stage of a study with votes and several templates.
+COLOURS = ("#0b6e99", "#d9822b", "#5b8c3e", "#8e5ea2", "#b8475f", "#777777", "#c4a800", "#2b2b2b")
 GRID_COLOUR = "#e3e3e3"
 STRIP_LIMIT = 12
 
