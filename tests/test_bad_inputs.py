@@ -178,8 +178,7 @@ SCANS: dict[str, tuple[str, Make, str]] = {
         "holds compressed voxels that end after 1780 bytes, expected 2272 (truncated file)"),
     "corrupt gzip": (
         "a.nii.gz", corrupt,
-        "holds corrupt compressed voxels (Error -3 while decompressing data: incorrect data "
-        "check)"),
+        "holds corrupt compressed voxels (Error -6 Incorrect checksum found)"),
     "gzip of too little": (
         "a.nii.gz", holds(packed(nifti_bytes()[:-100])),
         "holds compressed voxels that end after 2172 bytes, expected 2272 (truncated file)"),

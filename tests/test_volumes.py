@@ -180,12 +180,31 @@ def test_formats_of_two_files_and_pictures_are_not_written(tmp_path: Path, name:
 # Frames, in files written here byte by byte
 
 
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_nifti_ras_becomes_lps(tmp_path: Path, order: str) -> None:
-    path = tmp_path / "scan.nii"
-    path.write_bytes(nifti_bytes(order=order))
+def test_nifti_ras_becomes_lps(tmp_path: Path, order: str, name: str) -> None:
+    path = tmp_path / name
+    content = nifti_bytes(order=order)
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert array_of(read_volume(path)).dtype == np.int16
     # RAS (-10 - 2 i, -20 - 3 j, 30 + 4 k) is LPS (10 + 2 i, 20 + 3 j, 30 + 4 k).
     np.testing.assert_allclose(brightest_point(read_volume(path)), [28, 26, 50])
+
+
+@pytest.mark.parametrize(("slope", "shift"), [(0, 5), (1, 0), (1, 5), (2.5, -40)])
+def test_packed_and_plain_nifti_hold_the_same_intensities(
+    tmp_path: Path, slope: float, shift: float
+) -> None:
+    content = bytearray(nifti_bytes())
+    struct.pack_into("<2f", content, 112, slope, shift)
+    (tmp_path / "plain.nii").write_bytes(content)
+    (tmp_path / "packed.nii.gz").write_bytes(gzip.compress(content))
+    plain, packed = (read_volume(tmp_path / n) for n in ("plain.nii", "packed.nii.gz"))
+    stated = scan_array() * slope + shift if slope else scan_array()
+    np.testing.assert_allclose(array_of(packed), stated, rtol=1e-6)
+    np.testing.assert_array_equal(array_of(packed), array_of(plain))
+    assert packed.GetPixelID() == plain.GetPixelID()
+    assert grid_of(packed).as_lists() == grid_of(plain).as_lists()
 
 
 def test_nifti_with_ras_axes_and_left_handed_axes(tmp_path: Path) -> None:
