@@ -13,7 +13,7 @@ from landmarkflow.errors import ScanFailure
 from landmarkflow.oneshot.mixture import Mixture
 from landmarkflow.oneshot.settings import AlignSettings
 from landmarkflow.similarity import Interpolator, correlation, normalised
-from landmarkflow.volumes import array_of, grid_of, resample, shrunk
+from landmarkflow.volumes import array_of, cropped, grid_of, resample, shrunk
 
 Array = NDArray[np.float64]
 
@@ -51,8 +51,11 @@ class Pose:
 
     def apply(self, points: Array) -> Array:
         """Map (n, 3) points."""
-        mapped: Array = (points - self.pivot) @ self.rotation.T + self.pivot + self.translation
-        return mapped
+        return self.turned(points) + self.pivot + self.translation
+
+    def turned(self, points: Array) -> Array:
+        """The mapped points' (n, 3) offsets from the mapped pivot."""
+        return np.asarray((points - self.pivot) @ self.rotation.T)
 
     def transform(self, *, mirrored: bool) -> sitk.AffineTransform:
         """The map as an ITK transform.
@@ -201,10 +204,12 @@ def moments_of(subject: Subject, settings: AlignSettings) -> Moments:
         ScanFailure: there is no dense bone within the radius, nor anything else to be told apart.
     """
     coarse = shrunk(subject.crop, settings.spacings_mm[-1])
-    grid, intensity = grid_of(coarse), array_of(coarse).astype(np.float64)
+    centre = grid_of(coarse).centre
+    around = cropped(coarse, centre[None], settings.moments_radius_mm)
+    intensity = array_of(around).astype(np.float64)
     index = np.indices(intensity.shape, dtype=np.float64).reshape(3, -1).T[:, ::-1]
-    points = grid.to_physical(index)
-    near = np.linalg.norm(points - grid.centre, axis=1) <= settings.moments_radius_mm
+    points = grid_of(around).to_physical(index)
+    near = np.linalg.norm(points - centre, axis=1) <= settings.moments_radius_mm
     points, intensity = points[near], intensity.ravel()[near]
     mass = subject.mixture.dense_probability(intensity) * intensity
     if not (mass > LEAST_WEIGHT).any() and np.ptp(intensity) > LEAST_WEIGHT:
@@ -237,12 +242,13 @@ class Similarity:
 
     def value_and_gradient(self, pose: Pose) -> tuple[float, Array]:
         """Correlation coefficient at a pose, and its derivative by a small step of `Pose.moved`."""
-        mapped = pose.apply(self.samples.points)
-        values, gradients = self.target.sample(mapped)
+        arms = pose.turned(self.samples.points)
+        values, gradients = self.target.sample(arms + pose.pivot + pose.translation)
         value, by_value = correlation(self.samples.values, values.astype(np.float64))
-        by_point = gradients * by_value[:, None]
-        arm = mapped - pose.pivot - pose.translation
-        return value, np.concatenate([np.cross(arm, by_point).sum(axis=0), by_point.sum(axis=0)])
+        # Σ arm × force, of the sums of all their products.
+        products = arms.T @ (gradients * by_value[:, None])
+        turn = products[[1, 2, 0], [2, 0, 1]] - products[[2, 0, 1], [1, 2, 0]]
+        return value, np.concatenate([turn, by_value @ gradients])
 
     def ascend(self, pose: Pose, settings: AlignSettings) -> tuple[Pose, float]:
         """Climb from a pose; return the pose reached and its correlation."""

@@ -52,7 +52,7 @@ def locate(
     Raises:
         ScanFailure: no voxel belongs to the dense component.
     """
-    mixture = fit_mixture(array_of(normalised), settings, intensities)
+    mixture = fit_mixture(sitk.GetArrayViewFromImage(normalised), settings, intensities)
     # Blocks first: smoothing all voxels of a fine scan would take longer than all that follows.
     coarse = shrunk(normalised, settings.search_spacing_mm / 2)
     covering = _covering_grid(grid_of(normalised), settings.search_spacing_mm)
@@ -93,13 +93,11 @@ def find_candidates(
             "found no voxel of the dense component where dense bone was expected; "
             "check `normalise` and `locate.dense`"
         )
-    points = grid.to_physical(np.argwhere(mass > 0)[:, ::-1].astype(np.float64))
-    weights = mass[mass > 0]
     found: list[Candidate] = []
     for position in positions:
-        near = np.linalg.norm(points - position, axis=1) <= settings.target_radius_mm
-        weight = weights[near].sum()
-        centre = (weights[near, None] * points[near]).sum(axis=0) / weight
+        weights, points = _mass_around(position, mass, grid, settings.target_radius_mm)
+        weight = weights.sum()
+        centre = (weights[:, None] * points).sum(axis=0) / weight
         candidate = Candidate(_triple(centre), float(weight * spacing**3))
         apart = all(
             np.linalg.norm(np.subtract(candidate.centre, other.centre)) > settings.target_radius_mm
@@ -112,6 +110,20 @@ def find_candidates(
         if len(found) == settings.candidates:
             break
     return tuple(sorted(found, key=lambda c: -c.mass_mm3))
+
+
+def _mass_around(
+    position: NDArray[np.float64], mass: NDArray[np.float64], grid: Grid, radius_mm: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Masses (n,) and places (n, 3), LPS mm, of the voxels that hold any in a ball."""
+    middle = np.rint(grid.to_index(position[None])[0]).astype(int)
+    reach = int(np.ceil(radius_mm / float(grid.spacing[0]))) + 1
+    first = np.maximum(middle - reach, 0)
+    x, y, z = (slice(low, high) for low, high in zip(first, middle + reach + 1, strict=True))
+    near = mass[z, y, x]
+    points = grid.to_physical(np.argwhere(near > 0)[:, ::-1] + first)
+    inside = np.linalg.norm(points - position, axis=1) <= radius_mm
+    return near[near > 0][inside], points[inside]
 
 
 def _centre_of_mass(mass: NDArray[np.float64], grid: Grid) -> tuple[float, float, float]:
