@@ -6,8 +6,10 @@ from typing import Any, TypeVar
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from landmarkflow.volumes import array_of, grid_of, shrunk, smoothed
+from landmarkflow.transforms import map_points
+from landmarkflow.volumes import GAUSSIAN_REACH, array_of, grid_of, shrunk, smoothed
 
 Array = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -60,27 +62,40 @@ class Interpolator:
         """
         # Coordinate by coordinate, and in float32 from the origin on: memory is what takes time.
         index = (self.to_index @ (points.T - self.origin[:, None])).astype(np.float32)
-        last = (self.size - 1).astype(np.float32)[:, None]
-        inside = ((index >= 0) & (index <= last)).all(axis=0)
-        first = np.clip(np.floor(index), 0, last - 1)
-        x, y, z = np.clip(index - first, 0, 1)
-        i, j, k = first.astype(np.intp)
-        right, back, up = 1, int(self.size[0]), int(self.size[0] * self.size[1])
-        low = i + j * back + k * up
-        high = low + up
-        # The eight voxels around: along x, then y, then z, each difference being a derivative.
-        values = self.voxels
-        a, b, c, d = values[low], values[low + back], values[high], values[high + back]
-        a_x, b_x = values[low + right] - a, values[low + back + right] - b
-        c_x, d_x = values[high + right] - c, values[high + back + right] - d
-        a, b, c, d = a + x * a_x, b + x * b_x, c + x * c_x, d + x * d_x
-        low_x, high_x = a_x + y * (b_x - a_x), c_x + y * (d_x - c_x)
-        low_y, high_y = b - a, d - c
-        low_value, high_value = a + y * low_y, c + y * high_y
-        by_z = high_value - low_value
-        by_index = np.stack([low_x + z * (high_x - low_x), low_y + z * (high_y - low_y), by_z])
-        by_point = self.to_index.T.astype(np.float32) @ (by_index * inside)
-        return (low_value + z * by_z) * inside, by_point.T
+        values, by_index = interpolated(self.voxels, self.size, index)
+        return values, (self.to_index.T.astype(np.float32) @ by_index).T
+
+
+def interpolated(
+    voxels: Values, size: NDArray[np.int64], index: Values, start: NDArray[np.int64] | int = 0
+) -> tuple[Values, Values]:
+    """Values (n,) between voxels, and their exact derivatives by the index (3, n).
+
+    Args:
+        voxels: (z · y · x,) of a volume, x fastest, or of several of one size in a row.
+        size: (3,) voxels of a volume along x, y, z.
+        index: (3, n) continuous, in the volume; beyond its outermost centres all is zero.
+        start: (n,) where each point's volume starts among the voxels.
+    """
+    last = (size - 1).astype(np.float32)[:, None]
+    inside = ((index >= 0) & (index <= last)).all(axis=0)
+    first = np.clip(np.floor(index), 0, last - 1)
+    x, y, z = np.clip(index - first, 0, 1)
+    i, j, k = first.astype(np.intp)
+    right, back, up = 1, int(size[0]), int(size[0] * size[1])
+    low = i + j * back + k * up + start
+    high = low + up
+    # The eight voxels around: along x, then y, then z, each difference being a derivative.
+    a, b, c, d = voxels[low], voxels[low + back], voxels[high], voxels[high + back]
+    a_x, b_x = voxels[low + right] - a, voxels[low + back + right] - b
+    c_x, d_x = voxels[high + right] - c, voxels[high + back + right] - d
+    a, b, c, d = a + x * a_x, b + x * b_x, c + x * c_x, d + x * d_x
+    low_x, high_x = a_x + y * (b_x - a_x), c_x + y * (d_x - c_x)
+    low_y, high_y = b - a, d - c
+    low_value, high_value = a + y * low_y, c + y * high_y
+    by_z = high_value - low_value
+    by_index = np.stack([low_x + z * (high_x - low_x), low_y + z * (high_y - low_y), by_z])
+    return (low_value + z * by_z) * inside, by_index * inside
 
 
 def ball(radius_mm: float, spacing_mm: float) -> Array:
@@ -118,11 +133,11 @@ def correlation(fixed: NDArray[Number], moving: NDArray[Number]) -> tuple[float,
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """A ball around a landmark of the template, and where a transform takes it in a scan.
+    """Balls around a template's landmarks, and where a transform takes them in a scan.
 
     Attributes:
-        values: (m,) of the template, of mean zero and norm one.
-        mapped: (m, 3) LPS mm.
+        values: (n, m) of the template, each ball's of mean zero and norm one.
+        mapped: (n, m, 3) LPS mm.
     """
 
     values: Array
@@ -130,17 +145,34 @@ class Surroundings:
 
     @staticmethod
     def of(
-        point: Array, transform: sitk.Transform, template: Interpolator, radius_mm: float
+        places: Array, transform: sitk.Transform, template: Interpolator, radius_mm: float
     ) -> "Surroundings":
-        """The ball around a point (3,) of the template, LPS mm."""
-        points = point + ball(radius_mm, radius_mm / RADIUS_IN_STEPS)
-        mapped = np.array([transform.TransformPoint(p) for p in points.tolist()])
-        return Surroundings(normalised(template.sample(points)[0].astype(np.float64)), mapped)
+        """The balls around (n, 3) places in the template, LPS mm."""
+        points = places[:, None] + ball(radius_mm, radius_mm / RADIUS_IN_STEPS)
+        values = template.sample(points.reshape(-1, 3))[0].reshape(points.shape[:2])
+        mapped = map_points(transform, points.reshape(-1, 3)).reshape(points.shape)
+        return Surroundings(_normalised_rows(values), mapped)
 
-    def similarity(self, target: Interpolator, shift: Array) -> float:
-        """Normalised cross-correlation with a scan where the ball is shifted by (3,) mm."""
-        moving = target.sample(self.mapped + shift)[0].astype(np.float64)
-        return correlation(self.values, moving)[0]
+    def similarity(self, target: Interpolator, shifts: Array) -> Array:
+        """Normalised cross-correlation, (n,), with a scan where each ball is shifted, (n, 3) mm."""
+        return _similarity(self.values, self.mapped + shifts[:, None], target)
+
+    def similarity_at(self, row: int, target: Interpolator, shifts: Array) -> Array:
+        """That of one ball, (k,), at each of (k, 3) shifts, mm."""
+        return _similarity(self.values[row], self.mapped[row] + shifts[:, None], target)
+
+
+def _similarity(fixed: Array, points: Array, target: Interpolator) -> Array:
+    """(n,) correlations with (m,) or (n, m) values of norm one, at (n, m, 3) points, LPS mm."""
+    moving = target.sample(points.reshape(-1, 3))[0].reshape(points.shape[:2])
+    return np.asarray((fixed * _normalised_rows(moving)).sum(axis=1))
+
+
+def _normalised_rows(values: Values) -> Array:
+    """(n, m) values, each row shifted and scaled to mean zero and norm one."""
+    centred = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
+    norm = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.asarray(centred / np.maximum(norm, LEAST_NORM))
 
 
 def feature(image: sitk.Image, smoothing_mm: float, contrast_mm: float) -> sitk.Image:
@@ -153,6 +185,30 @@ def feature(image: sitk.Image, smoothing_mm: float, contrast_mm: float) -> sitk.
     """
     smooth = smoothed(image, smoothing_mm) if smoothing_mm > 0 else image
     return _locally_normalised(smooth, contrast_mm) if contrast_mm > 0 else smooth
+
+
+def features_of(values: Values, spacing: Array, smoothing_mm: float, contrast_mm: float) -> Values:
+    """The same of (n, z, y, x) small volumes at once; beyond their ends the outermost voxels go on.
+
+    Args:
+        values: normalised intensities.
+        spacing: (3,) mm along x, y, z.
+        smoothing_mm: as in `feature`.
+        contrast_mm: as in `feature`.
+    """
+
+    def blurred(volumes: Values, sigma_mm: float) -> Values:
+        sigma = (0.0, *(sigma_mm / spacing[::-1]))
+        return np.asarray(
+            ndimage.gaussian_filter(volumes, sigma, mode="nearest", truncate=GAUSSIAN_REACH)
+        )
+
+    smooth = blurred(values, smoothing_mm) if smoothing_mm > 0 else values
+    if contrast_mm <= 0:
+        return smooth
+    mean = blurred(smooth, contrast_mm)
+    variance = np.maximum(blurred(smooth * smooth, contrast_mm) - mean * mean, 0)
+    return np.asarray((smooth - mean) / np.sqrt(variance + np.float32(LEAST_CONTRAST**2)))
 
 
 def _locally_normalised(image: sitk.Image, sigma: float) -> sitk.Image:

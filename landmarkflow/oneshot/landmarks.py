@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from landmarkflow.geometry import Landmarks
 from landmarkflow.similarity import Interpolator, Surroundings
+from landmarkflow.transforms import map_points
 
 Array = NDArray[np.float64]
 
@@ -20,8 +21,7 @@ def place_landmarks(annotated: Landmarks, transform: sitk.Transform) -> Landmark
         annotated: the template's landmarks, LPS mm.
         transform: takes template points to the scan's points.
     """
-    positions = [transform.TransformPoint(point) for point in annotated.positions.tolist()]
-    return Landmarks(annotated.labels, np.array(positions))
+    return Landmarks(annotated.labels, map_points(transform, annotated.positions))
 
 
 def shift(start: Array, goal: Array, *, mirrored: bool) -> sitk.AffineTransform:
@@ -60,9 +60,5 @@ def similarity_around(
     """
     fixed, moving = Interpolator.of(template), Interpolator.of(target)
     shifts = found.positions - place_landmarks(annotated, transform).positions
-    return np.array(
-        [
-            Surroundings.of(point, transform, fixed, radius_mm).similarity(moving, shift)
-            for point, shift in zip(annotated.positions, shifts, strict=True)
-        ]
-    )
+    around = Surroundings.of(annotated.positions, transform, fixed, radius_mm)
+    return around.similarity(moving, shifts)

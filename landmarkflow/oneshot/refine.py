@@ -11,11 +11,19 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.errors import InputError
 from landmarkflow.geometry import Landmarks
 from landmarkflow.oneshot.settings import RefineSettings, SearchSettings
-from landmarkflow.similarity import Interpolator, Surroundings, Values, ball, feature, rim
-from landmarkflow.volumes import cropped
+from landmarkflow.similarity import (
+    Interpolator,
+    Surroundings,
+    Values,
+    ball,
+    features_of,
+    interpolated,
+    rim,
+)
+from landmarkflow.transforms import map_points
+from landmarkflow.volumes import grid_of
 
 Array = NDArray[np.float64]
 
@@ -25,8 +33,6 @@ VOXELS_PER_SAMPLE = 10
 REACH_IN_SIGMAS = 3
 # A window may be shifted by this many deviations of the prior before its voxels end.
 REACH_IN_PRIORS = 3
-# Too few voxels along an axis to smooth.
-LEAST_VOXELS = 4
 LEAST_VARIANCE = 1e-6
 # The lattice of a search is this much finer than its reach.
 REACH_IN_STEPS = 4
@@ -46,27 +52,80 @@ class Refined:
     deviation: Array
 
 
-@dataclass(frozen=True)
-class Window:
-    """The template's surroundings of one landmark.
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Small volumes around some places of a crop, all of one size, to be looked into at once.
 
     Attributes:
-        points: (m, 3) LPS mm.
-        features: (m,) of the template there.
-        distance: (m,) mm from the landmark.
+        voxels: (n · z · y · x,) float32 features, x fastest.
+        size: (3,) voxels of each along x, y, z.
+        origins: (n, 3) LPS mm, the centre of each one's first voxel.
+        to_index: (3, 3), takes mm from an origin to voxels.
+        known: (n,) whether a place's surroundings lie in the crop.
     """
 
+    voxels: Values
+    size: NDArray[np.int64]
+    origins: Array
+    to_index: Array
+    known: NDArray[np.bool_]
+
+    @staticmethod
+    def around(places: Array, crop: sitk.Image, settings: RefineSettings) -> "Windows":
+        """Cut out what refinement can reach around (n, 3) places, LPS mm."""
+        grid = grid_of(crop)
+        known = grid.distance_to(places) <= max(settings.radii_mm)
+        reach = max(settings.radii_mm) + REACH_IN_PRIORS * settings.prior_mm
+        reach += REACH_IN_SIGMAS * max(settings.contrast_mm, settings.smoothing_mm)
+        half = np.ceil(reach / grid.spacing).astype(np.int64)
+        size = 2 * half + 2
+        first = np.floor(grid.to_index(places)).astype(np.int64) - half
+        # Beyond the crop's ends its outermost voxels go on.
+        x, y, z = (
+            np.clip(first[:, axis, None] + np.arange(size[axis]), 0, grid.size[axis] - 1)
+            for axis in range(3)
+        )
+        values = sitk.GetArrayViewFromImage(crop)[
+            z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]
+        ]
+        features = features_of(
+            values.astype(np.float32), grid.spacing, settings.smoothing_mm, settings.contrast_mm
+        )
+        to_index = np.asarray(np.linalg.inv(grid.direction * grid.spacing))
+        return Windows(features.ravel(), size, grid.to_physical(first), to_index, known)
+
+    def sample(self, points: Array) -> tuple[Values, Values]:
+        """Values (n, m) and their derivatives by the point (n, m, 3), per mm, at (n, m, 3) points.
+
+        Beyond its window both are zero.
+        """
+        count, each, _ = points.shape
+        index = (self.to_index @ (points - self.origins[:, None]).reshape(-1, 3).T).astype(
+            np.float32
+        )
+        start = np.repeat(np.arange(count) * int(np.prod(self.size)), each)
+        values, by_index = interpolated(self.voxels, self.size, index, start)
+        by_point = self.to_index.T.astype(np.float32) @ by_index
+        return values.reshape(count, each), by_point.T.reshape(points.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The template's landmarks, and the ball around each in which it is compared.
+
+    Attributes:
+        landmarks: LPS mm.
+        points: (n, m, 3) LPS mm.
+        features: (n, m) of the template there.
+        distance: (m,) mm of each ball's points from its landmark.
+        known: (n,) whether the ball lies in the template.
+    """
+
+    landmarks: Landmarks
     points: Array
     features: Values
     distance: Array
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The template's landmarks and each one's window, None where it leaves the template."""
-
-    landmarks: Landmarks
-    windows: tuple[Window | None, ...]
+    known: NDArray[np.bool_]
 
 
 def prepare(annotated: Landmarks, template: sitk.Image, settings: RefineSettings) -> Prepared:
@@ -78,15 +137,11 @@ def prepare(annotated: Landmarks, template: sitk.Image, settings: RefineSettings
         settings: windows and features.
     """
     offsets = ball(max(settings.radii_mm), settings.spacing_mm)
+    points = annotated.positions[:, None] + offsets
+    windows = Windows.around(annotated.positions, template, settings)
+    features, _ = windows.sample(points)
     distance = np.linalg.norm(offsets, axis=1)
-
-    def window(point: Array) -> Window | None:
-        around = _features_around(template, point, settings)
-        if around is None:
-            return None
-        return Window(point + offsets, around.sample(point + offsets)[0], distance)
-
-    return Prepared(annotated, tuple(window(point) for point in annotated.positions))
+    return Prepared(annotated, points, features, distance, windows.known)
 
 
 def refine(
@@ -114,26 +169,21 @@ def refine(
         start, with a deviation of NaN.
     """
     annotated = prepared.landmarks
-    mapped = np.array([transform.TransformPoint(p) for p in annotated.positions.tolist()])
-    places = mapped.copy() if start is None else start.positions.copy()
-    offsets = places - mapped
-    deviation = np.full(len(places), np.nan)
-    for row, window in enumerate(prepared.windows):
-        around = _features_around(target, places[row], settings)
-        if window is None or around is None:
-            continue
-        points = np.array([transform.TransformPoint(q) for q in window.points.tolist()])
-        points += offsets[row]
-        found = []
-        for radius in settings.radii_mm:
-            near = window.distance <= rim(radius, settings.spacing_mm)
-            found.append(_shift(window.features[near], points[near], around, settings))
-        shifts = np.array([shift for shift, _ in found])
-        noise = float(np.mean([variance for _, variance in found]))
-        deviation[row] = np.sqrt(noise + shifts.var(axis=0).sum())
-        if settings.enabled:
-            places[row] += shifts.mean(axis=0)
-    return Refined(Landmarks(annotated.labels, places), deviation)
+    mapped = map_points(transform, annotated.positions)
+    places = mapped if start is None else start.positions
+    windows = Windows.around(places, target, settings)
+    points = map_points(transform, prepared.points.reshape(-1, 3)).reshape(prepared.points.shape)
+    points += (places - mapped)[:, None]
+    found = []
+    for radius in settings.radii_mm:
+        near = prepared.distance <= rim(radius, settings.spacing_mm)
+        found.append(_shifts(prepared.features[:, near], points[:, near], windows, settings))
+    shifts = np.array([shift for shift, _ in found])
+    noise = np.mean([variance for _, variance in found], axis=0)
+    known = prepared.known & windows.known
+    deviation = np.where(known, np.sqrt(noise + shifts.var(axis=0).sum(axis=1)), np.nan)
+    moved = places + shifts.mean(axis=0) * known[:, None] if settings.enabled else places
+    return Refined(Landmarks(annotated.labels, moved), deviation)
 
 
 def search(
@@ -164,54 +214,45 @@ def search(
     """
     fixed, moving = Interpolator.of(template), Interpolator.of(target)
     shifts = ball(settings.reach_mm, settings.reach_mm / REACH_IN_STEPS)
+    around = Surroundings.of(annotated.positions, transform, fixed, settings.radius_mm)
+    offsets = start.positions - map_points(transform, annotated.positions)
+    here = around.similarity(moving, offsets)
     places = start.positions.copy()
-    for row, point in enumerate(annotated.positions):
-        around = Surroundings.of(point, transform, fixed, settings.radius_mm)
-        offset = places[row] - np.array(transform.TransformPoint(point.tolist()))
-        here = around.similarity(moving, offset)
-        if here >= settings.below:
-            continue
-        there = np.array([around.similarity(moving, offset + shift) for shift in shifts])
-        if there.max() >= here + settings.least_gain:
+    for row in np.flatnonzero(here < settings.below).tolist():
+        there = around.similarity_at(row, moving, offsets[row] + shifts)
+        if there.max() >= here[row] + settings.least_gain:
             places[row] += shifts[there.argmax()]
     return Landmarks(start.labels, places)
 
 
-def _features_around(
-    crop: sitk.Image, point: Array, settings: RefineSettings
-) -> Interpolator | None:
-    reach = max(settings.radii_mm) + REACH_IN_PRIORS * settings.prior_mm
-    reach += REACH_IN_SIGMAS * max(settings.contrast_mm, settings.smoothing_mm)
-    try:
-        part = cropped(crop, point[None], reach)
-    except InputError:
-        return None
-    if min(part.GetSize()) < LEAST_VOXELS:
-        return None
-    return Interpolator.of(feature(part, settings.smoothing_mm, settings.contrast_mm))
-
-
-def _shift(
-    features: Values, mapped: Array, target: Interpolator, settings: RefineSettings
-) -> tuple[Array, float]:
-    """The best shift, (3,) mm, of (m, 3) mapped points, and its total variance, mm²."""
-    fixed = features - features.mean(dtype=np.float64)
-    count = len(fixed)
+def _shifts(
+    features: Values, points: Array, target: Windows, settings: RefineSettings
+) -> tuple[Array, Array]:
+    """The best shift of each window's (n, m, 3) points, (n, 3) mm, and its total variance, mm²."""
+    fixed = features - features.mean(axis=1, keepdims=True, dtype=np.float64)
     stiffness = np.eye(3) / settings.prior_mm**2
-    shift, information = np.zeros(3), stiffness
+    shift = np.zeros((len(points), 3))
+    information = np.broadcast_to(stiffness, (len(points), 3, 3)).copy()
+    moving = np.ones(len(points), dtype=bool)
     for _ in range(settings.iterations):
-        values, gradients = target.sample(mapped + shift)
-        moving = values - values.mean(dtype=np.float64)
-        contrast = fixed @ moving / (moving @ moving + LEAST_VARIANCE)
-        difference = fixed - contrast * moving
-        slope = contrast * (gradients - gradients.mean(axis=0, dtype=np.float64))
-        variance = difference @ difference / count + LEAST_VARIANCE
-        weight = 1 / (VOXELS_PER_SAMPLE * variance)
-        information = weight * slope.T @ slope + stiffness
-        step = np.linalg.solve(information, weight * slope.T @ difference - stiffness @ shift)
-        length = float(np.linalg.norm(step))
+        values, gradients = target.sample(points + shift[:, None])
+        compared = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
+        power = (compared * compared).sum(axis=1) + LEAST_VARIANCE
+        contrast = ((fixed * compared).sum(axis=1) / power)[:, None]
+        difference = fixed - contrast * compared
+        slope = gradients - gradients.mean(axis=1, keepdims=True, dtype=np.float64)
+        slope *= contrast[..., None]
+        variance = (difference * difference).mean(axis=1) + LEAST_VARIANCE
+        weight = 1 / (VOXELS_PER_SAMPLE * variance)[:, None]
+        across = slope.transpose(0, 2, 1)
+        information[moving] = (weight[..., None] * (across @ slope) + stiffness)[moving]
+        force = weight * (across @ difference[..., None])[..., 0] - shift @ stiffness
+        step = np.linalg.solve(information, force[..., None])[..., 0]
+        length = np.linalg.norm(step, axis=1)
         # No further than a voxel at a time, as far as a gradient holds.
-        shift = shift + step * min(1.0, settings.spacing_mm / (length + LEAST_VARIANCE))
-        if length < LEAST_STEP_MM:
+        share = np.minimum(1.0, settings.spacing_mm / (length + LEAST_VARIANCE))
+        shift[moving] += (step * share[:, None])[moving]
+        moving &= length >= LEAST_STEP_MM
+        if not moving.any():
             break
-    return shift, float(np.trace(np.linalg.inv(information)))
+    return shift, np.trace(np.linalg.inv(information), axis1=1, axis2=2)

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from landmarkflow.geometry import Landmarks
 from landmarkflow.oneshot.settings import SymmetriseSettings
+from landmarkflow.transforms import map_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ def symmetrise(
         settings: how far a reflection may lie from the partner.
     """
     here = annotated.positions
-    there = np.array([reflection.TransformPoint(point) for point in here.tolist()])
+    there = map_points(reflection, here)
     distance = np.linalg.norm(there[:, None] - here[None], axis=2)
     nearest = distance.argmin(axis=1)
     rows = np.arange(len(here))
