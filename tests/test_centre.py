@@ -96,6 +96,32 @@ def test_three_views_are_multiplied_along_their_own_axes(region: sitk.Image) -> 
     np.testing.assert_allclose(joint, view(y, x) * view(z, x) * view(z, y), rtol=1e-4)
 
 
+def test_every_other_slice_tells_the_same_where_slices_meet(region: sitk.Image) -> None:
+    seen = Localiser(Ramp(), localiser(16).settings, torch.device("cpu"), 1.0)  # type: ignore[arg-type]
+    whole, some = (predict_joint(region, TARGET, seen, every) for every in (1, 2))
+    np.testing.assert_array_equal(array_of(some), array_of(whole)[::2, ::2, ::2])
+    here, there = grid_of(some), grid_of(whole)
+    np.testing.assert_allclose(here.to_physical([[3, 5, 1]]), there.to_physical([[6, 10, 2]]))
+
+
+class Counting(Threshold):
+    """Remembers how many slices it has seen."""
+
+    seen = 0
+
+    def forward(self, slices: Tensor) -> Tensor:
+        self.seen += len(slices)
+        return super().forward(slices)
+
+
+def test_slices_that_cannot_hold_the_target_are_not_looked_at(region: sitk.Image) -> None:
+    for place, fewest, most in ((TARGET, 24 + 2 * 11, 24 + 2 * 14), (NOWHERE, 24, 24)):
+        network = Counting()
+        seen = Localiser(network, localiser().settings, torch.device("cpu"), 1.0)  # type: ignore[arg-type]
+        predict_joint(region, place, seen)
+        assert fewest <= network.seen <= most
+
+
 def test_the_mass_centre_weighs_probability_with_intensity() -> None:
     grid = Grid.centred((5.0, -7.0, 9.0), (5, 4, 3), 2.0)
     intensities = np.full((3, 4, 5), 0.5)

@@ -10,7 +10,13 @@ from pydantic import ValidationError
 from torch import nn
 
 from landmarkflow.errors import InputError
-from landmarkflow.oneshot.network import UNet, load_network, predict_slices, save_network
+from landmarkflow.oneshot.network import (
+    UNet,
+    folded,
+    load_network,
+    predict_slices,
+    save_network,
+)
 from landmarkflow.oneshot.settings import NetworkSettings
 
 CPU = torch.device("cpu")
@@ -103,6 +109,18 @@ def test_a_read_network_predicts_what_the_written_one_did(saved: Path) -> None:
     found = predict_slices(read, slices(5), CPU)
     np.testing.assert_allclose(found, predict_slices(one.eval(), slices(5), CPU), atol=1e-6)
     assert np.ptp(found) > 1e-4
+
+
+def test_a_folded_network_says_the_same() -> None:
+    trained = network()
+    # Other statistics than those that a new network has.
+    for _ in range(3):
+        trained(3 * torch.randn(4, 1, 16, 16) + 1)
+    before = predict_slices(trained.eval(), slices(5), CPU)
+    after = predict_slices(folded(trained), slices(5), CPU)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in trained.modules())
+    assert np.ptp(before) > 0.005
+    np.testing.assert_allclose(after, before, atol=1e-6)
 
 
 def test_the_same_network_is_the_same_file(saved: Path) -> None:

@@ -16,7 +16,7 @@ from landmarkflow.arguments import (
 )
 from landmarkflow.batch import Task
 from landmarkflow.oneshot.centre import Localiser, centre
-from landmarkflow.oneshot.network import best_device, device_name, load_network
+from landmarkflow.oneshot.network import best_device, device_name, folded, load_network
 from landmarkflow.oneshot.settings import CentreSettings, NetworkSettings
 from landmarkflow.records import Record, read_record
 from landmarkflow.volumes import read_written, write_volume
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     network_settings = read_settings(NetworkSettings, arguments.network)
     device = best_device()
     network, target_mm3 = load_network(arguments.weights, network_settings)
-    localiser = Localiser(network.to(device), network_settings, device, target_mm3)
+    localiser = Localiser(folded(network).to(device), network_settings, device, target_mm3)
 
     def compute(task: Task) -> Record:
         candidates = read_record(task.inputs["region_record"]).details["candidates"]

@@ -13,6 +13,9 @@ from landmarkflow.oneshot.network import UNet, predict_slices
 from landmarkflow.oneshot.settings import CentreSettings, NetworkSettings
 from landmarkflow.volumes import array_of, grid_of, image_on, resample, shrunk
 
+# A slice in which the views so far leave no voxel more than this is not looked at.
+NEGLIGIBLE = 1e-3
+
 
 @dataclass(frozen=True)
 class Step:
@@ -57,7 +60,8 @@ def centre(
         region: normalised crop on the LPS-aligned working grid.
         candidates: (n, 3) possible centres, LPS mm.
         localiser: the trained network.
-        settings: tolerance ε, greatest number of iterations, size of the final crop.
+        settings: slices of the first iteration, tolerance ε, greatest number of iterations, size
+            of the final crop.
 
     Returns:
         The crop around the target (air outside the region), the joint probability in the last
@@ -68,8 +72,10 @@ def centre(
             candidate.
     """
     seen = shrunk(region, localiser.settings.spacing_mm)
+    every = settings.first_every
     found = [
-        predict_joint(seen, candidate, localiser) for candidate in candidates.astype(np.float64)
+        predict_joint(seen, candidate, localiser, every)
+        for candidate in candidates.astype(np.float64)
     ]
     masses = tuple(_mass(joint) for joint in found)
     chosen = int(np.argmax(masses))
@@ -84,8 +90,8 @@ def centre(
             )
         moved = mass_centre(joint, seen)
         steps.append(Step(_triple(moved), float(np.linalg.norm(moved - position))))
-        converged = steps[-1].move_mm < settings.tolerance_mm
-        position = moved
+        converged = every == 1 and steps[-1].move_mm < settings.tolerance_mm
+        position, every = moved, 1
         if not converged:
             joint = predict_joint(seen, position, localiser)
     return Centred(
@@ -100,7 +106,7 @@ def centre(
 
 
 def predict_joint(
-    seen: sitk.Image, position: NDArray[np.float64], localiser: Localiser
+    seen: sitk.Image, position: NDArray[np.float64], localiser: Localiser, every: int = 1
 ) -> sitk.Image:
     """Joint probability pX·pY·pZ of the slices across x, y and z in a window around a point.
 
@@ -108,19 +114,26 @@ def predict_joint(
         seen: the region at about the network's spacing.
         position: (3,) the window's centre, LPS mm.
         localiser: the trained network.
+        every: of so many slices across each axis one is looked at.
 
     Returns:
-        float32 volume of window_pixels³ voxels at the network's spacing, LPS-aligned.
+        float32 volume where the slices meet, LPS-aligned: window_pixels³ voxels at the network's
+        spacing, or fewer, as much farther apart.
     """
     pixels = localiser.settings.window_pixels
     grid = Grid.centred(position, (pixels, pixels, pixels), localiser.settings.spacing_mm)
     window = array_of(resample(seen, grid))
-    joint = np.ones_like(window)
+    joint = np.ones_like(window[::every, ::every, ::every])
     for axis in range(3):
-        slices = np.ascontiguousarray(np.moveaxis(window, axis, 0))
-        probability = predict_slices(localiser.network, slices, localiser.device)
-        joint *= np.moveaxis(probability, 0, axis)
-    return image_on(grid, joint)
+        so_far = np.moveaxis(joint, axis, 0)
+        promising = so_far.max(axis=(1, 2)) > NEGLIGIBLE
+        so_far[~promising] = 0
+        if promising.any():
+            slices = np.ascontiguousarray(np.moveaxis(window, axis, 0)[::every][promising])
+            probability = predict_slices(localiser.network, slices, localiser.device)
+            so_far[promising] *= probability[:, ::every, ::every]
+    size = joint.shape[0]
+    return image_on(Grid((size, size, size), grid.spacing * every, grid.origin, np.eye(3)), joint)
 
 
 def mass_centre(joint: sitk.Image, seen: sitk.Image) -> NDArray[np.float64]:

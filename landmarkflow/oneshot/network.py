@@ -2,12 +2,14 @@
 
 import json
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from landmarkflow.errors import InputError
 from landmarkflow.files import replacing
@@ -59,6 +61,20 @@ def _convolutions(before: int, after: int, settings: NetworkSettings) -> nn.Sequ
     if settings.dropout:
         layers.append(nn.Dropout2d(settings.dropout))
     return nn.Sequential(*layers)
+
+
+def folded(network: UNet) -> UNet:
+    """Fold each batch normalisation into the convolution before it: a sixth less to compute.
+
+    Args:
+        network: in evaluation mode; it is changed, and good for prediction alone.
+    """
+    for block in (*network.down, *network.up):
+        for number, (before, after) in enumerate(pairwise(block)):
+            if isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+                block[number] = fuse_conv_bn_eval(before, after)
+                block[number + 1] = nn.Identity()
+    return channels_last(network)
 
 
 def channels_last(network: UNet) -> UNet:

@@ -106,6 +106,7 @@ class TrainSettings(StageSettings):
 class CentreSettings(StageSettings):
     """Algorithm 2 and the choice among candidate regions."""
 
+    first_every: int = Field(2, ge=1)
     tolerance_mm: float = Field(0.3, gt=0)
     iterations: int = Field(8, ge=1)
     field_mm: float = Field(30.0, gt=0)
