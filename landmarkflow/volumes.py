@@ -754,7 +754,7 @@ def _nifti_stream(path: Path) -> _Stream:
     if not compressed and found < expected:
         raise InputError(f"{path}: holds {found} bytes, expected {expected} (truncated file)")
     slope, shift = struct.unpack_from(order + "2f", header, 112)
-    unscaled = slope == 0 or (slope == 1 and shift == 0)
+    unscaled = slope in (0, 1) and shift == 0
     return _Stream(
         path,
         0,
