@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from landmarkflow.oneshot.settings import NormaliseSettings
-from landmarkflow.volumes import array_of, grid_of, image_on
+from landmarkflow.volumes import grid_of, image_on
 
 
 def normalise(scan: sitk.Image, settings: NormaliseSettings) -> sitk.Image:
@@ -17,7 +17,7 @@ def normalise(scan: sitk.Image, settings: NormaliseSettings) -> sitk.Image:
     Returns:
         float32 volume in [0, 1] on the scan's own grid.
     """
-    values = array_of(scan).astype(np.float32)
+    values = sitk.GetArrayViewFromImage(scan).astype(np.float32)
     values -= np.float32(settings.low)
     values /= np.float32(settings.high - settings.low)
     np.clip(values, 0.0, 1.0, out=values)

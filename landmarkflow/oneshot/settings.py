@@ -166,7 +166,7 @@ class LbfgsSettings(StageSettings):
                 smoothing_mm=0.1,
                 contrast_mm=0.5,
                 samples=20000,
-                iterations=100,
+                iterations=40,
                 grid_spacing_mm=2.0,
                 bending=1.0,
             ),
