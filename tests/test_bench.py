@@ -48,6 +48,20 @@ def test_a_scan_that_went_astray_is_counted_and_not_averaged() -> None:
     assert row["cpu_s_per_scan"] == 12.3
 
 
+def test_the_machines_pace_is_noted_beside_what_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import bench  # noqa: PLC0415
+
+    monkeypatch.setattr(bench, "PACE_EVERY_S", 0.05)
+    with bench.paced() as paces:
+        spent, _ = bench.measured([sys.executable, "-c", "sum(range(20_000_000))"])
+    assert len(paces) > 1
+    assert min(paces) > 0.05
+    assert spent > 0.1
+    assert bench.pace_of([0.1, 0.2]) == 0.15
+
+
 def head(points: NDArray[np.float64]) -> NDArray[np.float32]:
     """A long body, a limb and a knob, of which no two sides are alike."""
     parts = (([0, 0, 0], [5, 3.2, 10]), ([6, 0, 6], [5, 2.4, 2]), ([0, 4, -8], [2, 4, 2]))
