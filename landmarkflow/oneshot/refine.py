@@ -100,9 +100,8 @@ class Windows:
         Beyond its window both are zero.
         """
         count, each, _ = points.shape
-        index = (self.to_index @ (points - self.origins[:, None]).reshape(-1, 3).T).astype(
-            np.float32
-        )
+        away = (points - self.origins[:, None]).reshape(-1, 3)
+        index = (self.to_index @ away.T).astype(np.float32)
         start = np.repeat(np.arange(count) * int(np.prod(self.size)), each)
         values, by_index = interpolated(self.voxels, self.size, index, start)
         by_point = self.to_index.T.astype(np.float32) @ by_index
@@ -233,7 +232,7 @@ def _shifts(
     stiffness = np.eye(3) / settings.prior_mm**2
     shift = np.zeros((len(points), 3))
     information = np.broadcast_to(stiffness, (len(points), 3, 3)).copy()
-    moving = np.ones(len(points), dtype=bool)
+    unsettled = np.ones(len(points), dtype=bool)
     for _ in range(settings.iterations):
         values, gradients = target.sample(points + shift[:, None])
         compared = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
@@ -245,14 +244,14 @@ def _shifts(
         variance = (difference * difference).mean(axis=1) + LEAST_VARIANCE
         weight = 1 / (VOXELS_PER_SAMPLE * variance)[:, None]
         across = slope.transpose(0, 2, 1)
-        information[moving] = (weight[..., None] * (across @ slope) + stiffness)[moving]
+        information[unsettled] = (weight[..., None] * (across @ slope) + stiffness)[unsettled]
         force = weight * (across @ difference[..., None])[..., 0] - shift @ stiffness
         step = np.linalg.solve(information, force[..., None])[..., 0]
         length = np.linalg.norm(step, axis=1)
         # No further than a voxel at a time, as far as a gradient holds.
         share = np.minimum(1.0, settings.spacing_mm / (length + LEAST_VARIANCE))
-        shift[moving] += (step * share[:, None])[moving]
-        moving &= length >= LEAST_STEP_MM
-        if not moving.any():
+        shift[unsettled] += (step * share[:, None])[unsettled]
+        unsettled &= length >= LEAST_STEP_MM
+        if not unsettled.any():
             break
     return shift, np.trace(np.linalg.inv(information), axis1=1, axis2=2)
