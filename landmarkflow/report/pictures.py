@@ -248,7 +248,8 @@ def choose_landmarks(
     spread = [others[int((k + 0.5) * len(others) / wanted)] for k in range(wanted)]
     how = f"{wanted} spread evenly"
     if worst:
-        how = f"the {len(worst)} worst, then {wanted} of the others"
+        first = "the worst" if len(worst) == 1 else f"the {len(worst)} worst"
+        how = f"{first}, then {wanted} of the others"
     return worst + spread, f"{len(worst) + wanted} of {count} landmarks, {how}"
 
 
