@@ -50,7 +50,8 @@ def workflow_command(
     programs = str(Path(sys.executable).parent)
     environment["PATH"] = programs + os.pathsep + environment["PATH"]
     command = ["snakemake", "--snakefile", root / "Snakefile", "--directory", folder]
-    command += ["--cores", cores, *arguments]
+    # As often as by default: a run of some seconds would linger as long again.
+    command += ["--max-jobs-per-timespan", "100/1s", "--cores", cores, *arguments]
     return [str(part) for part in command], environment
 
 
