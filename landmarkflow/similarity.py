@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from landmarkflow.transforms import map_points
-from landmarkflow.volumes import GAUSSIAN_REACH, array_of, grid_of, shrunk, smoothed
+from landmarkflow.volumes import array_of, grid_of, shrunk, smoothed, under_gaussian
 
 Array = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -198,10 +197,7 @@ def features_of(values: Values, spacing: Array, smoothing_mm: float, contrast_mm
     """
 
     def blurred(volumes: Values, sigma_mm: float) -> Values:
-        sigma = (0.0, *(sigma_mm / spacing[::-1]))
-        return np.asarray(
-            ndimage.gaussian_filter(volumes, sigma, mode="nearest", truncate=GAUSSIAN_REACH)
-        )
+        return under_gaussian(volumes, (0.0, *(sigma_mm / spacing[::-1])))
 
     smooth = blurred(values, smoothing_mm) if smoothing_mm > 0 else values
     if contrast_mm <= 0:

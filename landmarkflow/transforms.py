@@ -13,7 +13,7 @@ CUBIC = 3
 def map_points(transform: sitk.Transform, points: Array) -> Array:
     """Returns (n, 3) points, LPS mm, where a transform takes them.
 
-    Affine maps and cubic B-splines, and composites of them, take a tenth of the time that
+    Affine maps and cubic B-splines, and composites of them, take a fifth of the time that
     `TransformPoint` takes in a loop; whatever else there is goes through that loop.
     """
     part = transform.Downcast()
@@ -22,16 +22,18 @@ def map_points(transform: sitk.Transform, points: Array) -> Array:
             points = map_points(part.GetNthTransform(number), points)
         return points
     if part.IsLinear():
-        return _mapped_linearly(part, points)
+        matrix, offset = matrix_and_offset(part)
+        return np.asarray(points @ matrix.T + offset)
     if isinstance(part, sitk.BSplineTransform) and part.GetOrder() == CUBIC:
         return _mapped_by_spline(part, points)
     return np.array([part.TransformPoint(point) for point in points.tolist()]).reshape(-1, 3)
 
 
-def _mapped_linearly(transform: sitk.Transform, points: Array) -> Array:
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    axes = [np.array(transform.TransformPoint(axis)) - origin for axis in np.eye(3).tolist()]
-    return np.asarray(points @ np.array(axes) + origin)
+def matrix_and_offset(transform: sitk.Transform) -> tuple[Array, Array]:
+    """Returns A (3, 3) and b (3,) mm of a linear map p → A p + b."""
+    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    ends = [np.array(transform.TransformPoint(axis)) for axis in np.eye(3).tolist()]
+    return np.stack([end - offset for end in ends], axis=1), offset
 
 
 def _mapped_by_spline(transform: sitk.BSplineTransform, points: Array) -> Array:

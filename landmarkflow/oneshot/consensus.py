@@ -11,6 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from landmarkflow.transforms import matrix_and_offset
+
 Array = NDArray[np.float64]
 
 
@@ -76,14 +78,9 @@ def way_between(to_peer: sitk.Transform, to_scan: sitk.Transform) -> sitk.Affine
         to_peer: affine, takes template points to the peer's.
         to_scan: affine, takes template points to the scan's.
     """
-    back = to_peer.GetInverse()
-
-    def mapped(point: tuple[float, float, float]) -> Array:
-        return np.array(to_scan.TransformPoint(back.TransformPoint(point)))
-
-    origin = mapped((0.0, 0.0, 0.0))
-    axes = [mapped(unit) - origin for unit in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))]
+    whole = sitk.CompositeTransform([to_scan, to_peer.GetInverse()])
+    matrix, offset = matrix_and_offset(whole)
     way = sitk.AffineTransform(3)
-    way.SetMatrix(np.stack(axes, axis=1).ravel().tolist())
-    way.SetTranslation(origin.tolist())
+    way.SetMatrix(matrix.ravel().tolist())
+    way.SetTranslation(offset.tolist())
     return way
