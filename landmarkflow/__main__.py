@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from landmarkflow import commands, running
-from landmarkflow.errors import InputError
+from landmarkflow import commands
+from landmarkflow.core import locks as running
+from landmarkflow.core.errors import InputError
 
 COMMANDS = tuple(sorted(module.name for module in pkgutil.iter_modules(commands.__path__)))
 

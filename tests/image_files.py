@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from landmarkflow.geometry import Grid
-from landmarkflow.volumes import array_of, grid_of, image_on
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.volumes import array_of, grid_of, image_on
 
 SIZE = (12, 10, 8)
 BRIGHT_INDEX = (9, 2, 5)

@@ -6,9 +6,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.oneshot.mixture import Mixture
-from landmarkflow.volumes import image_on
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks
+from landmarkflow.formats.volumes import image_on
+from landmarkflow.methods.oneshot.mixture import Mixture
 
 Points = NDArray[np.float64]
 

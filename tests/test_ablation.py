@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from landmarkflow.ablation import plan, read_preset, read_seeds
-from landmarkflow.errors import InputError
+from landmarkflow.core.errors import InputError
+from landmarkflow.study.ablation import plan, read_preset, read_seeds
 
 MINE = {"study": "mine", "seed": 2, "data": {}}
 OTHER = {"study": "other", "data": {}}

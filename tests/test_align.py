@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from phantoms import DENSE, LANDMARKS, MIXTURE, SOFT, bone, depth_mask, sampled
 from scipy.spatial.transform import Rotation
 
-from landmarkflow.errors import ScanFailure
-from landmarkflow.geometry import Grid, mirrored_points
-from landmarkflow.oneshot.align import (
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.grids import Grid, mirrored_points
+from landmarkflow.formats.volumes import array_of, image_on, mirrored
+from landmarkflow.methods.oneshot.align import (
     PROPER_FLIPS,
     Moments,
     Pose,
@@ -22,9 +23,8 @@ from landmarkflow.oneshot.align import (
     prepare_template,
     starting_poses,
 )
-from landmarkflow.oneshot.mixture import Mixture
-from landmarkflow.oneshot.settings import AlignSettings
-from landmarkflow.volumes import array_of, image_on, mirrored
+from landmarkflow.methods.oneshot.mixture import Mixture
+from landmarkflow.methods.oneshot.settings import AlignSettings
 
 Points = NDArray[np.float64]
 

@@ -37,20 +37,20 @@ from image_files import (
 from workflow_runs import TINY, run_workflow
 
 from landmarkflow.__main__ import main
-from landmarkflow.errors import InputError
-from landmarkflow.files import LARGEST_TEXT_BYTES
-from landmarkflow.geometry import Grid
-from landmarkflow.markups import read_landmarks
-from landmarkflow.oneshot.settings import (
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import LARGEST_TEXT_BYTES
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.records import Record, write_record
+from landmarkflow.formats.markups import read_landmarks
+from landmarkflow.formats.volumes import image_on, read_volume, write_volume
+from landmarkflow.methods.oneshot.settings import (
     CentreSettings,
     LocateSettings,
     NetworkSettings,
     NormaliseSettings,
     TrainSettings,
 )
-from landmarkflow.records import Record, write_record
-from landmarkflow.study import load_config, load_study, read_sheet
-from landmarkflow.volumes import image_on, read_volume, write_volume
+from landmarkflow.study.study import load_config, load_study, read_sheet
 
 Make = Callable[[Path], object]
 

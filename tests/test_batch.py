@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from landmarkflow import batch
-from landmarkflow.batch import DIGESTS, Task, run_batch
-from landmarkflow.errors import InputError
-from landmarkflow.files import write_text
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import write_text
+from landmarkflow.engine import batch
+from landmarkflow.engine.batch import DIGESTS, Task, run_batch
 
 SETTINGS = {"settings": {"radius": 2}, "code": "1"}
 
@@ -199,8 +199,8 @@ def test_of_an_input_that_changes_while_it_is_read_nothing_is_kept(folder: Path)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from landmarkflow.batch import Task, run_batch
-from landmarkflow.files import write_text
+from landmarkflow.engine.batch import Task, run_batch
+from landmarkflow.core.files import write_text
 
 folder, moment = Path(sys.argv[1]), sys.argv[2]
 

@@ -11,8 +11,8 @@ from phantoms import sampled
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.__main__ import main
-from landmarkflow.geometry import Grid
-from landmarkflow.records import Record, write_record
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.records import Record, write_record
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

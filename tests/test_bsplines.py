@@ -4,9 +4,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from landmarkflow.bsplines import Lattice, Raster, Spline
-from landmarkflow.geometry import Grid
-from landmarkflow.volumes import image_on, points_inside
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.volumes import image_on, points_inside
+from landmarkflow.images.bsplines import Lattice, Raster, Spline
 
 Points = NDArray[np.float64]
 

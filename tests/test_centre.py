@@ -6,9 +6,10 @@ from numpy.typing import NDArray
 from phantoms import sampled
 from torch import Tensor, nn
 
-from landmarkflow.errors import ScanFailure
-from landmarkflow.geometry import Grid
-from landmarkflow.oneshot.centre import (
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.volumes import array_of, grid_of, image_on
+from landmarkflow.methods.oneshot.centre import (
     Centred,
     Localiser,
     centre,
@@ -16,8 +17,7 @@ from landmarkflow.oneshot.centre import (
     mass_centre,
     predict_joint,
 )
-from landmarkflow.oneshot.settings import CentreSettings, NetworkSettings
-from landmarkflow.volumes import array_of, grid_of, image_on
+from landmarkflow.methods.oneshot.settings import CentreSettings, NetworkSettings
 
 Points = NDArray[np.float64]
 

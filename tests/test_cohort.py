@@ -8,15 +8,15 @@ import SimpleITK as sitk
 from pydantic import ValidationError
 from scipy import ndimage
 
-from landmarkflow.cohort.anatomy import InnerEar, draw_inner_ear
-from landmarkflow.cohort.passages import draw_passages
-from landmarkflow.cohort.render import Pose, Upsampler
-from landmarkflow.cohort.settings import CohortSettings
-from landmarkflow.cohort.shapes import Ellipsoid, Tube, VoxelBox, rotation, swept_distance
-from landmarkflow.cohort.sides import side_of
-from landmarkflow.cohort.simulate import Subject, simulate_subject
-from landmarkflow.cohort.skull import Skull
-from landmarkflow.volumes import array_of, grid_of
+from landmarkflow.cohorts.anatomy import InnerEar, draw_inner_ear
+from landmarkflow.cohorts.passages import draw_passages
+from landmarkflow.cohorts.render import Pose, Upsampler
+from landmarkflow.cohorts.settings import CohortSettings
+from landmarkflow.cohorts.shapes import Ellipsoid, Tube, VoxelBox, rotation, swept_distance
+from landmarkflow.cohorts.sides import side_of
+from landmarkflow.cohorts.simulate import Subject, simulate_subject
+from landmarkflow.cohorts.skull import Skull
+from landmarkflow.formats.volumes import array_of, grid_of
 
 SMALL = CohortSettings(size=(96, 96, 64), spacing=(0.5, 0.5, 0.5))
 SUBJECTS = range(4)

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from phantoms import LANDMARKS, bone, sampled
 
 from landmarkflow.__main__ import COMMANDS, main
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.markups import PointList, read_landmarks, read_point_lists, write_markups
-from landmarkflow.oneshot.settings import (
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, read_record, write_nothing, write_record
+from landmarkflow.formats.markups import read_landmarks, read_point_lists, write_markups
+from landmarkflow.formats.volumes import array_of, grid_of, read_volume, resample, write_volume
+from landmarkflow.methods.oneshot.settings import (
     AlignSettings,
     ConfidenceSettings,
     LocateSettings,
     NormaliseSettings,
 )
-from landmarkflow.records import Record, read_record, write_nothing, write_record
-from landmarkflow.volumes import array_of, grid_of, read_volume, resample, write_volume
 
 Points = NDArray[np.float64]
 

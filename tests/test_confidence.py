@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.oneshot.confidence import Calibration, Evidence, calibrate, doubts, radii
-from landmarkflow.oneshot.settings import ConfidenceSettings
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks
+from landmarkflow.methods.oneshot.confidence import Calibration, Evidence, calibrate, doubts, radii
+from landmarkflow.methods.oneshot.settings import ConfidenceSettings
 
 SETTINGS = ConfidenceSettings(radius_in_loops=2.0, annotation_mm=0.0)
 CALIBRATION = Calibration(loop_mm=0.1, deviation_mm=0.05)

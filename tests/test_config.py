@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from landmarkflow.study import load_config
+from landmarkflow.study.study import load_config
 
 ROOT = Path(__file__).parent.parent
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))

@@ -8,12 +8,13 @@ from phantoms import LANDMARKS, bone, depth_mask, sampled
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.__main__ import main
-from landmarkflow.geometry import Grid
-from landmarkflow.markups import PointList, read_landmarks, write_markups
-from landmarkflow.oneshot.consensus import count_votes, way_between
-from landmarkflow.oneshot.settings import ConsensusSettings, DeformSettings, LbfgsSettings
-from landmarkflow.records import Record, read_record, write_record
-from landmarkflow.volumes import write_volume
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import PointList
+from landmarkflow.core.records import Record, read_record, write_record
+from landmarkflow.formats.markups import read_landmarks, write_markups
+from landmarkflow.formats.volumes import write_volume
+from landmarkflow.methods.oneshot.consensus import count_votes, way_between
+from landmarkflow.methods.oneshot.settings import ConsensusSettings, DeformSettings, LbfgsSettings
 
 Points = NDArray[np.float64]
 

@@ -8,12 +8,22 @@ from phantoms import LANDMARKS, bone, depth_mask, sampled
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.__main__ import main
-from landmarkflow.errors import ScanFailure
-from landmarkflow.geometry import Grid
-from landmarkflow.markups import PointList, read_point_lists, write_markups
-from landmarkflow.oneshot.deform import folded_share, prepare
-from landmarkflow.oneshot.network import UNet, save_network
-from landmarkflow.oneshot.settings import (
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import PointList
+from landmarkflow.core.records import Record, read_record, write_record
+from landmarkflow.formats.markups import read_point_lists, write_markups
+from landmarkflow.formats.volumes import (
+    array_of,
+    carried,
+    grid_of,
+    image_on,
+    resample,
+    write_volume,
+)
+from landmarkflow.methods.oneshot.deform import folded_share, prepare
+from landmarkflow.methods.oneshot.network import UNet, save_network
+from landmarkflow.methods.oneshot.settings import (
     AlignSettings,
     CentreSettings,
     ConfidenceSettings,
@@ -25,8 +35,6 @@ from landmarkflow.oneshot.settings import (
     NormaliseSettings,
     RefineSettings,
 )
-from landmarkflow.records import Record, read_record, write_record
-from landmarkflow.volumes import array_of, carried, grid_of, image_on, resample, write_volume
 
 Points = NDArray[np.float64]
 

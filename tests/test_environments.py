@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from landmarkflow.provenance import modules_used
+from landmarkflow.core.code_hash import modules_used
 
 ROOT = Path(__file__).parents[1]
 ENVS = ROOT / "envs"

@@ -8,7 +8,10 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from landmarkflow.errors import InputError
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, write_record
 from landmarkflow.evaluation.errors import ScanPoints, error_csv, error_table
 from landmarkflow.evaluation.evaluate import evaluate
 from landmarkflow.evaluation.failures import failure_table
@@ -27,9 +30,7 @@ from landmarkflow.evaluation.tables import (
     table_latex,
     table_markdown,
 )
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.markups import PointList, write_markups
-from landmarkflow.records import Record, write_record
+from landmarkflow.formats.markups import write_markups
 
 NAN = [math.nan] * 3
 GRID = Grid((10, 20, 30), np.array([1.0, 1.0, 2.0]), np.array([-5.0, 0.0, 100.0]), np.eye(3))

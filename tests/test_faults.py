@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from phantoms import bone
 from workflow_runs import TINY, run_workflow
 
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import PointList, read_landmarks, write_markups
-from landmarkflow.volumes import array_of, grid_of, image_on, read_volume, write_volume
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.formats.markups import read_landmarks, write_markups
+from landmarkflow.formats.volumes import array_of, grid_of, image_on, read_volume, write_volume
 
 Array = NDArray[np.float64]
 Fault = Callable[[Array, Array], Array]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from landmarkflow.errors import InputError
-from landmarkflow.files import (
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import (
     LARGEST_TEXT_BYTES,
     check_readable,
     read_json,

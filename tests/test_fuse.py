@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 
 from landmarkflow.__main__ import main
 from landmarkflow.commands.fuse_landmarks import Way, fused
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import PointList, read_point_lists, write_markups
-from landmarkflow.oneshot.consensus import count_votes, joint_radius
-from landmarkflow.oneshot.settings import FuseSettings
-from landmarkflow.records import Record, Status, read_record, write_record
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, Status, read_record, write_record
+from landmarkflow.formats.markups import read_point_lists, write_markups
+from landmarkflow.methods.oneshot.consensus import count_votes, joint_radius
+from landmarkflow.methods.oneshot.settings import FuseSettings
 
 Points = NDArray[np.float64]
 

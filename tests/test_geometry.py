@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from landmarkflow.errors import InputError
-from landmarkflow.geometry import Grid, Landmarks, mirrored_points
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.grids import Grid, mirrored_points
+from landmarkflow.core.points import Landmarks
 
 coordinates = st.floats(-500, 500)
 triples = st.tuples(coordinates, coordinates, coordinates)

@@ -6,9 +6,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import LANDMARKS, bone, sampled
 
-from landmarkflow.geometry import Grid
-from landmarkflow.oneshot.landmarks import place_landmarks, shift, similarity_around
-from landmarkflow.volumes import array_of, image_on
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.volumes import array_of, image_on
+from landmarkflow.methods.oneshot.landmarks import place_landmarks, shift, similarity_around
 
 Points = NDArray[np.float64]
 

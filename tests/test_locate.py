@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 from phantoms import sampled
 from scipy.spatial.transform import Rotation
 
-from landmarkflow.errors import ScanFailure
-from landmarkflow.geometry import Grid
-from landmarkflow.oneshot.locate import Region, find_candidates, locate
-from landmarkflow.oneshot.normalise import normalise
-from landmarkflow.oneshot.settings import LocateSettings, NormaliseSettings
-from landmarkflow.volumes import array_of, grid_of, resample
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.volumes import array_of, grid_of, resample
+from landmarkflow.methods.oneshot.locate import Region, find_candidates, locate
+from landmarkflow.methods.oneshot.normalise import normalise
+from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
 
 Points = NDArray[np.float64]
 

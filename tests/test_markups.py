@@ -7,14 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landmarkflow.errors import InputError
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import (
-    PointList,
-    read_landmarks,
-    read_point_lists,
-    write_markups,
-)
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.formats.markups import read_landmarks, read_point_lists, write_markups
 
 LPS = {"apex": [-37.8, -18.0, 26.25], "oval window": [42.5, 13.5, -28.0]}
 

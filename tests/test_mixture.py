@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from landmarkflow.oneshot.mixture import Mixture, fit_mixture
-from landmarkflow.oneshot.settings import Component, LocateSettings, NormaliseSettings
+from landmarkflow.methods.oneshot.mixture import Mixture, fit_mixture
+from landmarkflow.methods.oneshot.settings import Component, LocateSettings, NormaliseSettings
 
 INTENSITIES = NormaliseSettings()
 SCALE = INTENSITIES.high - INTENSITIES.low

@@ -9,15 +9,15 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from landmarkflow.errors import InputError
-from landmarkflow.oneshot.network import (
+from landmarkflow.core.errors import InputError
+from landmarkflow.methods.oneshot.network import (
     UNet,
     folded,
     load_network,
     predict_slices,
     save_network,
 )
-from landmarkflow.oneshot.settings import NetworkSettings
+from landmarkflow.methods.oneshot.settings import NetworkSettings
 
 CPU = torch.device("cpu")
 # The paper's network: 100 pixels, 64 channels, two levels of four convolutions each.

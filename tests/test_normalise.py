@@ -4,10 +4,10 @@ import SimpleITK as sitk
 from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
-from landmarkflow.geometry import Grid
-from landmarkflow.oneshot.normalise import normalise
-from landmarkflow.oneshot.settings import NormaliseSettings
-from landmarkflow.volumes import array_of, grid_of, image_on
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.volumes import array_of, grid_of, image_on
+from landmarkflow.methods.oneshot.normalise import normalise
+from landmarkflow.methods.oneshot.settings import NormaliseSettings
 
 GRID = Grid(
     (5, 2, 2),

@@ -17,12 +17,10 @@ from phantoms import bone, sampled
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from landmarkflow.geometry import Grid
-from landmarkflow.markups import PointList, read_landmarks, read_point_lists, write_markups
-from landmarkflow.oneshot.locate import locate
-from landmarkflow.oneshot.normalise import normalise
-from landmarkflow.oneshot.settings import LocateSettings, NormaliseSettings
-from landmarkflow.volumes import (
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import PointList
+from landmarkflow.formats.markups import read_landmarks, read_point_lists, write_markups
+from landmarkflow.formats.volumes import (
     array_of,
     grid_of,
     mirrored,
@@ -32,6 +30,9 @@ from landmarkflow.volumes import (
     resample,
     write_volume,
 )
+from landmarkflow.methods.oneshot.locate import locate
+from landmarkflow.methods.oneshot.normalise import normalise
+from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
 
 Points = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import landmarkflow
-from landmarkflow.provenance import modules_used
+from landmarkflow.core.code_hash import modules_used
 
 COMMANDS = "landmarkflow.commands"
 HASHES = """
 import json, sys
-from landmarkflow.provenance import code_hash
+from landmarkflow.core.code_hash import code_hash
 print(json.dumps({name: code_hash(name) for name in sys.argv[1:]}))
 """
 LOADED = """
@@ -116,7 +116,7 @@ def test_locating_depends_on_its_own_stage_alone() -> None:
     used = modules_used(f"{COMMANDS}.locate_regions")
     assert {f"landmarkflow.{name}" for name in ("oneshot.locate", "volumes", "files")} <= used
     later = ("network", "train", "centre", "align", "deform", "landmarks")
-    assert not used & {f"landmarkflow.oneshot.{name}" for name in later}
+    assert not used & {f"landmarkflow.methods.oneshot.{name}" for name in later}
     assert not [name for name in used if name.split(".")[1] in ("cohort", "evaluation", "report")]
 
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from landmarkflow.__main__ import main
-from landmarkflow.files import sha256, write_json
-from landmarkflow.records import Record, write_record
+from landmarkflow.core.files import sha256, write_json
+from landmarkflow.core.records import Record, write_record
 
 CONFIG = {
     "study": "mine",

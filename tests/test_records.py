@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from landmarkflow.errors import InputError
-from landmarkflow.records import Record, read_record, write_nothing, write_record
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.records import Record, read_record, write_nothing, write_record
 
 RECORD = Record(
     "ear001",

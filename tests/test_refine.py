@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 from phantoms import LANDMARKS, bone, sampled
 
 from landmarkflow.__main__ import main
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
-from landmarkflow.oneshot.landmarks import place_landmarks
-from landmarkflow.oneshot.refine import ball, prepare, refine, search
-from landmarkflow.oneshot.settings import RefineSettings, SearchSettings
-from landmarkflow.records import Record, read_record, write_record
-from landmarkflow.volumes import write_transform, write_volume
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, read_record, write_record
+from landmarkflow.formats.markups import read_complete_landmarks, write_markups
+from landmarkflow.formats.volumes import write_transform, write_volume
+from landmarkflow.methods.oneshot.landmarks import place_landmarks
+from landmarkflow.methods.oneshot.refine import ball, prepare, refine, search
+from landmarkflow.methods.oneshot.settings import RefineSettings, SearchSettings
 
 Points = NDArray[np.float64]
 

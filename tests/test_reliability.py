@@ -3,10 +3,9 @@ import math
 import numpy as np
 import pytest
 
+from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.evaluation.errors import ScanPoints, error_table
 from landmarkflow.evaluation.reliability import Reliability, reliability
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import PointList
 
 LABELS = ("a", "b")
 

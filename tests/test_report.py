@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from landmarkflow import volumes
-from landmarkflow.errors import InputError
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import write_json
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, write_record
 from landmarkflow.evaluation.evaluate import evaluate
 from landmarkflow.evaluation.settings import EvaluateSettings
-from landmarkflow.files import write_json
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.markups import PointList, write_markups
-from landmarkflow.records import Record, write_record
+from landmarkflow.formats import volumes
+from landmarkflow.formats.markups import write_markups
 from landmarkflow.report.curves import draw_error_distribution, draw_radii, draw_training
 from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.page import worst_first, write_report

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from landmarkflow import running
-from landmarkflow.errors import InputError
+from landmarkflow.core import locks as running
+from landmarkflow.core.errors import InputError
 
 RESULTS = Path("results/mine")
 # Holds a lock of the study until its input ends.
@@ -22,7 +22,7 @@ sys.stdin.read()
 RUN = """
 import sys
 from pathlib import Path
-from landmarkflow.running import hold
+from landmarkflow.core.locks import hold
 hold(Path(sys.argv[1]))
 """
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from landmarkflow.commands.write_schemas import schemas
-from landmarkflow.study import SHEET_COLUMNS
+from landmarkflow.study.study import SHEET_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "workflow" / "schemas"

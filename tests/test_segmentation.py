@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from phantoms import sampled
 from scipy.spatial.transform import Rotation
 
-from landmarkflow.errors import InputError
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.segmentation import derive_segmentation
-from landmarkflow.volumes import array_of, grid_of
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks
+from landmarkflow.data.segmentation import derive_segmentation
+from landmarkflow.formats.volumes import array_of, grid_of
 
 Points = NDArray[np.float64]
 

@@ -4,9 +4,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from landmarkflow.geometry import Grid
-from landmarkflow.similarity import Interpolator, correlation, normalised
-from landmarkflow.volumes import image_on
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.volumes import image_on
+from landmarkflow.images.similarity import Interpolator, correlation, normalised
 
 Points = NDArray[np.float64]
 

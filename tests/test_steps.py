@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from landmarkflow.__main__ import main
-from landmarkflow.errors import InputError
+from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.errors import COLUMNS as ERROR_COLUMNS
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.evaluation.steps import Training, compare_steps, steps_csv, steps_markdown

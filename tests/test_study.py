@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from landmarkflow.errors import InputError
-from landmarkflow.study import (
+from landmarkflow.core.errors import InputError
+from landmarkflow.study.study import (
     Scan,
     StudyConfig,
     cohort_number,

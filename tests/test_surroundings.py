@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from landmarkflow.surroundings import machine, packages, repository
+from landmarkflow.core.machine import machine, packages, repository
 
 AUTHOR = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
 

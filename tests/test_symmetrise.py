@@ -5,11 +5,11 @@ import pytest
 import SimpleITK as sitk
 
 from landmarkflow.__main__ import main
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import PointList, read_landmarks, write_markups
-from landmarkflow.oneshot.settings import SymmetriseSettings
-from landmarkflow.oneshot.symmetrise import symmetrise
-from landmarkflow.records import Record, read_record, write_record
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, read_record, write_record
+from landmarkflow.formats.markups import read_landmarks, write_markups
+from landmarkflow.methods.oneshot.settings import SymmetriseSettings
+from landmarkflow.methods.oneshot.symmetrise import symmetrise
 
 SETTINGS = SymmetriseSettings(enabled=True, partner_mm=1.0)
 # Left, right, in the midplane x = 2, and one that nobody marked on the other side.

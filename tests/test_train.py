@@ -10,11 +10,13 @@ from phantoms import sampled
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.__main__ import main
-from landmarkflow.errors import InputError
-from landmarkflow.geometry import Grid
-from landmarkflow.oneshot.network import predict_slices
-from landmarkflow.oneshot.settings import NetworkSettings, TrainSettings
-from landmarkflow.oneshot.train import (
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.records import Record, write_record
+from landmarkflow.formats.volumes import array_of, image_on, resample, write_volume
+from landmarkflow.methods.oneshot.network import predict_slices
+from landmarkflow.methods.oneshot.settings import NetworkSettings, TrainSettings
+from landmarkflow.methods.oneshot.train import (
     PLANES,
     TARGET_SHARE,
     Pose,
@@ -26,8 +28,6 @@ from landmarkflow.oneshot.train import (
     train,
     training_loss,
 )
-from landmarkflow.records import Record, write_record
-from landmarkflow.volumes import array_of, image_on, resample, write_volume
 
 Points = NDArray[np.float64]
 

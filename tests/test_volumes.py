@@ -35,10 +35,10 @@ from image_files import (
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from landmarkflow import volumes
-from landmarkflow.errors import InputError
-from landmarkflow.geometry import Grid, mirrored_points
-from landmarkflow.volumes import (
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.grids import Grid, mirrored_points
+from landmarkflow.formats import volumes
+from landmarkflow.formats.volumes import (
     array_of,
     carried,
     cropped,

@@ -14,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from workflow_runs import TINY, Run, copy_repository, run_workflow
 
-from landmarkflow.volumes import read_volume, write_volume
+from landmarkflow.formats.volumes import read_volume, write_volume
 
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
 AFTER_LANDMARKS = ("evaluate_landmarks", "record_provenance", "write_report", "check_scans", "all")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from landmarkflow.arguments import (
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.records import Record, read_record
+from landmarkflow.engine.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -15,14 +17,12 @@ from landmarkflow.arguments import (
     require_result,
     run_stage,
 )
-from landmarkflow.batch import Task
-from landmarkflow.errors import ScanFailure
-from landmarkflow.oneshot.align import Subject, Template, align, prepare_template
-from landmarkflow.oneshot.mixture import Mixture
-from landmarkflow.oneshot.settings import AlignSettings
-from landmarkflow.records import Record, read_record
-from landmarkflow.template import add_template, crop_and_mask, shared_template
-from landmarkflow.volumes import mirrored, read_written, write_transform
+from landmarkflow.engine.batch import Task
+from landmarkflow.formats.volumes import mirrored, read_written, write_transform
+from landmarkflow.methods.oneshot.align import Subject, Template, align, prepare_template
+from landmarkflow.methods.oneshot.mixture import Mixture
+from landmarkflow.methods.oneshot.settings import AlignSettings
+from landmarkflow.methods.oneshot.template import add_template, crop_and_mask, shared_template
 
 # Whether a scan is mirrored before it is aligned: known from the sides, or tried both ways.
 HANDS = {"same": (False,), "other": (True,), "unknown": (False, True)}

@@ -6,7 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from landmarkflow.arguments import (
+from landmarkflow.core.records import Record, read_record
+from landmarkflow.engine.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -14,12 +15,11 @@ from landmarkflow.arguments import (
     read_settings,
     run_stage,
 )
-from landmarkflow.batch import Task
-from landmarkflow.oneshot.centre import Localiser, centre
-from landmarkflow.oneshot.network import best_device, device_name, folded, load_network
-from landmarkflow.oneshot.settings import CentreSettings, NetworkSettings
-from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import read_written, write_volume
+from landmarkflow.engine.batch import Task
+from landmarkflow.formats.volumes import read_written, write_volume
+from landmarkflow.methods.oneshot.centre import Localiser, centre
+from landmarkflow.methods.oneshot.network import best_device, device_name, folded, load_network
+from landmarkflow.methods.oneshot.settings import CentreSettings, NetworkSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,21 +5,20 @@ import logging
 from pathlib import Path
 from typing import cast
 
-from landmarkflow.arguments import add_paths, tasks_of
-from landmarkflow.batch import Task
-from landmarkflow.errors import InputError
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import check_readable
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, write_nothing, write_record
+from landmarkflow.engine.arguments import add_paths, tasks_of
+from landmarkflow.engine.batch import Task
 from landmarkflow.evaluation.references import check_reference
-from landmarkflow.files import check_readable
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import (
+from landmarkflow.formats.markups import (
     Frame,
-    PointList,
     read_complete_landmarks,
     read_landmarks,
     write_markups,
 )
-from landmarkflow.records import Record, write_nothing, write_record
-from landmarkflow.volumes import read_grid
+from landmarkflow.formats.volumes import read_grid
 
 logger = logging.getLogger(__name__)
 

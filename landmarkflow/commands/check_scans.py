@@ -4,10 +4,10 @@ import argparse
 import logging
 from pathlib import Path
 
-from landmarkflow.arguments import add_paths
-from landmarkflow.errors import InputError
-from landmarkflow.files import write_text
-from landmarkflow.records import read_record
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import write_text
+from landmarkflow.core.records import read_record
+from landmarkflow.engine.arguments import add_paths
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from landmarkflow.arguments import add_paths
-from landmarkflow.errors import InputError
-from landmarkflow.files import sha256, write_text
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import sha256, write_text
+from landmarkflow.engine.arguments import add_paths
 
 COLUMNS = ("scan", "role", "path", "sha256")
 

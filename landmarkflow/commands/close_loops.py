@@ -6,7 +6,9 @@ import functools
 import numpy as np
 import SimpleITK as sitk
 
-from landmarkflow.arguments import (
+from landmarkflow.core.points import Landmarks
+from landmarkflow.core.records import Record
+from landmarkflow.engine.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -14,15 +16,13 @@ from landmarkflow.arguments import (
     read_settings,
     run_stage,
 )
-from landmarkflow.batch import Task
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import read_complete_landmarks
-from landmarkflow.oneshot.deform import prepare_scan
-from landmarkflow.oneshot.refine import prepare, refine
-from landmarkflow.oneshot.settings import DeformSettings, RefineSettings
-from landmarkflow.records import Record
-from landmarkflow.template import add_template, crop_and_mask, shared_template
-from landmarkflow.volumes import read_written
+from landmarkflow.engine.batch import Task
+from landmarkflow.formats.markups import read_complete_landmarks
+from landmarkflow.formats.volumes import read_written
+from landmarkflow.methods.oneshot.deform import prepare_scan
+from landmarkflow.methods.oneshot.refine import prepare, refine
+from landmarkflow.methods.oneshot.settings import DeformSettings, RefineSettings
+from landmarkflow.methods.oneshot.template import add_template, crop_and_mask, shared_template
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from landmarkflow import files
-from landmarkflow.arguments import add_paths, add_settings, read_settings
-from landmarkflow.errors import InputError
+from landmarkflow.core import files
+from landmarkflow.core.errors import InputError
+from landmarkflow.engine.arguments import add_paths, add_settings, read_settings
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.evaluation.steps import Training, compare_steps, steps_csv, steps_markdown
 from landmarkflow.report.results import read_errors

@@ -5,19 +5,25 @@ import functools
 
 import SimpleITK as sitk
 
-from landmarkflow.arguments import (
+from landmarkflow.core.records import Record
+from landmarkflow.engine.arguments import (
     add_batch,
     add_settings,
     as_json,
     read_settings,
     run_stage,
 )
-from landmarkflow.batch import Task
-from landmarkflow.oneshot.deform import Deform, folded_share, prepare
-from landmarkflow.oneshot.settings import DeformSettings
-from landmarkflow.records import Record
-from landmarkflow.template import add_template, crop_and_mask, shared_template
-from landmarkflow.volumes import cropped, points_inside, read_written, shrunk, write_transform
+from landmarkflow.engine.batch import Task
+from landmarkflow.formats.volumes import (
+    cropped,
+    points_inside,
+    read_written,
+    shrunk,
+    write_transform,
+)
+from landmarkflow.methods.oneshot.deform import Deform, folded_share, prepare
+from landmarkflow.methods.oneshot.settings import DeformSettings
+from landmarkflow.methods.oneshot.template import add_template, crop_and_mask, shared_template
 
 FOLDING_SPACING_MM = 0.5
 

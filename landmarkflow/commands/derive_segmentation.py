@@ -2,10 +2,10 @@
 
 import argparse
 
-from landmarkflow.arguments import add_paths
-from landmarkflow.markups import read_landmarks
-from landmarkflow.segmentation import derive_segmentation
-from landmarkflow.volumes import read_volume, write_volume
+from landmarkflow.data.segmentation import derive_segmentation
+from landmarkflow.engine.arguments import add_paths
+from landmarkflow.formats.markups import read_landmarks
+from landmarkflow.formats.volumes import read_volume, write_volume
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,15 +2,15 @@
 
 import argparse
 
-from landmarkflow.arguments import (
+from landmarkflow.core.records import Record, read_record
+from landmarkflow.engine.arguments import (
     add_batch,
     add_settings,
     as_json,
     read_settings,
     run_stage,
 )
-from landmarkflow.batch import Task
-from landmarkflow.records import Record, read_record
+from landmarkflow.engine.batch import Task
 from landmarkflow.report.pictures import write_overview
 from landmarkflow.report.settings import ReportSettings
 

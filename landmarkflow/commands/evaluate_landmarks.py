@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from landmarkflow.arguments import add_settings, read_settings
+from landmarkflow.engine.arguments import add_settings, read_settings
 from landmarkflow.evaluation.evaluate import evaluate
 from landmarkflow.evaluation.settings import EvaluateSettings
 

@@ -8,9 +8,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from landmarkflow.arguments import add_paths
-from landmarkflow.errors import InputError
-from landmarkflow.files import replacing, sha256
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import replacing, sha256
+from landmarkflow.engine.arguments import add_paths
 
 ATTEMPTS = 5
 TIMEOUT_S = 60

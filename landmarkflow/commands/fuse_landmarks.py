@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from landmarkflow.arguments import add_paths, add_settings, read_settings
-from landmarkflow.errors import InputError
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import PointList, read_complete_landmarks, read_point_lists, write_markups
-from landmarkflow.oneshot.consensus import count_votes, joint_radius
-from landmarkflow.oneshot.settings import FuseSettings
-from landmarkflow.records import Record, read_record, write_record
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, read_record, write_record
+from landmarkflow.engine.arguments import add_paths, add_settings, read_settings
+from landmarkflow.formats.markups import read_complete_landmarks, read_point_lists, write_markups
+from landmarkflow.methods.oneshot.consensus import count_votes, joint_radius
+from landmarkflow.methods.oneshot.settings import FuseSettings
 
 Array = NDArray[np.float64]
 
@@ -106,7 +106,7 @@ def fused(
     notes = tuple(NOT_FOUND if missing else "" for missing in final.missing)
     lists = [
         PointList(FINAL, final, radius, notes),
-        PointList(ALONE, alone.landmarks, alone.radius_mm, alone.notes),
+        PointList(ALONE, alone.landmarks, alone.radius, alone.notes),
         *steps,
     ]
     details = {
@@ -149,6 +149,6 @@ def _by_label(points: PointList, labels: Sequence[str]) -> tuple[Array, Array]:
     for row, label in enumerate(labels):
         if label in rows:
             positions[row] = points.landmarks.positions[rows[label]]
-            if points.radius_mm is not None:
-                radii[row] = points.radius_mm[rows[label]]
+            if points.radius is not None:
+                radii[row] = points.radius[rows[label]]
     return positions, radii

@@ -3,20 +3,20 @@
 import argparse
 from dataclasses import asdict
 
-from landmarkflow.arguments import (
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.records import Record
+from landmarkflow.engine.arguments import (
     add_batch,
     add_settings,
     as_json,
     read_settings,
     run_stage,
 )
-from landmarkflow.batch import Task
-from landmarkflow.errors import InputError
-from landmarkflow.oneshot.locate import locate
-from landmarkflow.oneshot.normalise import normalise
-from landmarkflow.oneshot.settings import LocateSettings, NormaliseSettings
-from landmarkflow.records import Record
-from landmarkflow.volumes import grid_of, read_volume, write_volume
+from landmarkflow.engine.batch import Task
+from landmarkflow.formats.volumes import grid_of, read_volume, write_volume
+from landmarkflow.methods.oneshot.locate import locate
+from landmarkflow.methods.oneshot.normalise import normalise
+from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.arguments import (
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, read_record
+from landmarkflow.engine.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -17,14 +20,12 @@ from landmarkflow.arguments import (
     read_settings,
     run_stage,
 )
-from landmarkflow.batch import Task
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
-from landmarkflow.oneshot.confidence import Calibration, Evidence, calibrate, doubts, radii
-from landmarkflow.oneshot.landmarks import place_landmarks, shift, similarity_around
-from landmarkflow.oneshot.settings import ConfidenceSettings
-from landmarkflow.records import Record, read_record
-from landmarkflow.volumes import read_written
+from landmarkflow.engine.batch import Task
+from landmarkflow.formats.markups import read_complete_landmarks, write_markups
+from landmarkflow.formats.volumes import read_written
+from landmarkflow.methods.oneshot.confidence import Calibration, Evidence, calibrate, doubts, radii
+from landmarkflow.methods.oneshot.landmarks import place_landmarks, shift, similarity_around
+from landmarkflow.methods.oneshot.settings import ConfidenceSettings
 
 Array = NDArray[np.float64]
 

@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 
 from landmarkflow import commands
-from landmarkflow.arguments import add_paths
-from landmarkflow.files import read_json, write_json, write_text
-from landmarkflow.provenance import code_hash
-from landmarkflow.records import read_record
-from landmarkflow.surroundings import machine, packages, repository
+from landmarkflow.core.code_hash import code_hash
+from landmarkflow.core.files import read_json, write_json, write_text
+from landmarkflow.core.machine import machine, packages, repository
+from landmarkflow.core.records import read_record
+from landmarkflow.engine.arguments import add_paths
 
 CONFIG_HEAD = "# Every setting of the run that made these results; for `snakemake --configfile`.\n"
 

@@ -8,7 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.arguments import (
+from landmarkflow.core.points import PointList
+from landmarkflow.core.records import Record
+from landmarkflow.engine.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -16,13 +18,12 @@ from landmarkflow.arguments import (
     read_settings,
     run_stage,
 )
-from landmarkflow.batch import Task
-from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
-from landmarkflow.oneshot.landmarks import place_landmarks
-from landmarkflow.oneshot.refine import prepare, refine, search
-from landmarkflow.oneshot.settings import RefineSettings
-from landmarkflow.records import Record
-from landmarkflow.volumes import read_written
+from landmarkflow.engine.batch import Task
+from landmarkflow.formats.markups import read_complete_landmarks, write_markups
+from landmarkflow.formats.volumes import read_written
+from landmarkflow.methods.oneshot.landmarks import place_landmarks
+from landmarkflow.methods.oneshot.refine import prepare, refine, search
+from landmarkflow.methods.oneshot.settings import RefineSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,11 +2,12 @@
 
 import argparse
 
-from landmarkflow.arguments import add_paths, add_settings, read_settings
-from landmarkflow.cohort.settings import CohortSettings
-from landmarkflow.cohort.simulate import simulate_subject
-from landmarkflow.markups import PointList, write_markups
-from landmarkflow.volumes import write_volume
+from landmarkflow.cohorts.settings import CohortSettings
+from landmarkflow.cohorts.simulate import simulate_subject
+from landmarkflow.core.points import PointList
+from landmarkflow.engine.arguments import add_paths, add_settings, read_settings
+from landmarkflow.formats.markups import write_markups
+from landmarkflow.formats.volumes import write_volume
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,16 +5,17 @@ import argparse
 import numpy as np
 import SimpleITK as sitk
 
-from landmarkflow.arguments import (
+from landmarkflow.core.points import PointList
+from landmarkflow.core.records import Record, write_record
+from landmarkflow.engine.arguments import (
     add_paths,
     add_settings,
     read_settings,
     require_result,
 )
-from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
-from landmarkflow.oneshot.settings import SymmetriseSettings
-from landmarkflow.oneshot.symmetrise import symmetrise
-from landmarkflow.records import Record, write_record
+from landmarkflow.formats.markups import read_complete_landmarks, write_markups
+from landmarkflow.methods.oneshot.settings import SymmetriseSettings
+from landmarkflow.methods.oneshot.symmetrise import symmetrise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

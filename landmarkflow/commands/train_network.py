@@ -8,19 +8,25 @@ from dataclasses import asdict, fields
 
 import torch
 
-from landmarkflow.arguments import (
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import write_json, write_text
+from landmarkflow.engine.arguments import (
     add_paths,
     add_settings,
     as_json,
     read_settings,
     require_result,
 )
-from landmarkflow.errors import InputError
-from landmarkflow.files import write_json, write_text
-from landmarkflow.oneshot.network import best_device, device_name, save_network
-from landmarkflow.oneshot.settings import TrainSettings
-from landmarkflow.oneshot.train import Epoch, train
-from landmarkflow.volumes import grid_of, read_grid, read_segmentation, read_written, resample
+from landmarkflow.formats.volumes import (
+    grid_of,
+    read_grid,
+    read_segmentation,
+    read_written,
+    resample,
+)
+from landmarkflow.methods.oneshot.network import best_device, device_name, save_network
+from landmarkflow.methods.oneshot.settings import TrainSettings
+from landmarkflow.methods.oneshot.train import Epoch, train
 
 logger = logging.getLogger(__name__)
 

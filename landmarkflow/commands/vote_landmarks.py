@@ -9,7 +9,11 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.arguments import (
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.files import sha256
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, read_record
+from landmarkflow.engine.arguments import (
     add_batch,
     add_paths,
     add_settings,
@@ -17,18 +21,14 @@ from landmarkflow.arguments import (
     read_settings,
     run_stage,
 )
-from landmarkflow.batch import Task
-from landmarkflow.errors import ScanFailure
-from landmarkflow.files import sha256
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import PointList, read_complete_landmarks, write_markups
-from landmarkflow.oneshot import deform
-from landmarkflow.oneshot.consensus import count_votes, way_between
-from landmarkflow.oneshot.landmarks import place_landmarks
-from landmarkflow.oneshot.settings import ConsensusSettings, DeformSettings
-from landmarkflow.records import Record, read_record
-from landmarkflow.template import add_template, crop_and_mask, shared_template
-from landmarkflow.volumes import read_written
+from landmarkflow.engine.batch import Task
+from landmarkflow.formats.markups import read_complete_landmarks, write_markups
+from landmarkflow.formats.volumes import read_written
+from landmarkflow.methods.oneshot import deform
+from landmarkflow.methods.oneshot.consensus import count_votes, way_between
+from landmarkflow.methods.oneshot.landmarks import place_landmarks
+from landmarkflow.methods.oneshot.settings import ConsensusSettings, DeformSettings
+from landmarkflow.methods.oneshot.template import add_template, crop_and_mask, shared_template
 
 PEER_FILES = ("peers-centred", "peers-rigid", "peers-bspline", "peers-record")
 

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from landmarkflow.arguments import add_paths
+from landmarkflow.engine.arguments import add_paths
 from landmarkflow.report.page import write_report
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from landmarkflow.files import write_json
-from landmarkflow.study import Scan, StudyConfig
+from landmarkflow.core.files import write_json
+from landmarkflow.study.study import Scan, StudyConfig
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MODELS: Mapping[str, type[BaseModel]] = {

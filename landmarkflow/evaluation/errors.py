@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from landmarkflow.errors import InputError
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import PointList
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.points import Landmarks, PointList
 
 MAIN_STAGE = "final"
 COLUMNS = (
@@ -133,7 +132,7 @@ def _point(
     if label not in points.landmarks.labels:
         return nowhere, np.nan, f"not among the {stage} points"
     i = points.landmarks.labels.index(label)
-    radius = np.nan if points.radius_mm is None else float(points.radius_mm[i])
+    radius = np.nan if points.radius is None else float(points.radius[i])
     if points.landmarks.missing[i]:
         note = points.notes[i] if points.notes else ""
         return nowhere, radius, note or "missing without a stated reason"

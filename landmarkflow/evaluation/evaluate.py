@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from landmarkflow import files
-from landmarkflow.errors import InputError
+from landmarkflow.core import files
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, read_record
 from landmarkflow.evaluation import failures, summary, tables
 from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, error_csv, error_table
 from landmarkflow.evaluation.published import PUBLISHED
 from landmarkflow.evaluation.reliability import reliability
 from landmarkflow.evaluation.settings import EvaluateSettings
-from landmarkflow.geometry import Landmarks
-from landmarkflow.markups import PointList, read_point_lists
-from landmarkflow.records import Record, read_record
+from landmarkflow.formats.markups import read_point_lists
 
 POINTS_SUFFIX = ".mrk.json"
 

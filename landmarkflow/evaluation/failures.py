@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from landmarkflow.core.records import Record
 from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.settings import EvaluateSettings
-from landmarkflow.records import Record
 
 COLUMNS = ("scan", "stage", "status", "reason")
 LARGE_ERROR = "large error"

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from landmarkflow.errors import InputError
-from landmarkflow.geometry import Grid, Landmarks
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks
 
 _NAMED = 3
 

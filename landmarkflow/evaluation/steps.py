@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from landmarkflow.errors import InputError
+from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.errors import labels_of
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.evaluation.summary import success_rate

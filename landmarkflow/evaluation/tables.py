@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmarkflow.errors import InputError
+from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.errors import labels_of, main_errors
 from landmarkflow.evaluation.published import PublishedTable
 from landmarkflow.evaluation.settings import EvaluateSettings

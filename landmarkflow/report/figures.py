@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from landmarkflow import files
+from landmarkflow.core import files
 
 
 def new_figure(width: float, height: float, dpi: int) -> Figure:

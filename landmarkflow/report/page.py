@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from landmarkflow import files
-from landmarkflow.errors import InputError
+from landmarkflow.core import files
+from landmarkflow.core.errors import InputError
 from landmarkflow.report.curves import draw_error_distribution, draw_radii, draw_training
 from landmarkflow.report.figures import png_bytes
 from landmarkflow.report.results import read_errors, read_rows, read_training

@@ -15,10 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.path import Path as Shape
 from numpy.typing import NDArray
 
-from landmarkflow import volumes
-from landmarkflow.errors import InputError
-from landmarkflow.geometry import Grid, Landmarks
-from landmarkflow.markups import PointList, read_point_lists
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.formats import volumes
+from landmarkflow.formats.markups import read_point_lists
 from landmarkflow.report.figures import new_figure, save_png
 from landmarkflow.report.settings import ReportSettings
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from landmarkflow.errors import InputError
+from landmarkflow.core.errors import InputError
 
 _ERROR_NUMBERS = ("error_mm", "error_x_mm", "error_y_mm", "error_z_mm", "radius_mm")
 _ERROR_TEXTS = ("scan", "landmark", "stage", "reason")

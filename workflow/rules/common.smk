@@ -17,11 +17,11 @@ shell.prefix(
     ' export PYTHONPATH="$LANDMARKFLOW_ROOT${{PYTHONPATH:+:$PYTHONPATH}}"; '
 )
 
-from landmarkflow.ablation import Training, plan, read_preset, read_seeds
-from landmarkflow.errors import InputError
-from landmarkflow.provenance import code_hash
-from landmarkflow.running import clear_stale_locks, hold
-from landmarkflow.study import (
+from landmarkflow.study.ablation import Training, plan, read_preset, read_seeds
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.code_hash import code_hash
+from landmarkflow.core.locks import clear_stale_locks, hold
+from landmarkflow.study.study import (
     OriginFile,
     Scan,
     Study,

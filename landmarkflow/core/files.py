@@ -1,0 +1,196 @@
+"""Files written whole or not at all, and JSON read strictly."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from landmarkflow.core.errors import InputError
+
+# Of a table or a JSON file: what it unpacks to in memory can be twenty times as much.
+LARGEST_TEXT_BYTES = 16 * 1024 * 1024
+# A float holds no more.
+MOST_DIGITS = 300
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path` that becomes `path` when the block succeeds.
+
+    The temporary name ends with the whole name of `path`, so that writers that choose a format
+    by suffix (".nii.gz") choose the same one. Readers see the old file or the new one, never a
+    part of one. The folder is created when needed.
+
+    Args:
+        path: The file to write or replace.
+
+    Yields:
+        The path to write to. The block must have written and closed it when it ends.
+
+    Raises:
+        FileNotFoundError: The block wrote nothing there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        yield temporary
+        # Without the flush to disk a crash of the machine can leave the new name on an empty file.
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8 with the line ends it has, replacing `path` as a whole."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes `data` as indented JSON with its keys in their own order, replacing `path`.
+
+    Args:
+        path: The file to write or replace.
+        data: Dicts, lists, strings, numbers, booleans and None.
+
+    Raises:
+        ValueError: A number is NaN or infinite; JSON has no way to write it.
+    """
+    text = json.dumps(data, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def read_text(path: Path, expected: str) -> str:
+    """Reads a text file that can be held in memory.
+
+    Args:
+        path: A UTF-8 file, with or without a byte order mark, of at most 16 MB.
+        expected: What the file should be, such as "a JSON file", for the message.
+
+    Returns:
+        The text, each line end as a line feed.
+
+    Raises:
+        InputError: The file is missing, no regular file, unreadable, too large or no UTF-8.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            # A pipe would wait forever and a device never end.
+            raise InputError(f"{path}: cannot be read (no regular file), expected {expected}")
+        size = path.stat().st_size
+        if size > LARGEST_TEXT_BYTES:
+            raise InputError(
+                f"{path}: holds {size} bytes, expected {expected} of at most "
+                f"{LARGEST_TEXT_BYTES} bytes"
+            )
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected {expected}") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}), expected {expected}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8 text, expected {expected}"
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file strictly.
+
+    Args:
+        path: As in `read_text`.
+
+    Returns:
+        The value it holds.
+
+    Raises:
+        InputError: The file is one that `read_text` refuses or not valid JSON, repeats a key
+            within one object, or holds the literals NaN or Infinity.
+    """
+    text = read_text(path, "a JSON file")
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_refuse_constant,
+            parse_int=_whole_number,
+        )
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: line {error.lineno}, column {error.colno} is not valid JSON ({error.msg})"
+        ) from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply, expected a few levels of JSON") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def check_readable(path: Path) -> None:
+    """Refuses a file, or a folder one of whose files, the machine does not let be read.
+
+    What is wrong with a file's content is recorded as such and stands until the file changes; what
+    the machine forbids or fails to do can be mended without that.
+
+    Raises:
+        InputError: It cannot be opened.
+    """
+    path = Path(path)
+    try:
+        for file in path.iterdir() if path.is_dir() else [path]:
+            if file.is_file():
+                file.open("rb").close()
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: cannot be read ({error.strerror}), expected leave to read it"
+        ) from None
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 digest of a file's bytes as 64 lower-case hexadecimal digits.
+
+    A folder's digest is that of its files' names and digests.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    if Path(path).is_dir():
+        listing = "".join(f"{file.name} {sha256(file)}\n" for file in sorted(Path(path).iterdir()))
+        return hashlib.sha256(listing.encode()).hexdigest()
+    try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise InputError(f"{path}: cannot be read (no regular file), expected a file")
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f'the key "{key}" stands twice in one object, expected once')
+        result[key] = value
+    return result
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(
+            f"holds a whole number of {len(digits)} digits, expected at most {MOST_DIGITS}"
+        )
+    return int(digits)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"holds the number {name}, expected finite numbers")

@@ -1,0 +1,97 @@
+"""What each stage says of each scan: one small JSON file beside its results.
+
+A stage that has no result for a scan still leaves its files, so that the other scans go on: the
+record with the reason, and an empty file for each result that is missing.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import read_json, replacing, write_json
+
+Status = Literal["ok", "doubtful", "failed", "refused"]
+STATUSES = ("ok", "doubtful", "failed", "refused")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one stage said of a scan: its status and, where that is not ok, the reason."""
+
+    stage: str
+    status: Status = "ok"
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One scan's way through one stage.
+
+    `doubtful` has a result and a reason to look at it; `failed` (the method found no answer) and
+    `refused` (the input is unusable) have none.
+
+    Attributes:
+        scan: the scan's id.
+        stage: the stage that says this; of a scan without a result, the stage that stopped it.
+        status: what the stage says.
+        reason: why the status is not ok.
+        details: figures and notes of the stage itself.
+        earlier: what the stages before said, in their order.
+    """
+
+    scan: str
+    stage: str
+    status: Status = "ok"
+    reason: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    earlier: tuple[Step, ...] = ()
+
+    @property
+    def chain(self) -> tuple[Step, ...]:
+        """What all stages said so far, this one last."""
+        return (*self.earlier, Step(self.stage, self.status, self.reason))
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the stage left results beside this record."""
+        return self.status in ("ok", "doubtful")
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record as JSON, its details after the five fields that all stages share."""
+    head = {
+        "scan": record.scan,
+        "stage": record.stage,
+        "status": record.status,
+        "reason": record.reason,
+        "earlier": [asdict(step) for step in record.earlier],
+    }
+    write_json(path, head | record.details)
+
+
+def read_record(path: Path) -> Record:
+    """Read a stage's record.
+
+    Raises:
+        InputError: The file is missing or is not a record.
+    """
+    data = read_json(path)
+    try:
+        head = {key: data.pop(key) for key in ("scan", "stage", "status", "reason")}
+        earlier = tuple(Step(**step) for step in data.pop("earlier", ()))
+    except (KeyError, AttributeError, TypeError):
+        raise InputError(
+            f"{path}: expected a stage's record with scan, stage, status and reason"
+        ) from None
+    if head["status"] not in STATUSES:
+        raise InputError(
+            f"{path}: found the status {head['status']!r}, expected one of {', '.join(STATUSES)}"
+        )
+    return Record(**head, details=data, earlier=earlier)
+
+
+def write_nothing(path: Path) -> None:
+    """Write an empty file where a stage has no result: every declared output must exist."""
+    with replacing(path) as beside:
+        beside.touch()

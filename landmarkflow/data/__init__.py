@@ -1,0 +1,1 @@
+"""Stages that all runs of a study share: scans, references, segmentations as given."""

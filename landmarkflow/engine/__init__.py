@@ -1,0 +1,1 @@
+"""Stages as rules and commands run them: declarations, batches, the command line."""

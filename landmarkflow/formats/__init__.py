@@ -1,0 +1,1 @@
+"""Files that people bring and open: one module a format."""

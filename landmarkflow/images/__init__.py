@@ -1,0 +1,1 @@
+"""Work on voxels that several stages share."""

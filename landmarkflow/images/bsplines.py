@@ -1,0 +1,213 @@
+"""Cubic B-splines on a regular lattice: displacements, bending, refinement.
+
+On a raster along the lattice's axes a spline is three small dense products, one for each axis;
+point by point it would be 64 weights for each.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import sparse
+
+from landmarkflow.formats.volumes import array_of, grid_of, points_inside
+
+Array = NDArray[np.float64]
+Values = NDArray[np.float32]
+
+ORDER = 3
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Some points of a raster whose axes are those of LPS.
+
+    Attributes:
+        axes: the raster's positions along x, y, z, LPS mm.
+        chosen: (n,) numbers of the points that are meant, x fastest.
+    """
+
+    axes: tuple[Array, Array, Array]
+    chosen: NDArray[np.int64]
+
+    @staticmethod
+    def inside(mask: sitk.Image, count: int, phase: Array) -> "Raster":
+        """About `count` points evenly in a mask, or one a voxel where it has fewer.
+
+        Args:
+            mask: not zero inside, on any grid.
+            count: of points.
+            phase: (3,) in [0, 1), where in its step the raster starts along each axis.
+        """
+        grid = grid_of(mask)
+        within = points_inside(mask)
+        voxel = float(np.prod(grid.spacing))
+        step = (voxel * max(1.0, len(within) / count)) ** (1 / 3)
+        half = np.abs(grid.direction) @ grid.spacing / 2
+        low, high = within.min(axis=0) - half, within.max(axis=0) + half
+        x, y, z = (
+            np.arange(start + offset * step, end, step)
+            for start, end, offset in zip(low, high, phase, strict=True)
+        )
+        everywhere = _product(x, y, z)
+        index = np.rint(grid.to_index(everywhere)).astype(np.int64)
+        known = np.asarray(((index >= 0) & (index < grid.size)).all(axis=1))
+        i, j, k = index[known].T
+        known[known] = array_of(mask)[k, j, i] > 0
+        return Raster((x, y, z), np.flatnonzero(known))
+
+    @property
+    def points(self) -> Array:
+        """(n, 3) LPS mm."""
+        return _product(*self.axes)[self.chosen]
+
+
+@dataclass(frozen=True)
+class Spline:
+    """A lattice's displacements at the points of a raster, as float32 products along the axes."""
+
+    chosen: NDArray[np.int64]
+    by_x: Values
+    by_y: Values
+    by_z: Values
+
+    @staticmethod
+    def on(raster: Raster, lattice: "Lattice") -> "Spline":
+        """Compute what does not depend on the coefficients."""
+        return Spline(raster.chosen, *(lattice.along(axis, raster.axes[axis]) for axis in range(3)))
+
+    def displacements(self, coefficients: Array) -> Values:
+        """(3, n) displacements in mm, of (3, count) coefficients in mm, x fastest."""
+        shape = (3, self.by_z.shape[1], self.by_y.shape[1], self.by_x.shape[1])
+        field = coefficients.reshape(shape).astype(np.float32) @ self.by_x.T
+        field = self.by_y @ field
+        planes = field.reshape(3, shape[1], -1)
+        everywhere: Values = self.by_z @ planes
+        return everywhere.reshape(3, -1)[:, self.chosen]
+
+    def collected(self, gradients: Values) -> Values:
+        """(3, count) derivatives by the coefficients, of (3, n) ones by the displacements."""
+        x, y, z = self.by_x.shape, self.by_y.shape, self.by_z.shape
+        everywhere = np.zeros((3, z[0] * y[0] * x[0]), dtype=np.float32)
+        everywhere[:, self.chosen] = gradients
+        field = self.by_z.T @ everywhere.reshape(3, z[0], -1)
+        field = self.by_y.T @ field.reshape(3, z[1], y[0], x[0])
+        return (field @ self.by_x).reshape(3, -1)
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The control points of a cubic B-spline, along the LPS axes.
+
+    Attributes:
+        size: control points along x, y, z.
+        spacing: mm, the same along each axis.
+        start: (3,) LPS mm, where the first cell begins; the first control point lies one spacing
+            before it.
+    """
+
+    size: tuple[int, int, int]
+    spacing: float
+    start: Array
+
+    @staticmethod
+    def over(points: Array, spacing: float) -> "Lattice":
+        """The smallest lattice whose cells cover (n, 3) points, with one cell to spare around."""
+        lowest, highest = points.min(axis=0), points.max(axis=0)
+        cells = np.ceil((highest - lowest) / spacing).astype(int) + 2
+        x, y, z = (cells + ORDER).tolist()
+        return Lattice((x, y, z), spacing, (lowest + highest - cells * spacing) / 2)
+
+    @property
+    def count(self) -> int:
+        """Number of control points."""
+        return int(np.prod(self.size))
+
+    def along(self, axis: int, where: Array) -> Values:
+        """(n, control points along the axis) float32 weights at (n,) positions, LPS mm.
+
+        Positions beyond the cells get the weights of the last cell's end.
+        """
+        cell, share = self._cells(where, axis)
+        weights = np.zeros((len(where), self.size[axis]), dtype=np.float32)
+        for step, weight in enumerate(_cubic(share).T):
+            weights[np.arange(len(where)), cell + step] = weight
+        return weights
+
+    def bending(self) -> sparse.csr_matrix:
+        """The matrix B, (count, count), of the bending cᵀ B c of coefficients c in mm.
+
+        The bending is Σ |∂²u/∂i∂j|² over all pairs i, j of axes, in 1/mm², with differences of
+        the coefficients for derivatives, averaged over the control points.
+        """
+        total = sparse.csr_matrix((self.count, self.count))
+        for one in range(3):
+            for other in range(3):
+                orders = [(axis == one) + (axis == other) for axis in range(3)]
+                x, y, z = (_squared(n, order) for n, order in zip(self.size, orders, strict=True))
+                total = total + sparse.kron(z, sparse.kron(y, x))
+        return sparse.csr_matrix(total / (self.count * self.spacing**4))
+
+    def refined(self, coefficients: Array, finer: "Lattice") -> Array:
+        """The coefficients on another lattice that agree in value at its control points.
+
+        Args:
+            coefficients: (3, count) mm.
+            finer: where they are wanted.
+        """
+        field = coefficients.reshape(3, *self.size[::-1])
+        for axis in range(3):
+            where = finer.start[axis] + finer.spacing * (np.arange(finer.size[axis]) - 1)
+            values = self.along(axis, where)
+            side = np.full(len(where) - 1, 1 / 6)
+            spline = np.diag(np.full(len(where), 4 / 6)) + np.diag(side, 1) + np.diag(side, -1)
+            # Beyond its ends a spline goes on as it ended.
+            spline[[0, -1], [0, -1]] = 5 / 6
+            place = 3 - axis
+            field = np.moveaxis(
+                np.tensordot(np.linalg.solve(spline, values), field, (1, place)), 0, place
+            )
+        return np.ascontiguousarray(field).reshape(3, -1)
+
+    def transform(self, coefficients: Array) -> sitk.BSplineTransform:
+        """The map p → p + u(p) as an ITK transform; beyond the cells u is zero."""
+        transform = sitk.BSplineTransform(3, ORDER)
+        cells = np.array(self.size) - ORDER
+        transform.SetTransformDomainOrigin(self.start.tolist())
+        transform.SetTransformDomainPhysicalDimensions((cells * self.spacing).tolist())
+        transform.SetTransformDomainMeshSize(cells.tolist())
+        transform.SetParameters(coefficients.ravel().tolist())
+        return transform
+
+    def _cells(self, where: Array, axis: int) -> tuple[NDArray[np.int64], Array]:
+        """For (n,) positions along an axis, their cell and the way through it in [0, 1]."""
+        along = (where - self.start[axis]) / self.spacing
+        cell = np.clip(np.floor(along), 0, self.size[axis] - ORDER - 1)
+        return cell.astype(np.int64), np.clip(along - cell, 0, 1)
+
+
+def _product(x: Array, y: Array, z: Array) -> Array:
+    """(n, 3) all points with these coordinates, x fastest."""
+    points = np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1], axis=-1)
+    return points.reshape(-1, 3)
+
+
+def _cubic(share: Array) -> Array:
+    """(n, 4) weights of the four control points around, by the way through the cell."""
+    rest = 1 - share
+    return np.stack(
+        [
+            rest**3 / 6,
+            (3 * share**3 - 6 * share**2 + 4) / 6,
+            (3 * rest**3 - 6 * rest**2 + 4) / 6,
+            share**3 / 6,
+        ],
+        axis=1,
+    )
+
+
+def _squared(count: int, order: int) -> sparse.csr_matrix:
+    """Dᵀ D of the differences of an order, along one axis."""
+    difference = sparse.csr_matrix(np.diff(np.eye(count), order, axis=0))
+    return difference.T @ difference

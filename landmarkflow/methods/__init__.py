@@ -1,0 +1,1 @@
+"""Published systems, each a folder of its own; none imports another."""

@@ -1,0 +1,174 @@
+"""Centre the target by iterated three-view localisation (Algorithm 2)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.volumes import array_of, grid_of, image_on, resample, shrunk
+from landmarkflow.methods.oneshot.network import UNet, predict_slices
+from landmarkflow.methods.oneshot.settings import CentreSettings, NetworkSettings
+
+# A slice in which the views so far leave no voxel more than this is not looked at.
+NEGLIGIBLE = 1e-3
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration: the mass centre (LPS mm) and how far it moved (mm)."""
+
+    centre: tuple[float, float, float]
+    move_mm: float
+
+
+@dataclass(frozen=True)
+class Localiser:
+    """A trained network with what is needed to use it."""
+
+    network: UNet
+    settings: NetworkSettings
+    device: torch.device
+    target_mm3: float
+
+
+@dataclass(frozen=True)
+class Centred:
+    """What `centre` finds in one scan."""
+
+    crop: sitk.Image
+    probability: sitk.Image
+    steps: tuple[Step, ...]
+    converged: bool
+    candidate: int
+    candidate_mass_mm3: tuple[float, ...]
+    mass_mm3: float
+
+
+def centre(
+    region: sitk.Image,
+    candidates: NDArray[np.float64],
+    localiser: Localiser,
+    settings: CentreSettings,
+) -> Centred:
+    """Choose the candidate that holds the target and iterate the window onto its mass centre.
+
+    Args:
+        region: normalised crop on the LPS-aligned working grid.
+        candidates: (n, 3) possible centres, LPS mm.
+        localiser: the trained network.
+        settings: slices of the first iteration, tolerance ε, greatest number of iterations, size
+            of the final crop.
+
+    Returns:
+        The crop around the target (air outside the region), the joint probability in the last
+        window, and every iteration's centre and move.
+
+    Raises:
+        ScanFailure: the network marks less than `least_mass` of the target's volume around every
+            candidate.
+    """
+    seen = shrunk(region, localiser.settings.spacing_mm)
+    every = settings.first_every
+    found = [
+        predict_joint(seen, candidate, localiser, every)
+        for candidate in candidates.astype(np.float64)
+    ]
+    masses = tuple(_mass(joint) for joint in found)
+    chosen = int(np.argmax(masses))
+    position, joint, steps = candidates[chosen].astype(np.float64), found[chosen], list[Step]()
+    converged = False
+    while not converged and len(steps) < settings.iterations:
+        if _mass(joint) < settings.least_mass * localiser.target_mm3:
+            raise ScanFailure(
+                f"the network marks {_mass(joint):.2f} mm³ of target around the best of "
+                f"{len(candidates)} candidate regions; expected at least "
+                f"{settings.least_mass:g} of the template's {localiser.target_mm3:.1f} mm³"
+            )
+        moved = mass_centre(joint, seen)
+        steps.append(Step(_triple(moved), float(np.linalg.norm(moved - position))))
+        converged = every == 1 and steps[-1].move_mm < settings.tolerance_mm
+        position, every = moved, 1
+        if not converged:
+            joint = predict_joint(seen, position, localiser)
+    return Centred(
+        crop=crop_around(region, position, settings.field_mm),
+        probability=joint,
+        steps=tuple(steps),
+        converged=converged,
+        candidate=chosen,
+        candidate_mass_mm3=masses,
+        mass_mm3=_mass(joint),
+    )
+
+
+def predict_joint(
+    seen: sitk.Image, position: NDArray[np.float64], localiser: Localiser, every: int = 1
+) -> sitk.Image:
+    """Joint probability pX·pY·pZ of the slices across x, y and z in a window around a point.
+
+    Args:
+        seen: the region at about the network's spacing.
+        position: (3,) the window's centre, LPS mm.
+        localiser: the trained network.
+        every: of so many slices across each axis one is looked at.
+
+    Returns:
+        float32 volume where the slices meet, LPS-aligned: window_pixels³ voxels at the network's
+        spacing, or fewer, as much farther apart.
+    """
+    pixels = localiser.settings.window_pixels
+    grid = Grid.centred(position, (pixels, pixels, pixels), localiser.settings.spacing_mm)
+    window = array_of(resample(seen, grid))
+    joint = np.ones_like(window[::every, ::every, ::every])
+    for axis in range(3):
+        so_far = np.moveaxis(joint, axis, 0)
+        promising = so_far.max(axis=(1, 2)) > NEGLIGIBLE
+        so_far[~promising] = 0
+        if promising.any():
+            slices = np.ascontiguousarray(np.moveaxis(window, axis, 0)[::every][promising])
+            probability = predict_slices(localiser.network, slices, localiser.device)
+            so_far[promising] *= probability[:, ::every, ::every]
+    size = joint.shape[0]
+    return image_on(Grid((size, size, size), grid.spacing * every, grid.origin, np.eye(3)), joint)
+
+
+def mass_centre(joint: sitk.Image, seen: sitk.Image) -> NDArray[np.float64]:
+    """Centre Σ p·ρ·x / Σ p·ρ (Eq. 1) of a probability map over the region's intensities, LPS mm.
+
+    Raises:
+        ScanFailure: the weights p·ρ are all zero.
+    """
+    grid = grid_of(joint)
+    weight = array_of(joint).astype(np.float64) * array_of(resample(seen, grid))
+    if weight.sum() <= 0:
+        raise ScanFailure("the network marks only air, whose mass centre is nowhere")
+    axes = [weight.sum(axis=tuple(a for a in range(3) if a != 2 - k)) for k in range(3)]
+    index = [float(profile @ np.arange(len(profile)) / weight.sum()) for profile in axes]
+    centre: NDArray[np.float64] = grid.to_physical(np.array([index]))[0]
+    return centre
+
+
+def crop_around(region: sitk.Image, position: NDArray[np.float64], field_mm: float) -> sitk.Image:
+    """Cube of about `field_mm` around a point on the region's own lattice, air where it ends."""
+    grid = grid_of(region)
+    pixels = int(np.ceil(field_mm / float(grid.spacing[0])))
+    first = np.round(grid.to_index(position[None])[0]).astype(int) - pixels // 2
+    last = first + pixels
+    low = np.maximum(-first, 0)
+    high = np.maximum(last - np.array(grid.size), 0)
+    padded = sitk.ConstantPad(region, low.tolist(), high.tolist(), 0.0)
+    crop: sitk.Image = sitk.RegionOfInterest(padded, [pixels] * 3, (first + low).tolist())
+    return crop
+
+
+def _mass(joint: sitk.Image) -> float:
+    """Volume of the target that a probability map stands for, mm³."""
+    return float(array_of(joint).sum(dtype=np.float64) * np.prod(joint.GetSpacing()))
+
+
+def _triple(point: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(point[0]), float(point[1]), float(point[2])

@@ -1,0 +1,113 @@
+"""Deform with B-splines (Eq. 5 and 6), template fixed, so that nothing is inverted."""
+
+from collections.abc import Callable
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from landmarkflow.core.errors import InputError, ScanFailure
+from landmarkflow.formats.volumes import (
+    array_of,
+    carried,
+    cropped,
+    grid_of,
+    image_on,
+    points_inside,
+)
+from landmarkflow.images.transforms import map_points
+from landmarkflow.methods.oneshot import lbfgs
+from landmarkflow.methods.oneshot.settings import DeformSettings
+
+# What the registration can look at: the mask's surroundings for the smoothing, and as far again
+# as a landmark may move.
+FIXED_MARGIN_MM = 1.5
+MOVING_MARGIN_MM = 2.5
+# Too thin for smoothing.
+LEAST_VOXELS = 8
+
+Deform = Callable[[sitk.Image, sitk.Transform], sitk.CompositeTransform]
+Register = Callable[[sitk.Image], list[sitk.Transform]]
+
+
+def prepare(
+    template: sitk.Image, mask: sitk.Image, settings: DeformSettings, *, seed: int
+) -> Deform:
+    """Make ready to deform any number of scans.
+
+    Args:
+        template: the fixed image.
+        mask: where the similarity counts, on the template's grid.
+        settings: method, transforms, grids.
+        seed: of the random samples.
+
+    Returns:
+        A function of a target image and of a rigid transform that takes template points to target
+        points, LPS mm. It returns the whole map from template points to target points: rigid ∘
+        affine ∘ B-spline as one ITK composite, in the order in which ITK lists its parts. It
+        raises ScanFailure where the rigid alignment leaves nothing of the target to compare or
+        elastix refuses the registration.
+    """
+    inside = points_inside(mask)
+    fixed, fixed_mask = (cropped(image, inside, FIXED_MARGIN_MM) for image in (template, mask))
+    register = _method(fixed, fixed_mask, settings, seed)
+
+    def deform(target: sitk.Image, rigid: sitk.Transform) -> sitk.CompositeTransform:
+        whole = sitk.CompositeTransform(3)
+        whole.AddTransform(rigid)
+        # Carried into the template's frame by its header alone, no voxel is interpolated twice.
+        try:
+            moving = cropped(carried(target, rigid), inside, MOVING_MARGIN_MM)
+        except InputError:
+            moving = None
+        if moving is None or min(moving.GetSize()) < LEAST_VOXELS:
+            raise ScanFailure("the rigid registration puts the target outside the scan")
+        for part in register(moving):
+            whole.AddTransform(part)
+        return whole
+
+    return deform
+
+
+def prepare_scan(
+    scan: sitk.Image,
+    rigid: sitk.Transform,
+    mask: sitk.Image,
+    settings: DeformSettings,
+    *,
+    seed: int,
+) -> Deform:
+    """Make ready to deform others onto a scan that takes the template's place.
+
+    Args:
+        scan: the fixed image.
+        rigid: takes template points to the scan's points.
+        mask: where the similarity counts, on the template's grid.
+        settings: method, transforms, grids.
+        seed: of the random samples.
+    """
+    there = sitk.Resample(mask, scan, rigid.GetInverse(), sitk.sitkNearestNeighbor, 0.0)
+    return prepare(scan, there, settings, seed=seed)
+
+
+def folded_share(transform: sitk.Transform, mask: sitk.Image) -> float:
+    """Share of the mask's voxels where the map folds: its Jacobian determinant changes sign."""
+    inside = array_of(mask) > 0
+    near = ndimage.binary_dilation(inside)
+    mapped = np.full((*inside.shape, 3), np.nan)
+    mapped[near] = map_points(transform, points_inside(image_on(grid_of(mask), near)))
+    # At a voxel of the mask only voxels beside it count, all of which are known.
+    slopes = np.stack([np.gradient(mapped, axis=axis)[inside] for axis in range(3)], axis=-1)
+    determinant = np.linalg.det(slopes)
+    # A scan of the other side is mirrored as a whole, which is no fold.
+    return float((determinant * np.sign(np.median(determinant)) <= 0).mean())
+
+
+def _method(fixed: sitk.Image, mask: sitk.Image, settings: DeformSettings, seed: int) -> Register:
+    if settings.method == "elastix":
+        # Not before it is wanted: loading it takes longer than registering ten scans.
+        from landmarkflow.methods.oneshot import elastix  # noqa: PLC0415
+
+        return lambda moving: elastix.register(fixed, mask, moving, settings.elastix, seed=seed)
+    prepared = lbfgs.prepare(fixed, mask, settings.lbfgs, seed=seed)
+    return lambda moving: lbfgs.register(prepared, moving, settings.lbfgs)

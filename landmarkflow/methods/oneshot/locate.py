@@ -1,0 +1,165 @@
+"""Find the rough region of interest: a mixture of intensities and its dense component (Eq. 1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.volumes import array_of, cropped, grid_of, resample, shrunk
+from landmarkflow.methods.oneshot.mixture import Mixture, fit_mixture
+from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
+
+# Around the crop, for the smoothing that a coarser working grid needs.
+CROP_MARGIN_MM = 2.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A region that may hold the target: its centre (LPS mm, Eq. 1) and its dense mass (mm³)."""
+
+    centre: tuple[float, float, float]
+    mass_mm3: float
+
+
+@dataclass(frozen=True)
+class Region:
+    """What `locate` finds in one scan."""
+
+    crop: sitk.Image
+    mixture: Mixture
+    centre: tuple[float, float, float]
+    candidates: tuple[Candidate, ...]
+
+
+def locate(
+    normalised: sitk.Image, settings: LocateSettings, intensities: NormaliseSettings
+) -> Region:
+    """Locate candidate regions of dense bone and crop around them.
+
+    Args:
+        normalised: volume in [0, 1] (Eq. 8) on the scan's own grid.
+        settings: mixture, candidates and crop.
+        intensities: the scaling of Eq. 8, in whose units the mixture is stated.
+
+    Returns:
+        The crop on the LPS-aligned working grid, the fitted mixture, the centre of mass of the
+        whole probability map (Eq. 1) and the candidates, heaviest first.
+
+    Raises:
+        ScanFailure: no voxel belongs to the dense component.
+    """
+    mixture = fit_mixture(sitk.GetArrayViewFromImage(normalised), settings, intensities)
+    # Blocks first: smoothing all voxels of a fine scan would take longer than all that follows.
+    coarse = shrunk(normalised, settings.search_spacing_mm / 2)
+    covering = _covering_grid(grid_of(normalised), settings.search_spacing_mm)
+    search = resample(coarse, covering, "linear")
+    density = array_of(search).astype(np.float64)
+    mass = mixture.dense_probability(density) * density
+    candidates = find_candidates(mass, grid_of(search), settings)
+    centre = _centre_of_mass(mass, grid_of(search))
+    box = _crop_grid(grid_of(normalised), [c.centre for c in candidates], settings)
+    around = cropped(normalised, _corners(box), CROP_MARGIN_MM)
+    return Region(resample(around, box, "linear"), mixture, centre, candidates)
+
+
+def find_candidates(
+    mass: NDArray[np.float64], grid: Grid, settings: LocateSettings
+) -> tuple[Candidate, ...]:
+    """Find the regions of the target's size that hold most mass.
+
+    Args:
+        mass: p·ρ of Eq. 1 per voxel of `grid`, z,y,x.
+        grid: its isotropic grid.
+        settings: radius of the target, number of candidates, weakest share of the heaviest.
+
+    Returns:
+        Candidates, heaviest first, their centres at least a target radius apart.
+
+    Raises:
+        ScanFailure: there is no mass at all.
+    """
+    spacing = float(grid.spacing[0])
+    sigma = settings.target_radius_mm / 2 / spacing
+    smooth = ndimage.gaussian_filter(mass, sigma, mode="constant")
+    peaks = (smooth == ndimage.maximum_filter(smooth, size=3)) & (smooth > 0)
+    order = np.argsort(-smooth[peaks], kind="stable")
+    positions = grid.to_physical(np.argwhere(peaks)[order][:, ::-1].astype(np.float64))
+    if not len(positions) or smooth.max() < 1e-6:
+        raise ScanFailure(
+            "found no voxel of the dense component where dense bone was expected; "
+            "check `normalise` and `locate.dense`"
+        )
+    found: list[Candidate] = []
+    for position in positions:
+        weights, points = _mass_around(position, mass, grid, settings.target_radius_mm)
+        weight = weights.sum()
+        centre = (weights[:, None] * points).sum(axis=0) / weight
+        candidate = Candidate(_triple(centre), float(weight * spacing**3))
+        apart = all(
+            np.linalg.norm(np.subtract(candidate.centre, other.centre)) > settings.target_radius_mm
+            for other in found
+        )
+        if apart and (
+            not found or candidate.mass_mm3 >= settings.weakest_candidate * found[0].mass_mm3
+        ):
+            found.append(candidate)
+        if len(found) == settings.candidates:
+            break
+    return tuple(sorted(found, key=lambda c: -c.mass_mm3))
+
+
+def _mass_around(
+    position: NDArray[np.float64], mass: NDArray[np.float64], grid: Grid, radius_mm: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Masses (n,) and places (n, 3), LPS mm, of the voxels that hold any in a ball."""
+    middle = np.rint(grid.to_index(position[None])[0]).astype(int)
+    reach = int(np.ceil(radius_mm / float(grid.spacing[0]))) + 1
+    first = np.maximum(middle - reach, 0)
+    x, y, z = (slice(low, high) for low, high in zip(first, middle + reach + 1, strict=True))
+    near = mass[z, y, x]
+    points = grid.to_physical(np.argwhere(near > 0)[:, ::-1] + first)
+    inside = np.linalg.norm(points - position, axis=1) <= radius_mm
+    return near[near > 0][inside], points[inside]
+
+
+def _centre_of_mass(mass: NDArray[np.float64], grid: Grid) -> tuple[float, float, float]:
+    index = ndimage.center_of_mass(mass)[::-1]
+    return _triple(grid.to_physical(np.array([index]))[0])
+
+
+def _triple(point: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(point[0]), float(point[1]), float(point[2])
+
+
+def _corners(grid: Grid) -> NDArray[np.float64]:
+    """Physical corners of a volume, at its voxels' outer edges: (8, 3)."""
+    ends = [(-0.5, n - 0.5) for n in grid.size]
+    return grid.to_physical(
+        np.array([(x, y, z) for x in ends[0] for y in ends[1] for z in ends[2]])
+    )
+
+
+def _box_grid(low: NDArray[np.float64], high: NDArray[np.float64], spacing: float) -> Grid:
+    """LPS-aligned isotropic grid whose voxels' edges reach from low to high."""
+    size = np.maximum(np.round((high - low) / spacing).astype(int), 1)
+    return Grid.centred((low + high) / 2, (int(size[0]), int(size[1]), int(size[2])), spacing)
+
+
+def _covering_grid(scan: Grid, spacing: float) -> Grid:
+    corners = _corners(scan)
+    return _box_grid(corners.min(axis=0), corners.max(axis=0), spacing)
+
+
+def _crop_grid(
+    scan: Grid, centres: list[tuple[float, float, float]], settings: LocateSettings
+) -> Grid:
+    """The working grid around all candidates, within the scan."""
+    corners, centre = _corners(scan), np.array(centres)
+    half = settings.field_mm / 2
+    low = np.maximum(centre.min(axis=0) - half, corners.min(axis=0))
+    high = np.minimum(centre.max(axis=0) + half, corners.max(axis=0))
+    return _box_grid(low, high, settings.spacing_mm)

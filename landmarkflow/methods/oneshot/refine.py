@@ -1,0 +1,257 @@
+"""Refine landmarks: register a small window around each once more, by a shift.
+
+A B-spline sees a few thousand samples of the whole target; the voxels around a landmark, all of
+them, tell its place better. Windows of several sizes each give a shift; their mean is taken, and
+how far they differ tells, with the noise that each window leaves, how sure the place is.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from landmarkflow.core.points import Landmarks
+from landmarkflow.formats.volumes import grid_of
+from landmarkflow.images.similarity import (
+    Interpolator,
+    Surroundings,
+    Values,
+    ball,
+    features_of,
+    interpolated,
+    rim,
+)
+from landmarkflow.images.transforms import map_points
+from landmarkflow.methods.oneshot.settings import RefineSettings, SearchSettings
+
+Array = NDArray[np.float64]
+
+# Neighbouring voxels share their noise: so many tell as much as one alone would.
+VOXELS_PER_SAMPLE = 10
+# The local contrast is that of a Gaussian, which reaches this many sigmas beyond a window.
+REACH_IN_SIGMAS = 3
+# A window may be shifted by this many deviations of the prior before its voxels end.
+REACH_IN_PRIORS = 3
+LEAST_VARIANCE = 1e-6
+# The lattice of a search is this much finer than its reach.
+REACH_IN_STEPS = 4
+# A shorter step ends the refinement.
+LEAST_STEP_MM = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """Landmarks of a scan, LPS mm, and each one's standard deviation, (n,) mm.
+
+    The deviation is what the images alone tell: noise and disagreement of the windows, not what
+    all windows get wrong together.
+    """
+
+    landmarks: Landmarks
+    deviation: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Small volumes around some places of a crop, all of one size, to be looked into at once.
+
+    Attributes:
+        voxels: (n · z · y · x,) float32 features, x fastest.
+        size: (3,) voxels of each along x, y, z.
+        origins: (n, 3) LPS mm, the centre of each one's first voxel.
+        to_index: (3, 3), takes mm from an origin to voxels.
+        known: (n,) whether a place's surroundings lie in the crop.
+    """
+
+    voxels: Values
+    size: NDArray[np.int64]
+    origins: Array
+    to_index: Array
+    known: NDArray[np.bool_]
+
+    @staticmethod
+    def around(places: Array, crop: sitk.Image, settings: RefineSettings) -> "Windows":
+        """Cut out what refinement can reach around (n, 3) places, LPS mm."""
+        grid = grid_of(crop)
+        known = grid.distance_to(places) <= max(settings.radii_mm)
+        reach = max(settings.radii_mm) + REACH_IN_PRIORS * settings.prior_mm
+        reach += REACH_IN_SIGMAS * max(settings.contrast_mm, settings.smoothing_mm)
+        half = np.ceil(reach / grid.spacing).astype(np.int64)
+        size = 2 * half + 2
+        first = np.floor(grid.to_index(places)).astype(np.int64) - half
+        # Beyond the crop's ends its outermost voxels go on.
+        x, y, z = (
+            np.clip(first[:, axis, None] + np.arange(size[axis]), 0, grid.size[axis] - 1)
+            for axis in range(3)
+        )
+        values = sitk.GetArrayViewFromImage(crop)[
+            z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]
+        ]
+        features = features_of(
+            values.astype(np.float32), grid.spacing, settings.smoothing_mm, settings.contrast_mm
+        )
+        to_index = np.asarray(np.linalg.inv(grid.direction * grid.spacing))
+        return Windows(features.ravel(), size, grid.to_physical(first), to_index, known)
+
+    def sample(self, points: Array) -> tuple[Values, Values]:
+        """Values (n, m) and their derivatives by the point (n, m, 3), per mm, at (n, m, 3) points.
+
+        Beyond its window both are zero.
+        """
+        count, each, _ = points.shape
+        away = (points - self.origins[:, None]).reshape(-1, 3)
+        index = (self.to_index @ away.T).astype(np.float32)
+        start = np.repeat(np.arange(count) * int(np.prod(self.size)), each)
+        values, by_index = interpolated(self.voxels, self.size, index, start)
+        by_point = self.to_index.T.astype(np.float32) @ by_index
+        return values.reshape(count, each), by_point.T.reshape(points.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The template's landmarks, and the ball around each in which it is compared.
+
+    Attributes:
+        landmarks: LPS mm.
+        points: (n, m, 3) LPS mm.
+        features: (n, m) of the template there.
+        distance: (m,) mm of each ball's points from its landmark.
+        known: (n,) whether the ball lies in the template.
+    """
+
+    landmarks: Landmarks
+    points: Array
+    features: Values
+    distance: Array
+    known: NDArray[np.bool_]
+
+
+def prepare(annotated: Landmarks, template: sitk.Image, settings: RefineSettings) -> Prepared:
+    """Cut out the template's surroundings of each landmark.
+
+    Args:
+        annotated: the template's landmarks, LPS mm.
+        template: the template's crop.
+        settings: windows and features.
+    """
+    offsets = ball(max(settings.radii_mm), settings.spacing_mm)
+    points = annotated.positions[:, None] + offsets
+    windows = Windows.around(annotated.positions, template, settings)
+    features, _ = windows.sample(points)
+    distance = np.linalg.norm(offsets, axis=1)
+    return Prepared(annotated, points, features, distance, windows.known)
+
+
+def refine(
+    prepared: Prepared,
+    transform: sitk.Transform,
+    target: sitk.Image,
+    settings: RefineSettings,
+    start: Landmarks | None = None,
+) -> Refined:
+    """Shift each mapped landmark to where its surroundings fit best.
+
+    For the points q of a window around a landmark, the shift d minimises
+    Σ (f(q) - b·m(T(q) + d) - c)² / (k·σ²) + |d|² / prior² over d, the contrast b and the brightness
+    c, by Gauss-Newton; σ² is the variance of the differences, k is `VOXELS_PER_SAMPLE`.
+
+    Args:
+        prepared: the template.
+        transform: takes template points to the scan's points.
+        target: the scan's crop.
+        settings: as `prepare` had.
+        start: where the landmarks are looked for, LPS mm, if not where the transform puts them.
+
+    Returns:
+        The landmarks in the scan. One whose surroundings lie outside either crop stays at its
+        start, with a deviation of NaN.
+    """
+    annotated = prepared.landmarks
+    mapped = map_points(transform, annotated.positions)
+    places = mapped if start is None else start.positions
+    windows = Windows.around(places, target, settings)
+    points = map_points(transform, prepared.points.reshape(-1, 3)).reshape(prepared.points.shape)
+    points += (places - mapped)[:, None]
+    found = []
+    for radius in settings.radii_mm:
+        near = prepared.distance <= rim(radius, settings.spacing_mm)
+        found.append(_shifts(prepared.features[:, near], points[:, near], windows, settings))
+    shifts = np.array([shift for shift, _ in found])
+    noise = np.mean([variance for _, variance in found], axis=0)
+    known = prepared.known & windows.known
+    deviation = np.where(known, np.sqrt(noise + shifts.var(axis=0).sum(axis=1)), np.nan)
+    moved = places + shifts.mean(axis=0) * known[:, None] if settings.enabled else places
+    return Refined(Landmarks(annotated.labels, moved), deviation)
+
+
+def search(
+    annotated: Landmarks,
+    transform: sitk.Transform,
+    template: sitk.Image,
+    target: sitk.Image,
+    *,
+    start: Landmarks,
+    settings: SearchSettings,
+) -> Landmarks:
+    """Look further off for the landmarks that a registration left in unlike surroundings.
+
+    Where the anatomy departs from the template's by more than a registration can follow, it rests
+    beside a landmark. The ball around such a landmark is tried on a lattice of shifts; it moves to
+    the best of them if that is clearly better.
+
+    Args:
+        annotated: the template's landmarks, LPS mm.
+        transform: takes template points to the scan's points.
+        template: the template's crop.
+        target: the scan's crop.
+        start: where the landmarks lie so far, LPS mm.
+        settings: what is unlike, how far to look, what is better.
+
+    Returns:
+        The landmarks; those that rest have their start's very coordinates.
+    """
+    fixed, moving = Interpolator.of(template), Interpolator.of(target)
+    shifts = ball(settings.reach_mm, settings.reach_mm / REACH_IN_STEPS)
+    around = Surroundings.of(annotated.positions, transform, fixed, settings.radius_mm)
+    offsets = start.positions - map_points(transform, annotated.positions)
+    here = around.similarity(moving, offsets)
+    places = start.positions.copy()
+    for row in np.flatnonzero(here < settings.below).tolist():
+        there = around.similarity_at(row, moving, offsets[row] + shifts)
+        if there.max() >= here[row] + settings.least_gain:
+            places[row] += shifts[there.argmax()]
+    return Landmarks(start.labels, places)
+
+
+def _shifts(
+    features: Values, points: Array, target: Windows, settings: RefineSettings
+) -> tuple[Array, Array]:
+    """The best shift of each window's (n, m, 3) points, (n, 3) mm, and its total variance, mm²."""
+    fixed = features - features.mean(axis=1, keepdims=True, dtype=np.float64)
+    stiffness = np.eye(3) / settings.prior_mm**2
+    shift = np.zeros((len(points), 3))
+    information = np.broadcast_to(stiffness, (len(points), 3, 3)).copy()
+    unsettled = np.ones(len(points), dtype=bool)
+    for _ in range(settings.iterations):
+        values, gradients = target.sample(points + shift[:, None])
+        compared = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
+        power = (compared * compared).sum(axis=1) + LEAST_VARIANCE
+        contrast = ((fixed * compared).sum(axis=1) / power)[:, None]
+        difference = fixed - contrast * compared
+        slope = gradients - gradients.mean(axis=1, keepdims=True, dtype=np.float64)
+        slope *= contrast[..., None]
+        variance = (difference * difference).mean(axis=1) + LEAST_VARIANCE
+        weight = 1 / (VOXELS_PER_SAMPLE * variance)[:, None]
+        across = slope.transpose(0, 2, 1)
+        information[unsettled] = (weight[..., None] * (across @ slope) + stiffness)[unsettled]
+        force = weight * (across @ difference[..., None])[..., 0] - shift @ stiffness
+        step = np.linalg.solve(information, force[..., None])[..., 0]
+        length = np.linalg.norm(step, axis=1)
+        # No further than a voxel at a time, as far as a gradient holds.
+        share = np.minimum(1.0, settings.spacing_mm / (length + LEAST_VARIANCE))
+        shift[unsettled] += (step * share[:, None])[unsettled]
+        unsettled &= length >= LEAST_STEP_MM
+        if not unsettled.any():
+            break
+    return shift, np.trace(np.linalg.inv(information), axis1=1, axis2=2)

@@ -1,0 +1,52 @@
+"""Even out the template's annotation by the left-right symmetry that its landmarks obey.
+
+Whoever marks a point errs by a little along the bone, on each side by something else. The template
+registered with its own mirror image says where each landmark has its partner; the mean of a
+landmark and of its partner's image errs by less, and carries no truth but the template's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from landmarkflow.core.points import Landmarks
+from landmarkflow.images.transforms import map_points
+from landmarkflow.methods.oneshot.settings import SymmetriseSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Symmetrised:
+    """Landmarks after the evening out, LPS mm, and each one's partner where it has one."""
+
+    landmarks: Landmarks
+    partners: Mapping[str, str]
+
+
+def symmetrise(
+    annotated: Landmarks, reflection: sitk.Transform, settings: SymmetriseSettings
+) -> Symmetrised:
+    """Replace each landmark by the mean of itself and of its partner's reflection.
+
+    Two landmarks are partners if each is the nearest to the other's reflection and both
+    reflections come within `partner_mm`; one in the midplane is its own. A landmark without a
+    partner stays where it is.
+
+    Args:
+        annotated: the template's landmarks, LPS mm.
+        reflection: takes a template point to the point of the template's other side.
+        settings: how far a reflection may lie from the partner.
+    """
+    here = annotated.positions
+    there = map_points(reflection, here)
+    distance = np.linalg.norm(there[:, None] - here[None], axis=2)
+    nearest = distance.argmin(axis=1)
+    rows = np.arange(len(here))
+    near = distance[rows, nearest] <= settings.partner_mm
+    paired = (nearest[nearest] == rows) & near & near[nearest]
+    evened = here.copy()
+    evened[paired] = (here[paired] + there[nearest[paired]]) / 2
+    labels = annotated.labels
+    partners = {labels[row]: labels[nearest[row]] for row in np.flatnonzero(paired)}
+    return Symmetrised(Landmarks(labels, evened), partners)

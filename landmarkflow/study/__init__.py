@@ -1,0 +1,1 @@
+"""A study: its settings, its sheet of scans, its runs."""
