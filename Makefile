@@ -1,64 +1,62 @@
 # Each command runs in .venv, which envs/create.sh makes from exact versions and then leaves alone.
 
 STUDY ?= cochlea
-DATA ?=
 WITH ?=
+DATA ?=
+SEEDS ?=
 CORES ?= all
-SEEDS ?= 1 2 3
-PRESETS ?=
 SNAKEMAKE_OPTIONS ?=
 PYTEST_OPTIONS ?=
 BENCH_OPTIONS ?=
 PYTHON ?= python3
 
-export STUDY DATA WITH CORES SEEDS PRESETS PYTHON
+export STUDY WITH DATA SEEDS CORES PYTHON
 unexport PYTHONPATH PYTHONHOME
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: help run ablation bench test check pytest environments-test environment lock clean
+.PHONY: help run ablation bench reference docs test check pytest environments-test environment lock clean
 
 help:
 	@echo 'make run                       the default study, from scans to report'
 	@echo 'make run STUDY=x DATA=folder   the study of studies/x.yaml (or a .yaml file) on the scans in folder'
-	@echo 'make run STUDY=x WITH=best     the same with the settings of studies/best/x.yaml on top'
-	@echo 'make ablation                  what each step is worth, over trainings with SEEDS="1 2 3" (also STUDY, DATA;'
-	@echo '                               PRESETS="cochlea_paper" compares other studies on the same scans)'
+	@echo 'make run STUDY=x WITH=best     its variant, the study of studies/x_best.yaml'
+	@echo 'make run SEEDS="1 2 3"         each run of the study once for every seed'
+	@echo 'make ablation                  the same with these seeds: what each step is worth, in steps.md'
 	@echo 'make bench DATA=folder         cost and error of the mice, beside plain elastix and ANTs (20 minutes)'
+	@echo 'make reference                 config.yaml, the schemas and the pages that repeat what the code says'
+	@echo 'make docs                      the documentation as a site, in site/'
 	@echo 'make test                      the tests and the checks of the code'
 	@echo 'make environments-test         a study in conda environments of their pins alone (some minutes, some GB)'
 	@echo 'make environment               only create .venv'
 	@echo 'make lock                      choose versions again, after a change of envs/pins.toml'
-	@echo 'make clean                     remove .venv and caches; results stay'
+	@echo 'make clean                     remove .venv, site/ and caches; results stay'
 	@echo
+	@echo 'Settings are compared as runs of one study, a preset among them: see studies/cochlea_paper.yaml.'
 	@echo 'CORES=4 limits the processor cores (default: all); PYTHON=python3.12 chooses the Python for .venv;'
 	@echo 'SNAKEMAKE_OPTIONS and PYTEST_OPTIONS are passed on, as in make run SNAKEMAKE_OPTIONS=--dry-run.'
 
 run ablation: environment
-	@set -- $(filter ablation,$@) --cores "$$CORES" $(SNAKEMAKE_OPTIONS); \
+	@[ $@ = run ] || : "$${SEEDS:=1 2 3}"; \
 	case "$$STUDY" in \
-	    cochlea) study= ;; \
-	    *.yaml | *.yml) study=$$STUDY ;; \
-	    *) study=studies/$$STUDY.yaml ;; \
+	    *.yaml | *.yml) file=$${STUDY%.y*ml}$${WITH:+_$$WITH}.$${STUDY##*.} ;; \
+	    *) file=studies/$$STUDY$${WITH:+_$$WITH}.yaml ;; \
 	esac; \
-	if [ -n "$$study" ]; then \
-	    [ -f "$$study" ] || { echo "landmarkflow: STUDY=$$STUDY: there is no file $$study." >&2; exit 1; }; \
-	    set -- "$$@" --configfile "$$study"; \
-	fi; \
-	if [ -n "$$WITH" ]; then \
-	    more=studies/$$WITH/$$(basename "$$STUDY" .yaml).yaml; \
-	    [ -f "$$more" ] || { echo "landmarkflow: WITH=$$WITH: there is no file $$more." >&2; exit 1; }; \
-	    [ -n "$$study" ] || set -- "$$@" --configfile config.yaml; \
-	    set -- "$$@" "$$more"; \
-	fi; \
-	if [ -n "$$DATA" ] || [ $@ = ablation ]; then set -- "$$@" --config; fi; \
+	[ "$$STUDY$$WITH" != cochlea ] || file=config.yaml; \
+	[ -f "$$file" ] || { echo "landmarkflow: STUDY=$$STUDY$${WITH:+ WITH=$$WITH}: there is no file $$file." >&2; exit 1; }; \
+	set -- --cores "$$CORES" $(SNAKEMAKE_OPTIONS); \
+	[ "$$file" = config.yaml ] || set -- "$$@" --configfile "$$file"; \
+	[ -z "$$DATA$$SEEDS" ] || set -- "$$@" --config; \
 	if [ -n "$$DATA" ]; then \
 	    folder=$$(cd -- "$$DATA" 2>/dev/null && pwd) || \
 	        { echo "landmarkflow: DATA=$$DATA: there is no such folder." >&2; exit 1; }; \
 	    set -- "$$@" "data_folder=$$folder"; \
 	fi; \
-	if [ $@ = ablation ]; then set -- "$$@" "seeds=$$SEEDS" "presets=$$PRESETS"; fi; \
+	[ -z "$$SEEDS" ] || set -- "$$@" "seeds=$$SEEDS"; \
 	echo "snakemake $$*"; \
-	$(ACTIVATE) && exec snakemake "$$@"
+	$(ACTIVATE) || exit 1; \
+	[ $@ = ablation ] || exec snakemake "$$@"; \
+	snakemake "$$@" && \
+	    echo "What each step is worth: results/$$(sed -n 's/^study: *\([A-Za-z0-9_-]*\).*/\1/p' "$$file")/steps.md"
 
 # Both run even where the first fails, and the tests' closing line comes last.
 test:
@@ -85,6 +83,12 @@ bench: environment
 	$(ACTIVATE) && BENCH_ANTS_PYTHON=benchmarks/.venv/bin/python \
 	    python benchmarks/bench.py --data "$$DATA" --output results/bench $(BENCH_OPTIONS)
 
+reference: environment
+	$(ACTIVATE) && python -m landmarkflow write_reference
+
+docs: environment
+	$(ACTIVATE) && mkdocs build --strict
+
 environment:
 	@envs/create.sh
 
@@ -92,4 +96,4 @@ lock:
 	envs/lock.sh
 
 clean:
-	rm -rf .venv benchmarks/.venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv site benchmarks/.venv .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""From one annotated scan to landmarks in all scans of a study, and to Table 1."""
+"""From annotated scans to landmarks in all scans of a study, its tables and its report."""
 
 from snakemake.utils import min_version
 
@@ -7,19 +7,15 @@ min_version("9.0")
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/oneshot.smk"
+
+
+for method in dict.fromkeys(run.method for run in STUDY.runs.values()):
+
+    include: f"workflow/rules/methods/{method}.smk"
+
+
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
-
-
-if FURTHER_TEMPLATES:
-
-    include: "workflow/rules/templates.smk"
-
-
-if "seeds" in config:
-
-    include: "workflow/rules/ablation.smk"
 
 
 localrules:
@@ -27,12 +23,13 @@ localrules:
 
 
 rule all:
-    """The study's landmarks, its tables and its report."""
+    """Every run's landmarks, tables and pictures, all runs side by side, and the report."""
     default_target: True
     input:
-        expand(RESULTS / "landmarks/{scan}.mrk.json", scan=STUDY.scans),
+        FLOW.every("{run}/landmarks/{scan}.mrk.json"),
+        FLOW.every("{run}/evaluation/table1.md"),
         RESULTS / "samples.tsv",
+        RESULTS / "comparison.md",
         RESULTS / "provenance.json",
-        RESULTS / "evaluation/table1.md",
         RESULTS / "report.html",
-        RESULTS / "checked.txt",
+        RESULTS / "work/check/checked.txt",

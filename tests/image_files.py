@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import array_of, grid_of, image_on
+from landmarkflow.images.operations import array_of, grid_of, image_on
 
 SIZE = (12, 10, 8)
 BRIGHT_INDEX = (9, 2, 5)

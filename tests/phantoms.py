@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks
-from landmarkflow.formats.volumes import image_on
+from landmarkflow.images.operations import image_on
 from landmarkflow.methods.oneshot.mixture import Mixture
 
 Points = NDArray[np.float64]

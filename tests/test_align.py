@@ -8,8 +8,8 @@ from phantoms import DENSE, LANDMARKS, MIXTURE, SOFT, bone, depth_mask, sampled
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.errors import ScanFailure
-from landmarkflow.core.grids import Grid, mirrored_points
-from landmarkflow.formats.volumes import array_of, image_on, mirrored
+from landmarkflow.core.grids import Grid
+from landmarkflow.images.operations import array_of, image_on, mirrored
 from landmarkflow.methods.oneshot.align import (
     PROPER_FLIPS,
     Moments,
@@ -34,6 +34,8 @@ TEMPLATE_GRID = Grid.centred((0.4, -0.3, 0.2), (44, 44, 44), 0.5)
 PLACE, MISS = np.array([-41.3, 22.7, 108.9]), np.array([0.8, -0.6, 0.5])
 ANISOTROPIC = Grid((70, 55, 44), np.array([0.3, 0.4, 0.5]), PLACE + MISS - 10.4, np.eye(3))
 ISOTROPIC = Grid.centred(PLACE + MISS, (44, 44, 44), 0.5)
+# The mirror image in the plane x = 0.
+MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
 def turn(x: float, y: float, z: float) -> Points:
@@ -115,9 +117,9 @@ def test_the_other_side_is_aligned_as_its_mirror_image(
     place = mirror @ PLACE
     other_side = sampled(
         Grid.centred(place + MISS, (44, 44, 44), 0.5),
-        lambda p: bone(mirrored_points(p - place) @ rotation),
+        lambda p: bone(MIRROR * (p - place) @ rotation),
     )
-    truth = mirrored_points(LANDMARKS.positions @ rotation.T) + place
+    truth = MIRROR * (LANDMARKS.positions @ rotation.T) + place
     found = align(template, Subject(mirrored(other_side), MIXTURE), SETTINGS)
     sitk.WriteTransform(found.pose.transform(mirrored=True), str(tmp_path / "a.tfm"))
     transform = sitk.ReadTransform(str(tmp_path / "a.tfm"))
@@ -213,7 +215,7 @@ def test_a_poses_transform_maps_as_the_pose_does(tmp_path: Path, hand: bool) -> 
     pose = Pose(turn(20, -130, 75), np.array([3.0, -4.0, 5.0]), np.array([-40.123456789, 21, 99]))
     expected = pose.apply(LANDMARKS.positions)
     if hand:
-        expected = mirrored_points(expected)
+        expected = MIRROR * expected
     sitk.WriteTransform(pose.transform(mirrored=hand), str(tmp_path / "pose.tfm"))
     for transform in (
         pose.transform(mirrored=hand),

@@ -41,8 +41,9 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import LARGEST_TEXT_BYTES
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import Record, write_record
-from landmarkflow.formats.markups import read_landmarks
-from landmarkflow.formats.volumes import image_on, read_volume, write_volume
+from landmarkflow.formats.landmarks import read_landmarks
+from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.images.operations import image_on
 from landmarkflow.methods.oneshot.settings import (
     CentreSettings,
     LocateSettings,
@@ -57,8 +58,14 @@ Make = Callable[[Path], object]
 AXES = "1 0 0 0 1 0 0 0 1"
 GRID = scan_grid(np.eye(3))
 TEXT = "The scan is on the other disk.\n" * 20
-READABLE = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) or a DICOM folder"
-HUGE = "states 10000 x 10000 x 10000 voxels, expected at most 4294967296 in all"
+READABLE = (
+    "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a picture (.png, .jpg, "
+    ".tif) or a DICOM folder"
+)
+HUGE = (
+    "states 10000 x 10000 x 10000 voxels of 2000000000000 bytes in all, expected at most "
+    "8589934592 bytes"
+)
 # More voxels than a file may have, and as many as it may, which would take 8 GB.
 TOO_MANY = (3, 10_000, 10_000, 10_000, 1, 1, 1, 1)
 MANY = (3, 1600, 1600, 1600, 1, 1, 1, 1)
@@ -158,14 +165,17 @@ SCANS: dict[str, tuple[str, Make, str]] = {
     "a pipe": (
         "a.nii.gz", os.mkfifo, f"cannot be read (no regular file), expected a scan as {READABLE}"),
     "another format": (
-        "a.png", holds(b""), f'has the suffix ".png", expected {READABLE}'),
+        "a.bmp", holds(b""), f'has the suffix ".bmp", expected {READABLE}'),
+    "no picture": (
+        "a.png", holds(TEXT),
+        "cannot be read (cannot identify image file 'a.png'), expected a whole PNG file"),
     "text called NIfTI": (
         "a.nii", holds(TEXT), "does not start with a NIfTI-1 header, expected a NIfTI-1 file"),
     "a line called NIfTI": (
         "a.nii", holds("see mail"), "holds 8 bytes, expected a NIfTI-1 file"),
     "text called gzip": (
         "a.nii.gz", holds(TEXT),
-        "cannot be read (Not a gzipped file (b'Th')), expected a whole NIfTI-1 file"),
+        "holds corrupt compressed voxels (Not a gzipped file (b'Th'))"),
     "text called NRRD": (
         "a.nrrd", holds(TEXT), "states no dimensions, expected the header of a .nrrd file in 3D"),
     "text called MetaImage": (
@@ -175,10 +185,10 @@ SCANS: dict[str, tuple[str, Make, str]] = {
         "holds 2172 bytes, expected 2272 (truncated file)"),
     "truncated gzip": (
         "a.nii.gz", holds(packed(nifti_bytes())[:-500]),
-        "holds compressed voxels that end after 1780 bytes, expected 2272 (truncated file)"),
+        "holds compressed voxels that end too early (truncated file)"),
     "corrupt gzip": (
         "a.nii.gz", corrupt,
-        "holds corrupt compressed voxels (Error -6 Incorrect checksum found)"),
+        "holds corrupt compressed voxels (CRC check failed 2314198563 != 1017240265)"),
     "gzip of too little": (
         "a.nii.gz", holds(packed(nifti_bytes()[:-100])),
         "holds compressed voxels that end after 2172 bytes, expected 2272 (truncated file)"),
@@ -318,10 +328,10 @@ LANDMARKS: dict[str, tuple[str, Make, str]] = {
         'the key "apex" stands twice in one object, expected once'),
     "no frame": (
         "a.json", holds(json.dumps(TEMPLATE)),
-        "does not state its frame, expected LPS or RAS"),
+        "does not state its frame, expected LPS, RAS or pixels"),
     "another frame": (
         "a.mrk.json", holds(markups([point("apex")], "IJK")),
-        "states the frame 'IJK', expected LPS or RAS"),
+        "states the frame 'IJK', expected LPS, RAS or pixels"),
     "NaN": (
         "a.csv", holds(table("apex,-35,nan,84")),
         "line 3 (\"apex\") has the position ['-35', 'nan', '84'], expected three finite numbers"),

@@ -3,14 +3,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_text
-from landmarkflow.engine import batch
-from landmarkflow.engine.batch import DIGESTS, Task, run_batch
+from landmarkflow.engine import store
+from landmarkflow.engine.store import DIGESTS, Task, run_batch
 
 SETTINGS = {"settings": {"radius": 2}, "code": "1"}
 
@@ -21,11 +22,12 @@ class Shout:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def __call__(self, task: Task) -> None:
+    def __call__(self, task: Task) -> bool:
         self.asked.append(task.scan)
         text = task.inputs["text"].read_text()
         write_text(task.outputs["loud"], text.upper())
         write_text(task.outputs["record"], f"{len(text)}\n")
+        return True
 
 
 @pytest.fixture
@@ -35,12 +37,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def task(folder: Path, scan: str, options: Mapping[str, str] | None = None) -> Task:
+def task(folder: Path, scan: str, row: Mapping[str, str] | None = None) -> Task:
     return Task(
         scan,
         {"text": folder / f"in/{scan}.txt"},
         {"loud": folder / f"out/{scan}.txt", "record": folder / f"out/{scan}.json"},
-        options or {},
+        row or {},
     )
 
 
@@ -116,12 +118,12 @@ def test_what_all_scans_share_recomputes_all(folder: Path, changed: Mapping[str,
     assert asked(folder, SETTINGS | changed) == ["a", "b", "c"]
 
 
-def test_an_option_of_one_scan_recomputes_that_scan_alone(folder: Path) -> None:
-    def which(hand: str) -> list[Task]:
-        return [task(folder, "a", {"hand": "same"}), task(folder, "b", {"hand": hand})]
+def test_a_row_of_the_sheet_recomputes_its_scan_alone(folder: Path) -> None:
+    def which(side: str) -> list[Task]:
+        return [task(folder, "a", {"side": "left"}), task(folder, "b", {"side": side})]
 
-    assert asked(folder, which=which("same")) == ["a", "b"]
-    assert asked(folder, which=which("other")) == ["b"]
+    assert asked(folder, which=which("left")) == ["a", "b"]
+    assert asked(folder, which=which("right")) == ["b"]
 
 
 def test_a_batch_that_is_put_together_anew_computes_only_what_is_new(folder: Path) -> None:
@@ -170,9 +172,9 @@ def test_an_entry_that_has_lost_a_file_is_computed_again(folder: Path, name: str
 def test_two_that_compute_the_same_both_have_it(folder: Path) -> None:
     shout = Shout()
 
-    def overtaken(one: Task) -> None:
+    def overtaken(one: Task) -> bool:
         run_batch([task(folder, one.scan)], SETTINGS, folder / "store", Shout())
-        shout(one)
+        return shout(one)
 
     run_batch(tasks(folder), SETTINGS, folder / "store", overtaken)
     assert shout.asked == ["a", "b", "c"]
@@ -183,10 +185,11 @@ def test_two_that_compute_the_same_both_have_it(folder: Path) -> None:
 def test_of_an_input_that_changes_while_it_is_read_nothing_is_kept(folder: Path) -> None:
     shout = Shout()
 
-    def copied_meanwhile(one: Task) -> None:
+    def copied_meanwhile(one: Task) -> bool:
         shout(one)
         if one.scan == "b":
             write_text(folder / "in/b.txt", "second, and whole")
+        return True
 
     with pytest.raises(InputError, match=r"in/b\.txt: was changed while it was read"):
         run_batch(tasks(folder), SETTINGS, folder / "store", copied_meanwhile)
@@ -199,7 +202,7 @@ def test_of_an_input_that_changes_while_it_is_read_nothing_is_kept(folder: Path)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from landmarkflow.engine.batch import Task, run_batch
+from landmarkflow.engine.store import Task, run_batch
 from landmarkflow.core.files import write_text
 
 folder, moment = Path(sys.argv[1]), sys.argv[2]
@@ -208,6 +211,7 @@ def compute(task):
     text = task.inputs["text"].read_text()
     write_text(task.outputs["loud"], text.upper())
     write_text(task.outputs["record"], f"{len(text)}\\n")
+    return True
 
 def watch(event, arguments):
     if event == "os.rename" and (folder / arguments[1]).match(moment):
@@ -237,7 +241,7 @@ def test_of_a_batch_killed_at_any_moment_nothing_half_is_trusted(
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(folder), moment],
-        env={"PYTHONPATH": str(Path(batch.__file__).parents[1])},
+        env={"PYTHONPATH": str(Path(store.__file__).parents[2])},
         capture_output=True,
         text=True,
         check=False,
@@ -248,15 +252,15 @@ def test_of_a_batch_killed_at_any_moment_nothing_half_is_trusted(
     assert (folder / "out/a.json").read_text() == "5\n"
 
 
-def failing_at(scan: str, write_first: bool) -> Callable[[Task], None]:
+def failing_at(scan: str, write_first: bool) -> Callable[[Task], bool]:
     shout = Shout()
 
-    def compute(one: Task) -> None:
+    def compute(one: Task) -> bool:
         if one.scan == scan:
             if write_first:
                 write_text(one.outputs["loud"], "half")
             raise RuntimeError("the power went")
-        shout(one)
+        return shout(one)
 
     return compute
 
@@ -274,8 +278,9 @@ def test_what_was_finished_before_a_failure_stays_known_and_nothing_half(
 
 
 def test_a_task_that_leaves_an_output_out_is_not_kept(folder: Path) -> None:
-    def forgetful(one: Task) -> None:
+    def forgetful(one: Task) -> bool:
         write_text(one.outputs["loud"], "only this")
+        return True
 
     with pytest.raises(FileNotFoundError):
         run_batch([task(folder, "a")], SETTINGS, folder / "store", forgetful)
@@ -287,7 +292,29 @@ def test_an_output_of_before_is_not_taken_for_a_new_one(folder: Path) -> None:
     asked(folder)
     write_text(folder / "in/a.txt", "changed")
     with pytest.raises(FileNotFoundError):
-        run_batch([task(folder, "a")], SETTINGS, folder / "store", lambda one: None)
+        run_batch([task(folder, "a")], SETTINGS, folder / "store", lambda one: True)
+
+
+def test_what_is_not_to_be_kept_is_left_and_computed_another_time(folder: Path) -> None:
+    shout = Shout()
+    run_batch(tasks(folder), SETTINGS, folder / "store", lambda one: shout(one) and one.scan != "b")
+    assert (folder / "out/b.txt").read_text() == "SECOND"
+    assert len(entries(folder)) == 2
+    assert asked(folder) == ["b"]
+
+
+def test_a_file_of_another_run_that_changes_computes_its_scan_again(folder: Path) -> None:
+    def which() -> list[Task]:
+        return [
+            replace(task(folder, scan), of={"first": {"text": folder / f"of/{scan}.txt"}})
+            for scan in "ab"
+        ]
+
+    for scan in "ab":
+        write_text(folder / f"of/{scan}.txt", scan)
+    assert asked(folder, which=which()) == ["a", "b"]
+    write_text(folder / "of/a.txt", "other")
+    assert asked(folder, which=which()) == ["a"]
 
 
 def test_files_are_copied_where_there_are_no_hard_links(

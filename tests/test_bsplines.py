@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import image_on, points_inside
 from landmarkflow.images.bsplines import Lattice, Raster, Spline
+from landmarkflow.images.masks import points_inside
+from landmarkflow.images.operations import image_on
 
 Points = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import array_of, grid_of, image_on
+from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.methods.oneshot.centre import (
     Centred,
     Localiser,

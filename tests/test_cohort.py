@@ -16,7 +16,7 @@ from landmarkflow.cohorts.shapes import Ellipsoid, Tube, VoxelBox, rotation, swe
 from landmarkflow.cohorts.sides import side_of
 from landmarkflow.cohorts.simulate import Subject, simulate_subject
 from landmarkflow.cohorts.skull import Skull
-from landmarkflow.formats.volumes import array_of, grid_of
+from landmarkflow.images.operations import array_of, grid_of
 
 SMALL = CohortSettings(size=(96, 96, 64), spacing=(0.5, 0.5, 0.5))
 SUBJECTS = range(4)
@@ -133,6 +133,41 @@ def test_same_numbers_make_the_same_bytes() -> None:
     assert again.landmarks.positions.tobytes() == subject(1).landmarks.positions.tobytes()
 
 
+KNOWN = {
+    0: (
+        [[-29.050073, 21.714143, -16.375118], [-29.782719, 20.209339, -16.427706],
+         [-32.209073, 26.599968, -16.582684]],
+        [737, 481, 423, 409], (222.632, 577.436), [91764, 192, 204],
+    ),
+    1: (
+        [[51.502236, -1.461839, 4.56537], [52.309578, -2.997413, 4.303466],
+         [53.498024, 3.659973, 3.390504]],
+        [-116, -97, 22, 3], (212.409, 628.773), [91777, 167, 216],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("index", KNOWN)
+def test_known_subjects_do_not_change(index: int) -> None:
+    settings = CohortSettings(size=(48, 48, 40), spacing=(0.7, 0.7, 0.9), left_fraction=1.0)
+    positions, row, spread, counts = KNOWN[index]
+    one = simulate_subject(settings, 11, index)
+    hu = array_of(one.scan)
+    np.testing.assert_allclose(one.landmarks.positions[:3], positions, atol=2e-6)
+    # A processor may round a voxel or a surface otherwise; another random number changes all.
+    np.testing.assert_allclose(hu[10, 20:24, 30], row, atol=1)
+    np.testing.assert_allclose((hu.mean(), hu.std()), spread, atol=0.01)
+    np.testing.assert_allclose(np.bincount(array_of(one.segmentation).ravel()), counts, atol=1)
+
+
+def test_any_number_makes_a_subject() -> None:
+    tiny = CohortSettings(size=(16, 16, 16), spacing=(2.0, 2.0, 2.0))
+    for index in (25, 9999, 20_000):
+        one = simulate_subject(tiny, 1, index)
+        assert one.side == side_of(tiny, 1, index)
+        assert np.isfinite(one.landmarks.positions).all()
+
+
 def test_other_index_or_seed_makes_another_subject() -> None:
     coarse = CohortSettings(size=(16, 16, 16), spacing=(2.0, 2.0, 2.0))
     scans = [simulate_subject(coarse, seed, index) for seed, index in ((1, 0), (1, 1), (2, 0))]
@@ -168,7 +203,7 @@ def test_landmarks_lie_in_the_volume_off_its_centre() -> None:
     offsets = []
     for index in SUBJECTS:
         one = subject(index)
-        assert one.landmarks.labels == ("CENTER", "TOP", "WINDOW")
+        assert one.landmarks.labels == ("CENTER", "TOP", "WINDOW", "oval_window")
         assert grid_of(one.scan).contains(one.landmarks.positions).all()
         offsets.append(one.landmarks.positions[0] - grid_of(one.scan).centre)
     assert np.abs(offsets).max() <= SMALL.shift_mm
@@ -176,7 +211,7 @@ def test_landmarks_lie_in_the_volume_off_its_centre() -> None:
 
 
 def lumen_distance(one: Subject, label: int) -> np.ndarray:
-    """Distances (mm) of CENTER, TOP and WINDOW to the nearest voxel of a label."""
+    """Distances (mm) of the landmarks to the nearest voxel of a label, in their order."""
     grid = grid_of(one.segmentation)
     voxels = np.argwhere(array_of(one.segmentation) == label)[:, ::-1]
     points = grid.to_physical(voxels.astype(float))
@@ -190,6 +225,59 @@ def test_landmarks_lie_at_the_segmented_cochlea() -> None:
         assert to_cochlea[0] < 1.3
         assert to_cochlea[1] < 0.6
         assert to_cochlea[2] < 0.6
+
+
+def test_oval_window_lies_on_the_vestibule_and_off_the_cochlea() -> None:
+    for index in SUBJECTS:
+        assert lumen_distance(subject(index), 2)[3] < 0.6
+        assert lumen_distance(subject(index), 1)[3] > 0.6
+    for ear in ears():
+        window = ear.oval_window[None]
+        others = (ear.cochlea.tympani, ear.cochlea.vestibuli, *ear.canals)
+        assert min(tube.distance(window)[0] for tube in others) > 0.2
+        assert ear.oval_window_normal[0] < -0.5
+
+
+def test_distances_in_a_scan_are_those_of_its_ear() -> None:
+    for index in SUBJECTS:
+        _, top, window, oval = subject(index).landmarks.positions
+        found = (top - window, top - oval, oval - window)
+        expected = distances(ear_of(index))
+        np.testing.assert_allclose(
+            [np.linalg.norm(line) for line in found], list(expected.values())[:3], atol=1e-9
+        )
+
+
+def ear_of(index: int) -> InnerEar:
+    return draw_inner_ear(np.random.default_rng([11, index]).spawn(3)[0])
+
+
+def test_labels_are_the_cochlea_and_the_vestibule_with_its_canals() -> None:
+    for index in SUBJECTS:
+        one, ear = subject(index), ear_of(index)
+        cochlea, others = (
+            labels_at(one, ear, points)
+            for points in (
+                np.vstack([ear.cochlea.tympani.points[40:], ear.cochlea.vestibuli.points[60:]]),
+                np.vstack(
+                    [ear.vestibule.centre, *(canal.along(0.3).points for canal in ear.canals)]
+                ),
+            )
+        )
+        assert (cochlea == 1).mean() > 0.95
+        assert (others == 2).mean() > 0.95
+
+
+def labels_at(one: Subject, ear: InnerEar, points: np.ndarray) -> np.ndarray:
+    """Labels of the voxels at points of the anatomy that lie in the scan."""
+    marks = np.stack(
+        [ear.cochlea.centre, ear.cochlea.apex, ear.cochlea.round_window, ear.oval_window]
+    )
+    turn = np.linalg.solve(marks[1:], one.landmarks.positions[1:] - one.landmarks.positions[0])
+    grid = grid_of(one.segmentation)
+    places = points @ turn + one.landmarks.positions[0]
+    x, y, z = np.rint(grid.to_index(places[grid.contains(places)])).astype(int).T
+    return np.asarray(array_of(one.segmentation)[z, y, x])
 
 
 def test_centre_lies_between_the_cochlea_voxels() -> None:
@@ -267,7 +355,7 @@ def test_left_ears_are_mirrored(left_fraction: float, side: str, sign: int) -> N
         size=(16, 16, 16), spacing=(2.0, 2.0, 2.0), rotation_degrees=5, left_fraction=left_fraction
     )
     one = simulate_subject(tiny, 3, 1)
-    _, top, window = one.landmarks.positions
+    _, top, window, _ = one.landmarks.positions
     assert one.side == side
     assert sign * (top - window)[0] > 0
     assert (top - window)[1] < 0
@@ -333,3 +421,8 @@ def test_upsampling_a_linear_field_is_exact() -> None:
 def test_settings_refuse_what_cannot_be_made(choice: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         CohortSettings.model_validate(choice)
+
+
+def test_every_setting_is_described() -> None:
+    for name, field in CohortSettings.model_fields.items():
+        assert field.description, name

@@ -14,13 +14,16 @@ from landmarkflow.__main__ import COMMANDS, main
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, read_record, write_nothing, write_record
-from landmarkflow.formats.markups import read_landmarks, read_point_lists, write_markups
-from landmarkflow.formats.volumes import array_of, grid_of, read_volume, resample, write_volume
+from landmarkflow.formats.landmarks import read_landmarks
+from landmarkflow.formats.slicer import read_point_lists, write_markups
+from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.images.operations import array_of, grid_of
+from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.settings import (
     AlignSettings,
-    ConfidenceSettings,
     LocateSettings,
     NormaliseSettings,
+    PlaceSettings,
 )
 
 Points = NDArray[np.float64]
@@ -394,7 +397,7 @@ def place(
         for part in (f"--{role}", *(folder / scan / name for scan in scans))
     ]
     return command(
-        "place_landmarks", "--settings", ConfidenceSettings().model_dump_json(),
+        "place_landmarks", "--settings", PlaceSettings().model_dump_json(),
         "--template-landmarks", folder / "template.mrk.json",
         "--template-centred", folder / "template.nii.gz",
         "--template-centred-record", folder / "centred.json",
@@ -489,7 +492,7 @@ def test_a_batch_computes_what_changed_and_links_the_rest(command: Run, stages: 
     notes = read_point_lists(stages / "bad/landmarks.mrk.json")[0].notes
     assert notes[0] == "align failed: unlike"
 
-    other = ConfidenceSettings(similarity_radius_mm=1.0).model_dump_json()
+    other = PlaceSettings(similarity_radius_mm=1.0).model_dump_json()
     assert "1/2 good: computed" in place(command, stages, "--settings", other).stderr
 
 

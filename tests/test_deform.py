@@ -12,27 +12,22 @@ from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import PointList
 from landmarkflow.core.records import Record, read_record, write_record
-from landmarkflow.formats.markups import read_point_lists, write_markups
-from landmarkflow.formats.volumes import (
-    array_of,
-    carried,
-    grid_of,
-    image_on,
-    resample,
-    write_volume,
-)
+from landmarkflow.formats.slicer import read_point_lists, write_markups
+from landmarkflow.formats.volumes import write_volume
+from landmarkflow.images.operations import array_of, grid_of, image_on
+from landmarkflow.images.sampling import carried, resample
 from landmarkflow.methods.oneshot.deform import folded_share, prepare
 from landmarkflow.methods.oneshot.network import UNet, save_network
 from landmarkflow.methods.oneshot.settings import (
     AlignSettings,
     CentreSettings,
-    ConfidenceSettings,
     DeformSettings,
     ElastixSettings,
     LbfgsSettings,
     LocateSettings,
     NetworkSettings,
     NormaliseSettings,
+    PlaceSettings,
     RefineSettings,
 )
 
@@ -364,7 +359,7 @@ def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(
          "--template-landmarks", t / "landmarks.mrk.json", "--centred", a / "c.nii.gz", "--rigid",
          a / "r.tfm", "--refined", a / "f.mrk.json", "--refined_record", a / "f.json",
          "--record", a / "o.json"),
-        ("place_landmarks", "--settings", ConfidenceSettings().model_dump_json(), *placed, *batch,
+        ("place_landmarks", "--settings", PlaceSettings().model_dump_json(), *placed, *batch,
          "--template-centred-record", t / "c.json", "--template-region-record", t / "foi.json",
          "--loops", a / "o.json", "--loops-refined", a / "f.json", "--region_record",
          a / "foi.json", "--centred", a / "c.nii.gz", "--centred_record", a / "c.json",

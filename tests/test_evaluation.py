@@ -1,7 +1,9 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,31 +11,27 @@ import pytest
 from pydantic import ValidationError
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.core.records import Record, write_record
-from landmarkflow.evaluation.errors import ScanPoints, error_csv, error_table
-from landmarkflow.evaluation.evaluate import evaluate
+from landmarkflow.core.records import Record, Step, write_record
+from landmarkflow.evaluation.errors import ScanPoints, error_table
+from landmarkflow.evaluation.evaluate import ScanFiles, evaluate
 from landmarkflow.evaluation.failures import failure_table
-from landmarkflow.evaluation.published import PUBLISHED
-from landmarkflow.evaluation.references import check_reference
+from landmarkflow.evaluation.published import PUBLISHED, beside_published, published_table
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.evaluation.summary import bootstrap_interval, draw_scans, statistics, summarise
 from landmarkflow.evaluation.tables import (
     accuracy_table,
     caption,
-    comparison,
     escape_latex,
     escape_markdown,
-    published_table,
+    frame_csv,
     table_csv,
     table_latex,
     table_markdown,
 )
-from landmarkflow.formats.markups import write_markups
+from landmarkflow.formats.slicer import write_markups
 
 NAN = [math.nan] * 3
-GRID = Grid((10, 20, 30), np.array([1.0, 1.0, 2.0]), np.array([-5.0, 0.0, 100.0]), np.eye(3))
 
 
 def landmarks(**positions: list[float]) -> Landmarks:
@@ -66,17 +64,17 @@ def test_errors_are_distances_and_signed_components():
     )
     table = error_table([ScanPoints("s1", (detected,), reference)])
     apex, window = (row for _, row in table.iterrows())
-    assert (apex["error_mm"], apex["error_x_mm"], apex["error_y_mm"]) == (5.0, 3.0, -4.0)
-    assert apex["radius_mm"] == 0.9
-    assert (window["error_mm"], window["error_z_mm"]) == (0.5, -0.5)
-    assert math.isnan(window["radius_mm"])
+    assert (apex["error"], apex["error_x"], apex["error_y"]) == (5.0, 3.0, -4.0)
+    assert apex["radius"] == 0.9
+    assert (window["error"], window["error_z"]) == (0.5, -0.5)
+    assert math.isnan(window["radius"])
 
 
 def test_missing_landmarks_keep_their_reason_and_never_become_zero():
     reference = landmarks(a=[1, 1, 1], b=[2, 2, 2], c=[3, 3, 3])
     lists = (final(("too faint", ""), a=NAN, b=NAN),)
     table = error_table([ScanPoints("s", lists, reference)])
-    assert table["error_mm"].isna().all()
+    assert table["error"].isna().all()
     assert list(table["reason"]) == [
         "too faint",
         "missing without a stated reason",
@@ -85,7 +83,7 @@ def test_missing_landmarks_keep_their_reason_and_never_become_zero():
 
 
 def test_error_csv_has_four_decimals_and_empty_fields_for_missing():
-    text = error_csv(table_of({"s1": [1 / 3, math.nan]}))
+    text = frame_csv(table_of({"s1": [1 / 3, math.nan]}))
     assert text.splitlines()[1:] == [
         "s1,a,final,0.3333,0.3333,0.0000,0.0000,,",
         "s1,b,final,,,,,,missing without a stated reason",
@@ -134,19 +132,18 @@ def test_unknown_points_and_differing_references_are_refused():
 
 def test_statistics_by_hand():
     errors = np.array([0.5, 1.0, 3.0, math.nan])
-    scans = np.array([0, 1, 1, 0])
-    found = statistics(errors, scans, draw_scans(2, 200, 0), (0.5, 1.0, 2.0))
+    found = statistics(errors, (0.5, 1.0, 2.0))
     assert (found.n, found.missing) == (3, 1)
-    assert found.mean_mm == pytest.approx(1.5)
-    assert found.sd_mm == pytest.approx(math.sqrt((1.0 + 0.25 + 2.25) / 3))
-    assert (found.median_mm, found.max_mm) == (1.0, 3.0)
-    assert found.p95_mm == pytest.approx(2.8)
+    assert found.mean == pytest.approx(1.5)
+    assert found.sd == pytest.approx(math.sqrt((1.0 + 0.25 + 2.25) / 3))
+    assert (found.median, found.max) == (1.0, 3.0)
+    assert found.p95 == pytest.approx(2.8)
     assert found.within_percent == {0.5: 25.0, 1.0: 50.0, 2.0: 50.0}
 
 
 def test_statistics_of_nothing_are_none_but_misses_count():
-    found = statistics(np.full(2, math.nan), np.array([0, 1]), draw_scans(2, 200, 0), (1.0,))
-    assert (found.n, found.missing, found.mean_mm, found.interval_mm) == (0, 2, None, None)
+    found = statistics(np.full(2, math.nan), (1.0,))
+    assert (found.n, found.missing, found.mean, found.interval) == (0, 2, None, None)
     assert found.within_percent == {1.0: 0.0}
 
 
@@ -176,8 +173,8 @@ def test_one_scan_has_no_interval():
 def test_summary_by_stage_and_landmark():
     summary = summarise(table_of({"s1": [1, 3], "s2": [2, 5]}), EvaluateSettings(), 0)
     assert list(summary) == ["final"]
-    assert summary["final"].overall.mean_mm == pytest.approx(2.75)
-    assert summary["final"].landmarks["b"].mean_mm == pytest.approx(4.0)
+    assert summary["final"].overall.mean == pytest.approx(2.75)
+    assert summary["final"].landmarks["b"].mean == pytest.approx(4.0)
 
 
 # Published table ------------------------------------------------------------------------------
@@ -202,15 +199,15 @@ def test_published_note_tells_how_the_paper_printed_its_last_row():
 def test_comparison_by_printed_name():
     settings = EvaluateSettings(columns={"apex": "TOP", "centre": "CENTER"})
     errors = table_of({"s1": [0.5, 0.2, 9], "s2": [1.5, 0.4, math.nan]}, ("apex", "centre", "x"))
-    table = comparison(errors, PUBLISHED["wang2020"], settings).set_index("landmark")
-    assert table.loc["apex", "mean_mm"] == pytest.approx(1.0)
-    assert table.loc["apex", "within_1_mm_percent"] == 50.0
-    assert table.loc["apex", "published_mean_mm"] == pytest.approx(0.7392, abs=1e-4)
-    assert table.loc["centre", "published_within_1_mm_percent"] == 100.0
+    table = beside_published(errors, PUBLISHED["wang2020"], settings).set_index("landmark")
+    assert table.loc["apex", "mean"] == pytest.approx(1.0)
+    assert table.loc["apex", "within_1_percent"] == 50.0
+    assert table.loc["apex", "published_mean"] == pytest.approx(0.7392, abs=1e-4)
+    assert table.loc["centre", "published_within_1_percent"] == 100.0
     assert table.loc["x", "published_n"] == 0
-    assert math.isnan(table.loc["x", "published_mean_mm"])
+    assert math.isnan(table.loc["x", "published_mean"])
     with pytest.raises(InputError, match=r"columns are apex, centre, x, expected .* CENTER, TOP"):
-        comparison(errors, PUBLISHED["wang2020"], EvaluateSettings())
+        beside_published(errors, PUBLISHED["wang2020"], EvaluateSettings())
 
 
 # Tables ---------------------------------------------------------------------------------------
@@ -218,7 +215,7 @@ def test_comparison_by_printed_name():
 
 def test_table_1_in_the_papers_layout():
     errors = table_of({"s_1": [0.2, 1.0], "s_2": [0.6, math.nan]}, ("apex", "b"))
-    table = accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}))
+    table = accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}), "mm")
     assert list(csv.reader(table_csv(table, 4).splitlines())) == [
         ["ID", "scan", "TOP", "b"],
         ["0", "s_1", "0.2000", "1.0000"],
@@ -247,7 +244,7 @@ def test_published_table_in_the_same_layout():
 
 def test_many_landmarks_give_statistics_of_each_scan():
     values = [float(v) for v in range(1, 21)]
-    table = accuracy_table(table_of({"s": values}), EvaluateSettings())
+    table = accuracy_table(table_of({"s": values}), EvaluateSettings(), "mm")
     assert table.columns == ("mean", "median", "p95", "max")
     assert table.values[0] == pytest.approx([10.5, 10.5, 19.05, 20.0])
 
@@ -257,9 +254,9 @@ def test_column_titles_must_fit_the_landmarks():
     with pytest.raises(
         InputError, match=r'columns names the landmark "apex", expected one of a, b'
     ):
-        accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}))
+        accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}), "mm")
     with pytest.raises(InputError, match="gives two landmarks one title"):
-        accuracy_table(errors, EvaluateSettings(columns={"a": "b"}))
+        accuracy_table(errors, EvaluateSettings(columns={"a": "b"}), "mm")
 
 
 @pytest.mark.parametrize(
@@ -281,122 +278,68 @@ def test_markdown_escaping():
 # Failures -------------------------------------------------------------------------------------
 
 
-def test_first_failing_stage_and_large_errors():
-    errors = table_of({"bad": [3, 5], "good": [0.1, 0.3], "part": [0.1, math.nan]})
-    records = [
-        Record("stopped", "locate"),
-        Record("stopped", "rigid", "failed", "no overlap"),
-        Record("stopped", "deform", "refused", "nothing to deform"),
-        Record("bad", "centre", "doubtful", "did not converge"),
-        Record("good", "locate"),
-    ]
-    scans = ["good", "stopped", "bad", "part"]
-    table = failure_table(scans, records, errors, EvaluateSettings())
+def test_every_doubt_and_large_error_has_a_row_and_a_stop_has_the_only_one():
+    errors = table_of(
+        {"bad": [3, 5], "good": [0.1, 0.3], "part": [0.1, math.nan], "no": [math.nan, math.nan]}
+    )
+    chains = {
+        "good": [Step("locate")],
+        "stopped": [
+            Step("references", "doubtful", "few"),
+            Step("rigid", "failed", "no overlap"),
+            Step("deform", "refused", "nothing to deform"),
+        ],
+        "bad": [
+            Step("scans", "doubtful", "tilted"),
+            Step("scans", "doubtful", "tilted"),
+            Step("centre", "doubtful", "did not converge"),
+        ],
+        "part": [],
+        "no": [Step("centre", "doubtful", "did not converge")],
+    }
+    table = failure_table(chains, errors, EvaluateSettings(), "px")
+    missing = "landmarks missing: missing without a stated reason"
     assert table.to_numpy().tolist() == [
         ["stopped", "rigid", "failed", "no overlap"],
+        ["bad", "scans", "doubtful", "tilted"],
         ["bad", "centre", "doubtful", "did not converge"],
-        ["bad", "evaluate", "large error", "mean error 4.00 mm over 2 landmarks, above 2 mm"],
-        [
-            "part",
-            "evaluate",
-            "doubtful",
-            "1 of 2 landmarks missing: missing without a stated reason",
-        ],
+        ["bad", "evaluate", "large error", "mean error 4.00 px over 2 landmarks, above 2 px"],
+        ["part", "evaluate", "doubtful", f"1 of 2 {missing}"],
+        ["no", "evaluate", "failed", f"2 of 2 {missing}"],
+        ["no", "centre", "doubtful", "did not converge"],
     ]
-
-
-def test_a_failure_outranks_an_earlier_doubt():
-    records = [Record("s", "locate", "doubtful", "a"), Record("s", "rigid", "failed", "b")]
-    table = failure_table(["s"], records, error_table([]), EvaluateSettings())
-    assert table["reason"].tolist() == ["b"]
-
-
-# References -----------------------------------------------------------------------------------
-
-
-def test_reference_is_put_into_the_templates_order():
-    reference = landmarks(b=[0, 1, 101], a=[1, 1, 101])
-    checked = check_reference(reference, GRID, ("a", "b"), Path("x.mrk.json"))
-    assert checked.labels == ("a", "b")
-    assert checked.positions[0].tolist() == [1, 1, 101]
-
-
-def test_reference_may_lie_in_the_outermost_half_voxel():
-    edge = landmarks(a=[-5.5, -0.5, 99.0], b=[4.5, 19.5, 159.0])
-    assert check_reference(edge, GRID, ("a", "b"), Path("x")).labels == ("a", "b")
-    beyond = landmarks(a=[-5.5, -0.5, 99.0], b=[4.5, 19.5, 159.1])
-    with pytest.raises(InputError, match=r"1 of 2 .*\"b\" at \(4.50, 19.50, 159.10\)"):
-        check_reference(beyond, GRID, ("a", "b"), Path("x"))
-
-
-def test_reference_of_another_frame_is_refused_with_positions_and_extent():
-    rng = np.random.default_rng(0)
-    labels = tuple(str(i) for i in range(45))
-    inside = GRID.centre + rng.uniform(-4, 4, (45, 3))
-    moved = Landmarks(labels, inside - np.array([40.0, 0.0, 0.0]))
-    with pytest.raises(InputError) as refusal:
-        check_reference(moved, GRID, labels, Path("study/LG.mrk.json"))
-    message = str(refusal.value)
-    first = ", ".join(f"{value:.2f}" for value in moved.positions[0])
-    assert message.startswith("study/LG.mrk.json: 45 of 45 reference landmarks lie outside")
-    assert f'"0" at ({first})' in message
-    assert "and 42 more" in message
-    assert message.endswith(GRID.extent_text())
-
-
-@pytest.mark.parametrize(
-    ("reference", "parts"),
-    [
-        (landmarks(a=[0, 1, 101]), ['labels absent: "b"', 'template\'s 2 labels: "a", "b"']),
-        (landmarks(a=[0, 1, 101], b=[0, 1, 101], z=[0, 1, 101]), ['labels unknown: "z"']),
-        (landmarks(a=[0, 1, 101], c=[0, 1, 101]), ['absent: "b"; labels unknown: "c"']),
-        (landmarks(a=NAN, b=NAN), ["none of the 2 reference landmarks has a position"]),
-    ],
-)
-def test_references_that_do_not_fit_the_template(reference, parts):
-    with pytest.raises(InputError) as refusal:
-        check_reference(reference, GRID, ("a", "b"), Path("ref/s.csv"))
-    assert all(part in str(refusal.value) for part in ["ref/s.csv: ", *parts])
-
-
-def test_a_reference_landmark_that_was_not_annotated_stays_missing():
-    checked = check_reference(landmarks(a=[0, 1, 101], b=NAN), GRID, ("a", "b"), Path("x"))
-    assert checked.missing.tolist() == [False, True]
 
 
 # The whole evaluation -------------------------------------------------------------------------
 
 
-def write_study(folder: Path) -> dict[str, object]:
+def write_study(folder: Path) -> list[ScanFiles]:
     rng = np.random.default_rng(5)
-    scans = ["s1", "s2", "lost", "free"]
     labels = ("apex", "centre", "window")
-    detected, references, records = [], [], []
-    for scan in scans:
+    scans = []
+    for scan in ("s1", "s2", "lost", "free"):
         truth = Landmarks(labels, rng.normal(0, 20, (3, 3)))
-        points = folder / "landmarks" / f"{scan}.mrk.json"
-        reference = folder / "references" / f"{scan}.mrk.json"
-        record = folder / "rigid" / f"{scan}.json"
-        write_record(record, Record(scan, "rigid"))
+        files = ScanFiles(
+            scan,
+            landmarks=folder / "landmarks" / f"{scan}.mrk.json",
+            record=folder / "landmarks" / f"{scan}.json",
+            reference=folder / "references" / f"{scan}.mrk.json",
+            reference_record=folder / "references" / f"{scan}.json",
+        )
+        record = Record(scan, "place", earlier=(Step("rigid"),))
+        found = Landmarks(labels, truth.positions + rng.normal(0, 0.3, (3, 3)))
+        write_markups(files.landmarks, [PointList("final", found, np.array([0.5, 0.6, 0.7]))])
         if scan == "lost":
-            points.touch()
-            write_record(record, Record(scan, "rigid", "failed", "no overlap"))
-        else:
-            found = Landmarks(labels, truth.positions + rng.normal(0, 0.3, (3, 3)))
-            write_markups(points, [PointList("final", found, np.array([0.5, 0.6, 0.7]))])
+            files.landmarks.write_bytes(b"")
+            earlier = (Step("rigid", "failed", "no overlap"),)
+            record = Record(scan, "place", "failed", "nothing to place", earlier=earlier)
+        write_record(files.record, record)
+        write_markups(files.reference, [PointList("reference", truth, None)])
+        write_record(files.reference_record, Record(scan, "references"))
         if scan == "free":
-            reference.touch()
-        else:
-            write_markups(reference, [PointList("reference", truth, None)])
-        detected.append(points)
-        references.append(reference)
-        records.append(record)
-    return {
-        "scans": scans,
-        "landmark_files": detected,
-        "reference_files": references,
-        "record_files": records,
-    }
+            files.reference.write_bytes(b"")
+        scans.append(files)
+    return scans
 
 
 SETTINGS = EvaluateSettings(
@@ -404,57 +347,65 @@ SETTINGS = EvaluateSettings(
 )
 
 
+TABLES = ["errors.csv", "failures.csv", "landmarks.csv"]
+PUBLISHED_TABLES = ["published.csv", "published.md", "published_table.csv"]
+TABLES_1 = ["summary.json", "table1.csv", "table1.md", "table1.tex"]
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
 def test_evaluate_writes_the_same_bytes_again(tmp_path):
-    study = write_study(tmp_path)
+    scans = write_study(tmp_path)
     for name in ("one", "two"):
-        evaluate(**study, folder=tmp_path / name, settings=SETTINGS, seed=3)
+        evaluate(scans=scans, folder=tmp_path / name, settings=SETTINGS, seed=3)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == [
-        "comparison.csv",
-        "comparison.md",
-        "errors.csv",
-        "failures.csv",
-        "landmarks.csv",
-        "published.csv",
-        "summary.json",
-        "table1.csv",
-        "table1.md",
-        "table1.tex",
-    ]
+    assert names == [*TABLES, *PUBLISHED_TABLES, *TABLES_1]
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_evaluate_counts_and_reasons(tmp_path):
-    study = write_study(tmp_path)
-    evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=3)
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    evaluate(scans=write_study(tmp_path), folder=tmp_path / "out", settings=SETTINGS, seed=3)
+    summary = summary_of(tmp_path / "out")
+    assert summary["unit"] == "mm"
     assert summary["scans"] == {"total": 4, "evaluated": 3}
     assert summary["failures"]["scans"] == summary["failures"]["failed"] == 1
+    assert EvaluateSettings.model_validate(summary["settings"]) == SETTINGS
     overall = summary["stages"]["final"]["overall"]
     assert (overall["n"], overall["missing"]) == (6, 3)
-    assert overall["interval_mm"][0] <= overall["mean_mm"] <= overall["interval_mm"][1]
+    assert overall["interval"][0] <= overall["mean"] <= overall["interval"][1]
     errors = pd.read_csv(tmp_path / "out" / "errors.csv")
-    assert errors["error_mm"].mean() == pytest.approx(overall["mean_mm"], abs=1e-4)
+    assert errors["error"].mean() == pytest.approx(overall["mean"], abs=1e-4)
     lost = errors[errors["scan"] == "lost"]
     assert lost["reason"].tolist() == ["rigid: no overlap"] * 3
     failures = (tmp_path / "out" / "failures.csv").read_text()
     assert failures == "scan,stage,status,reason\nlost,rigid,failed,no overlap\n"
 
 
+def test_a_refused_reference_is_a_failure_of_its_scan(tmp_path):
+    scans = write_study(tmp_path)
+    scans[0].reference.write_bytes(b"")
+    write_record(scans[0].reference_record, Record("s1", "references", "refused", "outside"))
+    evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=3)
+    failures = (tmp_path / "out" / "failures.csv").read_text().splitlines()
+    assert failures[1] == "s1,references,refused,outside"
+    assert summary_of(tmp_path / "out")["scans"]["evaluated"] == 2
+
+
 def test_without_failures_only_the_header_is_written(tmp_path):
-    study = write_study(tmp_path)
-    kept = {key: [value[0], value[1]] for key, value in study.items()}
-    evaluate(**kept, folder=tmp_path / "out", settings=EvaluateSettings(), seed=0)
+    scans = write_study(tmp_path)[:2]
+    evaluate(scans=scans, folder=tmp_path / "out", settings=EvaluateSettings(), seed=0)
     assert (tmp_path / "out" / "failures.csv").read_text() == "scan,stage,status,reason\n"
-    assert not (tmp_path / "out" / "comparison.csv").exists()
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [*TABLES, *TABLES_1]
 
 
 def test_a_study_without_references_still_gets_its_files(tmp_path):
-    study = write_study(tmp_path)
-    study["reference_files"] = []
-    evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=0)
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    scans = [replace(scan, reference=None) for scan in write_study(tmp_path)]
+    evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=0)
+    summary = summary_of(tmp_path / "out")
     assert summary["scans"]["evaluated"] == 0
     assert summary["stages"] == {}
     assert (tmp_path / "out" / "failures.csv").read_text().splitlines()[1:] == [
@@ -462,30 +413,57 @@ def test_a_study_without_references_still_gets_its_files(tmp_path):
     ]
 
 
+def test_percent_are_of_the_length_that_each_scan_states(tmp_path):
+    scans = write_study(tmp_path)
+    plain = EvaluateSettings()
+    evaluate(scans=scans, folder=tmp_path / "mm", settings=plain, seed=0)
+    scales = {"s1": 50.0, "s2": 200.0, "lost": 1.0}
+    evaluate(scans=scans, folder=tmp_path / "%", settings=plain, seed=0, unit="%", scales=scales)
+    columns = ["error", "error_x", "error_y", "error_z", "radius"]
+    mm, percent = (pd.read_csv(tmp_path / unit / "errors.csv") for unit in ("mm", "%"))
+    for scan, factor in (("s1", 2.0), ("s2", 0.5)):
+        here, there = (t.loc[t["scan"] == scan, columns].to_numpy() for t in (percent, mm))
+        np.testing.assert_allclose(here, factor * there, atol=2e-4)
+    assert summary_of(tmp_path / "%")["unit"] == "%"
+    table = (tmp_path / "%" / "table1.md").read_text()
+    assert "distance in % of the length that each scan states between" in table
+    assert " mm" not in table
+    del scales["s2"]
+    with pytest.raises(InputError, match=r"scan s2: the length that .* is none, expected"):
+        evaluate(scans=scans, folder=tmp_path, settings=plain, seed=0, unit="%", scales=scales)
+
+
+def test_pixels_stand_in_the_caption_and_not_beside_a_table_in_mm(tmp_path):
+    scans = write_study(tmp_path)
+    evaluate(scans=scans, folder=tmp_path / "px", settings=EvaluateSettings(), seed=0, unit="px")
+    table = (tmp_path / "px" / "table1.md").read_text()
+    assert "Euclidean distance in pixels between" in table
+    assert table.splitlines()[-1].count(" px |") == 3
+    with pytest.raises(InputError, match=r"published is wang2020, a table in mm, .* unit is px"):
+        evaluate(scans=scans, folder=tmp_path / "px", settings=SETTINGS, seed=0, unit="px")
+
+
 def test_files_that_do_not_belong_are_refused(tmp_path):
-    study = write_study(tmp_path)
-    first = study["landmark_files"][0]
-    write_markups(first, [final(name="rigid", apex=[0, 0, 0])])
+    scans = write_study(tmp_path)
+    write_markups(scans[0].landmarks, [final(name="rigid", apex=[0, 0, 0])])
     with pytest.raises(InputError, match=r"s1.mrk.json: the point lists are rigid, .* final"):
-        evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=0)
-    study["landmark_files"] = [tmp_path / "other.mrk.json"]
-    with pytest.raises(InputError, match=r"other.mrk.json: belongs to no scan of the sheet"):
-        evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=0)
-    study["landmark_files"] = []
-    write_record(study["record_files"][0], Record("s9", "rigid"))
-    with pytest.raises(InputError, match=r'the record is of scan "s9"'):
-        evaluate(**study, folder=tmp_path / "out", settings=SETTINGS, seed=0)
+        evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=0)
+    write_record(scans[0].record, Record("s9", "rigid"))
+    with pytest.raises(InputError, match=r's1.json: the record is of scan "s9", expected "s1"'):
+        evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=0)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"radii_mm": (1.0, 0.5)},
-        {"radii_mm": (0.0, 0.5)},
-        {"radii_mm": ()},
+        {"radii": (1.0, 0.5)},
+        {"radii": (0.0, 0.5)},
+        {"radii": ()},
         {"columns": {"a": "TOP", "b": "TOP"}},
         {"published": "nobody"},
         {"radius": 1},
+        {"large_error": math.inf},
+        {"overlap_labels": (0,)},
     ],
 )
 def test_settings_that_make_no_sense(wrong):

@@ -13,8 +13,10 @@ from phantoms import bone
 from workflow_runs import TINY, run_workflow
 
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.formats.markups import read_landmarks, write_markups
-from landmarkflow.formats.volumes import array_of, grid_of, image_on, read_volume, write_volume
+from landmarkflow.formats.landmarks import read_landmarks
+from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.images.operations import array_of, grid_of, image_on
 
 Array = NDArray[np.float64]
 Fault = Callable[[Array, Array], Array]

@@ -2,14 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from landmarkflow.methods.oneshot.consensus import count_votes, joint_radius
 from numpy.typing import NDArray
 
 from landmarkflow.__main__ import main
 from landmarkflow.commands.fuse_landmarks import Way, fused
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, Status, read_record, write_record
-from landmarkflow.formats.markups import read_point_lists, write_markups
-from landmarkflow.methods.oneshot.consensus import count_votes, joint_radius
+from landmarkflow.formats.slicer import read_point_lists, write_markups
 from landmarkflow.methods.oneshot.settings import FuseSettings
 
 Points = NDArray[np.float64]

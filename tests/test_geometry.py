@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.grids import Grid, mirrored_points
+from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks
 
 coordinates = st.floats(-500, 500)
@@ -134,12 +134,6 @@ def test_points_must_be_n_by_3() -> None:
     with pytest.raises(ValueError, match=r"expected \(n, 3\)"):
         grid.to_index([1.0, 2.0, 3.0])
     assert grid.to_index(np.empty((0, 3))).shape == (0, 3)
-
-
-def test_mirroring_negates_x_alone() -> None:
-    points = np.array([[1.0, 2.0, 3.0], [-4.0, 5.0, np.nan]])
-    assert mirrored_points(points)[0].tolist() == [-1.0, 2.0, 3.0]
-    np.testing.assert_array_equal(mirrored_points(mirrored_points(points)), points)
 
 
 def test_landmarks_know_what_is_missing_and_give_a_selection_in_its_order() -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from phantoms import LANDMARKS, bone, sampled
 
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import array_of, image_on
+from landmarkflow.images.operations import array_of, image_on
 from landmarkflow.methods.oneshot.landmarks import place_landmarks, shift, similarity_around
 
 Points = NDArray[np.float64]

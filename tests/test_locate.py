@@ -7,7 +7,8 @@ from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import array_of, grid_of, resample
+from landmarkflow.images.operations import array_of, grid_of
+from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.locate import Region, find_candidates, locate
 from landmarkflow.methods.oneshot.normalise import normalise
 from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.formats.markups import read_landmarks, read_point_lists, write_markups
+from landmarkflow.formats.landmarks import read_landmarks
+from landmarkflow.formats.slicer import read_point_lists, write_markups
+from landmarkflow.formats.tables import write_points_csv
 
 LPS = {"apex": [-37.8, -18.0, 26.25], "oval window": [42.5, 13.5, -28.0]}
 
@@ -257,7 +259,7 @@ def test_the_first_of_several_lists_is_read(tmp_path: Path) -> None:
     lists = read_point_lists(path)
     assert [one.name for one in lists] == ["1", "2"]
     assert [one.landmarks.labels for one in lists] == [tuple(LPS), ("z",)]
-    assert lists[0].radius_mm is None
+    assert lists[0].radius is None
 
 
 def point_lists() -> list[PointList]:
@@ -281,9 +283,9 @@ def test_written_lists_come_back(tmp_path: Path) -> None:
     assert final.landmarks.labels == ("apex", "window", "centre")
     expected = [[1.2346, -2.0, 300], [np.nan] * 3, [0.1, 0.2, -0.3]]
     np.testing.assert_array_equal(final.landmarks.positions, expected)
-    np.testing.assert_array_equal(final.radius_mm, [0.9877, np.nan, 0.0])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(final.radius, [0.9877, np.nan, 0.0])  # type: ignore[arg-type]
     assert final.notes == ("", "outside the scan", "close to the edge")
-    assert rigid.radius_mm is None
+    assert rigid.radius is None
     assert rigid.notes == ("",)
     np.testing.assert_array_equal(read_landmarks(path).positions, expected)
 
@@ -354,6 +356,20 @@ def test_any_landmarks_come_back_within_the_rounding(
     np.testing.assert_allclose(found.positions, landmarks.positions, rtol=0, atol=0.5001e-4)
 
 
+@pytest.mark.parametrize(
+    ("unit", "key"), [("mm", "radius_mm"), ("px", "radius_px"), ("%", "radius_percent")]
+)
+def test_a_radius_comes_back_in_whichever_unit(tmp_path: Path, unit: Any, key: str) -> None:
+    path = tmp_path / "a.mrk.json"
+    write_markups(path, point_lists(), unit)
+    point = json.loads(path.read_text())["markups"][0]["controlPoints"][0]
+    assert point[key] == 0.9877
+    assert point["description"] == f"true place within 0.9877 {unit} (90 %)"
+    final, _ = read_point_lists(path)
+    np.testing.assert_array_equal(final.radius, [0.9877, np.nan, 0.0])  # type: ignore[arg-type]
+    assert final.notes == point_lists()[0].notes
+
+
 def test_lists_need_different_names(tmp_path: Path) -> None:
     final, rigid = point_lists()
     for lists in ([], [final, PointList("final", rigid.landmarks, None)]):
@@ -378,3 +394,87 @@ def test_a_point_list_needs_one_confidence_and_note_per_landmark() -> None:
         PointList("final", landmarks, None, ("x",))
     with pytest.raises(InputError, match="no name"):
         PointList("", landmarks, None)
+
+
+# Points of pictures
+
+PIXELS = Landmarks(("sella", "nasion", "b, c"), np.array([[10.25, 4, 0], [0, -0.5, 0], [7, 8, 0]]))
+FIRST_PIXEL = "# frame: pixels, the centre of the first pixel at (0, 0)\n"
+
+
+def assert_pixels(found: Landmarks, expected: Landmarks = PIXELS) -> None:
+    assert found.labels == expected.labels
+    np.testing.assert_array_equal(found.positions, expected.positions)
+
+
+def test_points_in_pixels_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "new/a.csv"
+    write_points_csv(path, PIXELS)
+    assert path.read_text().startswith(f"{FIRST_PIXEL}label,x,y\nsella,10.2500,4.0000\n")
+    for frame in (None, "pixels"):
+        assert_pixels(read_landmarks(path, frame))  # type: ignore[arg-type]
+    assert "states the frame pixels, but LPS was said" in refused(path, "LPS")
+
+
+def test_a_table_holds_the_points_of_many_images(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    other = Landmarks(("sella", "nasion"), np.array([[1, 2, 0], [np.nan] * 3]))
+    write_points_csv(path, {"001.png": PIXELS, "2": other})
+    assert path.read_text().splitlines()[1] == "image,label,x,y"
+    assert_pixels(read_landmarks(path, None, "001.png"))
+    # The missing landmark has no row.
+    assert_pixels(read_landmarks(path, "pixels", "2.png"), other.select(["sella"]))
+    assert refused(path).endswith("has rows of the images ['001.png', '2'], expected those of one")
+    assert refused(path, None, "3.png").endswith('expected those of "3.png"')
+
+
+def test_a_table_of_one_image_needs_no_name(tmp_path: Path) -> None:
+    text = f"{FIRST_PIXEL}image,label,x,y\n001,sella,3.5,4\n"
+    found = read_landmarks(write(tmp_path / "a.csv", text))
+    assert found.positions.tolist() == [[3.5, 4, 0]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# frame: pixels\nlabel,x,y\nsella,10.25,4\n",
+        "# Frame = PIXELS,,\r\nlabel,y,x\r\nsella,4,10.25\r\n",
+        "label,x,y,frame\nsella,10.25,4,pixels\n",
+    ],
+)
+def test_a_table_says_in_several_ways_that_it_is_in_pixels(tmp_path: Path, text: str) -> None:
+    assert_pixels(read_landmarks(write(tmp_path / "a.csv", text)), PIXELS.select(["sella"]))
+
+
+def test_plain_json_in_pixels_holds_x_and_y(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", {"frame": "pixels", "sella": [10.25, 4]})
+    assert_pixels(read_landmarks(path), PIXELS.select(["sella"]))
+    path = write(tmp_path / "a.json", {"frame": "pixels", "sella": [10.25, 4, 0]})
+    assert "position [10.25, 4, 0], expected two finite numbers" in refused(path)
+
+
+@pytest.mark.parametrize(("frame", "sign"), [("LPS", 1), ("RAS", -1), (None, 1)])
+def test_markups_on_a_picture_are_those_of_its_volume(
+    tmp_path: Path, frame: str | None, sign: int
+) -> None:
+    points = [{"label": "sella", "position": [sign * 10.25, sign * 4.0, 0.0]}]
+    content = {"markups": [node(frame, controlPoints=points)]}
+    path = write(tmp_path / "a.mrk.json", content)
+    assert_pixels(read_landmarks(path, "pixels"), PIXELS.select(["sella"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("label,x,y\na,1,2\n", "does not state its frame, expected LPS, RAS or pixels"),
+        (f"{FIRST_PIXEL}label,x,y,z\na,1,2,3\n", "has a column z"),
+        (f"{FIRST_PIXEL}label,x\na,1\n", 'no column "y"'),
+        (f"{FIRST_PIXEL}label,x,y\na,1,\n", "['1', ''], expected two finite numbers"),
+        (f"{FIRST_PIXEL}label,x,y\n", "no points"),
+        (FIRST_PIXEL.replace("(0, 0)", "(1, 1)") + "label,x,y\na,1,2\n", "pixel at (1, 1)"),
+        ("# frame: LPS, the head first\nlabel,x,y,z\na,1,2,3\n", 'says "the head first"'),
+        (f"{FIRST_PIXEL}image,label,x,y\n1,a,1,2\n1,a,3,4\n", '"a" stands more than once'),
+    ],
+)
+def test_bad_tables_of_points_in_pixels_are_refused(tmp_path: Path, text: str, found: str) -> None:
+    assert found in refused(write(tmp_path / "a.csv", text))

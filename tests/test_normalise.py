@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import array_of, grid_of, image_on
+from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.methods.oneshot.normalise import normalise
 from landmarkflow.methods.oneshot.settings import NormaliseSettings
 

@@ -19,17 +19,11 @@ from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import PointList
-from landmarkflow.formats.markups import read_landmarks, read_point_lists, write_markups
-from landmarkflow.formats.volumes import (
-    array_of,
-    grid_of,
-    mirrored,
-    read_grid,
-    read_segmentation,
-    read_volume,
-    resample,
-    write_volume,
-)
+from landmarkflow.formats.landmarks import read_landmarks
+from landmarkflow.formats.slicer import read_point_lists, write_markups
+from landmarkflow.formats.volumes import read_grid, read_segmentation, read_volume, write_volume
+from landmarkflow.images.operations import array_of, grid_of, mirrored
+from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.locate import locate
 from landmarkflow.methods.oneshot.normalise import normalise
 from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
@@ -262,11 +256,7 @@ def test_a_landmark_lies_where_it_lies_in_dicom_slices(
 
 @settings(max_examples=30)
 @given(grid=grids())
-def test_any_storage_resamples_to_one_picture(grid: Grid) -> None:
-    target = Grid.centred(BALLS.mean(axis=0), (16, 14, 12), 0.9)
-    expected = array_of(sampled(target, brightness))
-    found = resample(picture(grid), target, "bspline")
-    np.testing.assert_allclose(array_of(found), expected, atol=0.05 * max(BRIGHTNESS))
+def test_any_storage_resamples_to_the_same_landmarks(grid: Grid) -> None:
     inside = resample(picture(grid), Grid.centred(BALLS.mean(axis=0), (60, 50, 40), 0.4))
     np.testing.assert_allclose(balls_in(inside), BALLS, atol=0.03)
 

@@ -10,7 +10,6 @@ import pytest
 import landmarkflow
 from landmarkflow.core.code_hash import modules_used
 
-COMMANDS = "landmarkflow.commands"
 HASHES = """
 import json, sys
 from landmarkflow.core.code_hash import code_hash
@@ -54,33 +53,68 @@ def hashes(package: Path, *modules: str) -> list[str]:
     return list(dict(found).values())
 
 
-def append(path: Path, text: str) -> None:
-    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def test_a_hash_changes_with_a_used_module_and_with_no_other(package: Path) -> None:
-    commands = ("commands.locate_regions", "commands.align_scans", "commands.place_landmarks")
-    before = hashes(package, *commands)
+    modules = ("images.masks", "images.bsplines", "formats.tables")
+    before = hashes(package, *modules)
     assert len(set(before)) == 3
-    assert before == hashes(package, *commands)
+    assert before == hashes(package, *modules)
 
-    append(package / "oneshot/align.py", "# another\n")
-    append(package / "cohort/shapes.py", "# another\n")
-    locate, align, place = hashes(package, *commands)
-    assert (locate, place) == (before[0], before[2])
-    assert align != before[1]
+    edit(package / "formats/tables.py", '"the centre', '"The centre')
+    edit(package / "images/bsplines.py", "ORDER = 3", "ORDER = 2")
+    masks, bsplines, tables = hashes(package, *modules)
+    assert masks == before[0]
+    assert bsplines != before[1]
+    assert tables != before[2]
 
-    # locate_regions reaches files.py through records.py and volumes.py.
-    append(package / "files.py", "# another\n")
-    assert hashes(package, *commands)[0] != before[0]
+    # All three reach it.
+    edit(package / "core/errors.py", "class ScanFailure", "ANOTHER = 1\n\n\nclass ScanFailure")
+    assert not {*before} & {*hashes(package, *modules)}
 
 
-def test_a_file_written_anew_with_the_same_content_changes_nothing(package: Path) -> None:
-    before = hashes(package, "commands.locate_regions")
-    text = (package / "volumes.py").read_bytes()
-    (package / "volumes.py").unlink()
-    (package / "volumes.py").write_bytes(text)
-    assert hashes(package, "commands.locate_regions") == before
+def test_comments_docstrings_and_the_layout_change_nothing(package: Path) -> None:
+    path = package / "words.py"
+    path.write_text(
+        '"""A module."""\n\n\nclass Word:\n    """A class."""\n\n'
+        '    def read(self):\n        """A method."""\n        return ["a", "b"]\n\n'
+        '    async def write(self):\n        """Another."""\n        return "c"\n'
+    )
+    before = hashes(package, "words")
+    for old, new in [
+        ('"""A module."""', '"""Another module."""'),
+        ('"""A class."""', "# A comment."),
+        ('"""A method."""\n', ""),
+        ('"""Another."""', '"""A method, too."""  # Said here.'),
+        ('["a", "b"]', '[\n            "a",\n            "b",\n        ]'),
+    ]:
+        edit(path, old, new)
+        assert hashes(package, "words") == before
+    for old, new in [('"c"', '"d"'), ('"a"', '"e"'), ("read", "reads"), ("async def", "def")]:
+        edit(path, old, new)
+        after = hashes(package, "words")
+        assert after != before
+        before = after
+
+
+def test_texts_that_are_no_docstrings_count(package: Path) -> None:
+    (package / "words.py").write_text('def word():\n    """A docstring."""\n    "a text"\n')
+    before = hashes(package, "words")
+    edit(package / "words.py", "a text", "another")
+    assert hashes(package, "words") != before
+
+
+def test_a_template_of_a_page_counts_byte_by_byte(package: Path) -> None:
+    before = hashes(package, "report.page", "images.masks")
+    template = next((package / "report/templates").iterdir())
+    template.write_bytes(template.read_bytes() + b"\n")
+    page, masks = hashes(package, "report.page", "images.masks")
+    assert page != before[0]
+    assert masks == before[1]
 
 
 def test_imports_inside_functions_and_of_whole_modules_count(package: Path) -> None:
@@ -104,20 +138,20 @@ def test_modules_that_import_each_other_have_a_hash(package: Path) -> None:
     assert len(one) == len(two) == 16
 
 
-@pytest.mark.parametrize("command", ["locate_regions", "check_references", "place_landmarks"])
-def test_all_that_a_command_loads_counts(command: str) -> None:
-    name = f"{COMMANDS}.{command}"
+@pytest.mark.parametrize("module", ["methods.oneshot.locate", "report.page", "formats.volumes"])
+def test_all_that_a_module_loads_counts(module: str) -> None:
+    name = f"landmarkflow.{module}"
     loaded = python(Path(landmarkflow.__file__).parent.parent, LOADED, name)
     assert name in loaded
     assert set(loaded) <= modules_used(name)
 
 
-def test_locating_depends_on_its_own_stage_alone() -> None:
-    used = modules_used(f"{COMMANDS}.locate_regions")
-    assert {f"landmarkflow.{name}" for name in ("oneshot.locate", "volumes", "files")} <= used
+def test_a_method_s_stage_depends_on_what_it_uses_alone() -> None:
+    used = modules_used("landmarkflow.methods.oneshot.locate")
+    assert {"landmarkflow.formats.volumes", "landmarkflow.core.files"} <= used
     later = ("network", "train", "centre", "align", "deform", "landmarks")
     assert not used & {f"landmarkflow.methods.oneshot.{name}" for name in later}
-    assert not [name for name in used if name.split(".")[1] in ("cohort", "evaluation", "report")]
+    assert not [name for name in used if name.split(".")[1] in ("cohorts", "evaluation", "report")]
 
 
 def test_an_unknown_module_has_no_hash() -> None:

@@ -34,7 +34,7 @@ def test_errors_are_held_against_their_radii() -> None:
     found = reliability(errors, (), 2.0)
     assert found.n == 4
     assert found.within_radius_percent == pytest.approx(75)
-    assert found.mean_radius_mm == pytest.approx(0.45)
+    assert found.mean_radius == pytest.approx(0.45)
     # Ranks of the errors 1, 2, 3, 4 and of the radii 1.5, 1.5, 3, 4.
     assert found.rank_correlation == pytest.approx(4.5 / math.sqrt(5 * 4.5))
 
@@ -44,7 +44,7 @@ def test_a_large_error_counts_where_nobody_said_so() -> None:
     assert reliability(table, {"said", "elsewhere"}, 2.0) == Reliability(
         n=0,
         within_radius_percent=None,
-        mean_radius_mm=None,
+        mean_radius=None,
         rank_correlation=None,
         flagged_scans=1,
         unflagged_large=1,

@@ -1,29 +1,39 @@
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import write_json
+from landmarkflow.core.files import read_json, write_json
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.core.records import Record, write_record
-from landmarkflow.evaluation.evaluate import evaluate
+from landmarkflow.core.records import Record, Step, write_record
+from landmarkflow.evaluation.evaluate import ScanFiles, evaluate
+from landmarkflow.evaluation.results import read_errors
 from landmarkflow.evaluation.settings import EvaluateSettings
-from landmarkflow.formats import volumes
-from landmarkflow.formats.markups import write_markups
-from landmarkflow.report.curves import draw_error_distribution, draw_radii, draw_training
+from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.images.operations import image_on
+from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.figures import png_bytes, save_png
-from landmarkflow.report.page import worst_first, write_report
-from landmarkflow.report.pictures import VIEWS, choose_landmarks, draw_overview, write_overview
-from landmarkflow.report.results import read_errors, read_training
+from landmarkflow.report.histories import draw_history, read_history
+from landmarkflow.report.page import RunFiles, worst_first, write_report
+from landmarkflow.report.panels import VIEWS
+from landmarkflow.report.pictures import (
+    Measure,
+    choose_landmarks,
+    draw_overview,
+    write_overview,
+)
 from landmarkflow.report.settings import ReportSettings
 
-SETTINGS = ReportSettings(window_mm=24.0, dpi=80)
+SETTINGS = ReportSettings(window=24.0, dpi=80)
 SIDES = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 
 
@@ -48,7 +58,7 @@ def scan_with_blobs(points: list[np.ndarray]) -> object:
     values = np.random.default_rng(1).normal(0, 5, len(positions))
     for point in points:
         values += 1000 * np.exp(-(((positions - point) / 0.7) ** 2).sum(axis=1) / 2)
-    return volumes.image_on(grid, values.reshape(grid.size[::-1]).astype(np.float32))
+    return image_on(grid, values.reshape(grid.size[::-1]).astype(np.float32))
 
 
 def single(position: np.ndarray | list[float]) -> Landmarks:
@@ -239,7 +249,7 @@ def test_an_unreadable_scan_still_gets_a_picture_with_the_reason(tmp_path):
 def test_pictures_of_equal_input_are_equal_bytes(tmp_path):
     point = oblique_grid().centre
     scan = scan_with_blobs([point])
-    volumes.write_volume(scan, tmp_path / "s.nii.gz")
+    write_volume(scan, tmp_path / "s.nii.gz")
     write_markups(tmp_path / "s.mrk.json", [PointList("final", single(point), None)])
     for name in ("one.png", "two.png"):
         write_overview(
@@ -268,8 +278,136 @@ def test_names_with_dollar_signs_are_drawn_as_they_stand():
     )
     assert texts(figure).count(name) == 3
     errors = error_frame({("s", name, name): 1.0, ("s", name, "final"): 2.0})
-    for drawn in (figure, draw_error_distribution(errors, [1.0], "final", 60)):
+    for drawn in (figure, draw_error_distribution(errors, [1.0], "mm", 60)):
         assert png_bytes(drawn).startswith(b"\x89PNG")
+
+
+# Pictures of pictures -------------------------------------------------------------------------
+
+
+def flat_scan(width: int = 60, height: int = 40) -> object:
+    """A picture with one bright pixel at (45, 10)."""
+    values = np.full((1, height, width), 50, np.uint8)
+    values[0, 10, 45] = 250
+    return image_on(Grid((width, height, 1), np.ones(3), np.zeros(3), np.eye(3)), values)
+
+
+def test_a_picture_is_drawn_once_with_all_of_its_points():
+    labels = ("sella", "nasion", "gnathion")
+    nowhere = [math.nan] * 3
+    figure = draw_overview(
+        scan=flat_scan(),
+        detected=Landmarks(labels, np.array([[45.0, 10, 0], [20, 30, 0], nowhere])),
+        reference=Landmarks(labels, np.array([[48.0, 14, 0], nowhere, [5, 5, 0]])),
+        title="s",
+        note=None,
+        settings=SETTINGS.model_copy(update={"intensity": (0.0, 250.0)}),
+        measure=Measure("px"),
+    )
+    (axes,) = figure.axes
+    crosses = [tuple(np.concatenate(line.get_data())) for line in marks(axes, "detected")]
+    rings = [tuple(np.concatenate(line.get_data())) for line in marks(axes, "reference")]
+    assert crosses == [(45, 10), (20, 30)]
+    assert rings == [(48, 14), (5, 5)]
+    assert shown_at(figure, axes, 45.2, 10.2) > 200
+    assert shown_at(figure, axes, 45, 29) < 80
+    # y goes down, and the panel has the picture's proportions.
+    assert axes.get_ylim() == (39.5, -0.5)
+    assert axes.get_xlim() == (-0.5, 59.5)
+    box = axes.get_window_extent()
+    assert box.width / box.height == pytest.approx(60 / 40)
+    assert {text.get_text() for text in axes.texts} == set(labels)
+    assert texts(figure)[1:6] == ["sella", "5.00 px", "nasion", "gnathion", "missing"]
+    assert not any("Radiological" in text for text in texts(figure))
+
+
+def test_a_point_beyond_a_picture_is_named_at_its_reference():
+    figure = draw_overview(
+        scan=flat_scan(),
+        detected=single([80, 10, 0]),
+        reference=single([48, 14, 0]),
+        title="s",
+        note=None,
+        settings=SETTINGS,
+    )
+    (axes,) = figure.axes
+    assert marks(axes, "detected beyond the view") and not marks(axes, "detected")
+    (name,) = axes.texts
+    assert name.get_position() == pytest.approx((48.7, 14.7), abs=0.3)
+
+
+def test_percent_of_a_picture_are_of_its_scale():
+    for measure, said in ((Measure("%", 50.0), "10.00 %"), (Measure("%"), None)):
+        figure = draw_overview(
+            scan=flat_scan(),
+            detected=single([45, 10, 0]),
+            reference=single([48, 14, 0]),
+            title="s",
+            note=None,
+            settings=SETTINGS,
+            measure=measure,
+        )
+        assert [text for text in texts(figure) if "%" in text] == ([said] if said else [])
+
+
+def test_many_points_of_a_picture_are_all_marked_and_the_worst_are_written():
+    labels = tuple(f"point {i}" for i in range(20))
+    found = np.stack([np.linspace(5, 50, 20), np.full(20, 20.0), np.zeros(20)], axis=1)
+    truth = found + np.array([[0.1 * i, 0, 0] for i in range(20)])
+    figure = draw_overview(
+        scan=flat_scan(),
+        detected=Landmarks(labels, found),
+        reference=Landmarks(labels, truth),
+        title="s",
+        note=None,
+        settings=SETTINGS,
+        measure=Measure("px"),
+    )
+    assert len(marks(figure.axes[0], "detected")) == 20
+    assert texts(figure)[1:5] == ["the 4 worst, then 2 of", "the others", "point 19", "1.90 px"]
+
+
+def test_a_picture_without_any_point_shows_its_references(tmp_path):
+    figure = draw_overview(
+        scan=flat_scan(),
+        detected=Landmarks((), np.empty((0, 3))),
+        reference=single([48, 14, 0]),
+        title="s",
+        note="failed: nothing found",
+        settings=SETTINGS,
+    )
+    assert len(marks(figure.axes[0], "reference")) == 1
+    assert "missing" in texts(figure)
+
+
+def test_a_colour_picture_is_drawn_in_grey(tmp_path):
+    colours = np.zeros((40, 60, 3), np.uint8)
+    colours[:, :30] = (255, 0, 0)
+    colours[:, 30:] = (0, 255, 0)
+    Image.fromarray(colours).save(tmp_path / "s.png")
+    write_markups(tmp_path / "s.mrk.json", [PointList("final", single([30, 20, 0]), None)])
+    for unit in ("px", "%"):
+        write_overview(
+            path=tmp_path / "picture.png",
+            scan_name="s",
+            scan_path=tmp_path / "s.png",
+            landmarks_path=tmp_path / "s.mrk.json",
+            reference_path=None,
+            note=None,
+            settings=SETTINGS,
+            unit=unit,
+        )
+        assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    figure = draw_overview(
+        scan=read_volume(tmp_path / "s.png"),
+        detected=single([30, 20, 0]),
+        reference=None,
+        title="s",
+        note=None,
+        settings=SETTINGS.model_copy(update={"intensity": (0.0, 255.0)}),
+    )
+    # Green is brighter than red.
+    assert shown_at(figure, figure.axes[0], 50, 30) > shown_at(figure, figure.axes[0], 10, 30) + 40
 
 
 def test_few_landmarks_are_all_shown_in_their_order():
@@ -295,7 +433,13 @@ def test_many_landmarks_without_reference_are_spread_evenly():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"window_mm": 0}, {"intensity": (3.0, 1.0)}, {"selected_rows": 2}, {"percentiles": (99, 1)}],
+    [
+        {"window": 0},
+        {"window": math.inf},
+        {"intensity": (3.0, 1.0)},
+        {"selected_rows": 2},
+        {"percentiles": (99, 1)},
+    ],
 )
 def test_settings_that_make_no_sense(wrong):
     with pytest.raises(ValidationError):
@@ -307,7 +451,7 @@ def test_settings_that_make_no_sense(wrong):
 
 def error_frame(values: dict[tuple[str, str, str], float]) -> pd.DataFrame:
     rows = [(*key, value) for key, value in values.items()]
-    return pd.DataFrame(rows, columns=["scan", "landmark", "stage", "error_mm"])
+    return pd.DataFrame(rows, columns=["scan", "landmark", "stage", "error"])
 
 
 def test_cumulative_curve_counts_missing_landmarks():
@@ -320,7 +464,7 @@ def test_cumulative_curve_counts_missing_landmarks():
             ("4", "a", "final"): 0.25,
         }
     )
-    figure = draw_error_distribution(errors, [0.5, 1.0], "final", 80)
+    figure = draw_error_distribution(errors, [0.5, 1.0], "mm", 80)
     curves = {
         line.get_label(): line.get_data()
         for line in figure.axes[0].lines
@@ -336,7 +480,7 @@ def test_cumulative_curve_counts_missing_landmarks():
 def test_an_early_stage_far_off_squeezes_neither_the_curves_nor_the_boxes():
     near = {(str(n), "a", "final"): 0.01 * n for n in range(1, 21)}
     far = {(str(n), "a", "region"): 1.0 * n for n in range(1, 21)}
-    figure = draw_error_distribution(error_frame(near | far), [0.25, 0.5, 1.0], "final", 80)
+    figure = draw_error_distribution(error_frame(near | far), [0.25, 0.5, 1.0], "mm", 80)
     cumulative, boxes = figure.axes
     assert cumulative.get_xscale() == "log"
     assert cumulative.get_xlim() == pytest.approx((0.025, 21.0))
@@ -351,7 +495,7 @@ def test_an_early_stage_far_off_squeezes_neither_the_curves_nor_the_boxes():
 def test_every_stage_has_a_colour_of_its_own():
     stages = ["final", "alone", "voted", "bspline", "rigid", "moments", "centred", "region"]
     errors = error_frame({("1", "a", stage): 0.1 for stage in stages})
-    lines = draw_error_distribution(errors, [0.5], "final", 80).axes[0].lines
+    lines = draw_error_distribution(errors, [0.5], "mm", 80).axes[0].lines
     colours = {line.get_color() for line in lines if len(line.get_xdata()) > 2}
     assert len(colours) == len(stages)
 
@@ -362,20 +506,39 @@ def test_training_curve_marks_the_best_epoch(tmp_path):
         "epoch,train_loss,validation_loss,seconds,validation_dice\n"
         "1,0.9,0.8,3,0.1\n2,0.5,0.4,3,0.5\n3,0.4,,3,\n4,0.3,0.45,3,0.6\n"
     )
-    figure = draw_training(read_training(path), 80)
+    figure = draw_history(read_history(path), 80)
     losses, dice = figure.axes
     labels = [line.get_label() for line in losses.lines]
     assert labels == ["training", "validation", "best: epoch 2, 0.4"]
     assert list(losses.lines[1].get_xdata()) == [1, 2, 4]
     assert list(dice.lines[0].get_ydata()) == [0.1, 0.5, 0.6]
+    assert losses.lines[1].get_color() == dice.lines[0].get_color()
+
+
+def test_any_table_of_numbers_by_epoch_is_drawn(tmp_path):
+    path = tmp_path / "heat_maps.csv"
+    path.write_text(
+        "epoch,note,learning_rate,points_loss,mask_loss,train_dice,error_px\n"
+        "0,first,0.1,5.0,0.1,0.5,9\n1,,0.2,4.0,0.05,0.6,\n"
+    )
+    figure = draw_history(read_history(path), 80)
+    titles = [axes.get_ylabel() for axes in figure.axes]
+    assert titles == ["loss", "Dice coefficient", "learning rate", "error px"]
+    losses = figure.axes[0]
+    assert [line.get_label() for line in losses.lines] == ["points", "mask"]
+    assert len({line.get_color() for line in losses.lines}) == 2
+    # From 0.05 to 5 on one axis of equal steps, the smaller one would be a line at the bottom.
+    assert losses.get_yscale() == "log"
+    assert list(figure.axes[3].lines[0].get_xdata()) == [0]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epoch,train_loss\n1,2\n", "no column validation_loss, found epoch, train_loss"),
+        ("step,train_loss\n1,2\n", "no column epoch, found step, train_loss"),
         ("epoch,train_loss,validation_loss\n", "no rows"),
-        ("epoch,train_loss,validation_loss\n1,x,2\n", "train_loss holds texts"),
+        ("epoch,note\n1,x\n", "no numbers beside the epochs"),
+        ("epoch,train_loss\nx,1\n", "epoch holds texts"),
         ("", "cannot be read as a table"),
     ],
 )
@@ -383,17 +546,20 @@ def test_training_tables_that_cannot_be_drawn(tmp_path, text, message):
     path = tmp_path / "training.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
-        read_training(path)
+        read_history(path)
 
 
 def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
     path = tmp_path / "errors.csv"
-    path.write_text("scan,landmark,stage,error_mm,reason\n007,NA,final,,NA\n010,nan,final,1.5,\n")
+    path.write_text(
+        "scan,landmark,stage,error,error_x,error_y,error_z,radius,reason\n"
+        "007,NA,final,,,,,,NA\n010,nan,final,1.5,1.5,0,0,,\n"
+    )
     errors = read_errors(path)
     assert errors["scan"].tolist() == ["007", "010"]
     assert errors["landmark"].tolist() == ["NA", "nan"]
     assert errors["reason"].tolist() == ["NA", ""]
-    assert errors["error_mm"].isna().tolist() == [True, False]
+    assert errors["error"].isna().tolist() == [True, False]
 
 
 # Page -----------------------------------------------------------------------------------------
@@ -409,11 +575,17 @@ class Page(HTMLParser):
         self.rows: dict[str, list[list[str]]] = {}
         self.headings: list[str] = []
         self.table = ""
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.details: list[dict[str, str | None]] = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         values = dict(attrs)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values["href"]] if tag == "a" else []
+        self.details += [values] if tag == "details" else []
         if tag == "img":
             self.images.append(values)
         if tag == "table":
@@ -441,51 +613,61 @@ def write_study(
     settings: EvaluateSettings,
     references: bool = True,
     radii: list[float] | None = None,
-) -> list[Path]:
-    scans = ["good", HOSTILE, "lost", "bad 100%"]
+    *,
+    run: str = "oneshot",
+    far: float = 0.0,
+    more: dict[str, object] | None = None,
+) -> RunFiles:
+    """One run of four scans as a method and the evaluation leave it, `far` mm further off."""
     labels = ("apex", "window")
-    files: dict[str, list[Path]] = {"landmark_files": [], "reference_files": [], "record_files": []}
-    pictures = []
-    for number, scan in enumerate(scans):
-        truth = np.zeros((2, 3))
-        points = folder / "landmarks" / f"{scan}.mrk.json"
-        found = Landmarks(labels, np.array([[0.1 + number, 0, 0], [0.2 + number, 0, 0]]))
-        record = Record(scan, "rigid")
+    home = folder / run
+    scans, pictures = [], []
+    for number, scan in enumerate(["good", HOSTILE, "lost", "bad 100%"]):
+        files = ScanFiles(
+            scan,
+            landmarks=home / "landmarks" / f"{scan}.mrk.json",
+            record=home / "landmarks" / f"{scan}.json",
+            reference=folder / "references" / f"{scan}.mrk.json" if references else None,
+        )
+        found = Landmarks(labels, np.array([[0.1 + number + far, 0, 0], [0.2 + number, 0, 0]]))
+        write_markups(files.landmarks, [PointList("final", found, radii and np.array(radii))])
+        record = Record(scan, "place")
         if scan == "lost":
-            record = Record(scan, "rigid", "failed", "no <b>overlap</b>")
-            points.touch()
-        else:
-            write_markups(points, [PointList("final", found, radii and np.array(radii))])
-        write_record(folder / "rigid" / f"{scan}.json", record)
-        files["record_files"].append(folder / "rigid" / f"{scan}.json")
-        files["landmark_files"].append(points)
+            stopped = Step("rigid", "failed", "no <b>overlap</b>")
+            record = Record(scan, "place", "failed", "nothing to place", earlier=(stopped,))
+            files.landmarks.write_bytes(b"")
+        write_record(files.record, record)
         if references:
-            path = folder / "references" / f"{scan}.mrk.json"
-            write_markups(path, [PointList("reference", Landmarks(labels, truth), None)])
-            files["reference_files"].append(path)
-        picture = folder / "pictures" / f"{scan}.png"
+            truth = Landmarks(labels, np.zeros((2, 3)))
+            write_markups(files.reference, [PointList("reference", truth, None)])
         figure = draw_overview(
             scan=None, detected=found, reference=None, title=scan, note=None, settings=SETTINGS
         )
-        save_png(figure, picture)
-        pictures.append(picture)
-    evaluate(scans=scans, **files, folder=folder / "evaluation", settings=settings, seed=0)
-    return pictures
+        save_png(figure, home / "pictures" / f"{scan}.png")
+        pictures.append(home / "pictures" / f"{scan}.png")
+        scans.append(files)
+    evaluate(scans=scans, folder=home / "evaluation", settings=settings, seed=0, **(more or {}))
+    made = {
+        "run": run,
+        "entry": run,
+        "method": "oneshot",
+        "seed": 4,
+        "template": "ear001",
+        "steps": {"final": "all of it"},
+        "device": ["Some GPU", "cpu"],
+        "versions": {"torch": "2.13"},
+        "settings": {"locate": {"depth": 7}},
+    }
+    write_json(home / "made.json", made)
+    return RunFiles(run, home / "made.json", home / "evaluation", {}, pictures)
 
 
-def page_of(
-    folder: Path,
-    pictures: list[Path],
-    training: Path | None = None,
-    provenance: Path | None = None,
-) -> str:
+def page_of(folder: Path, *runs: RunFiles, provenance: Path | None = None) -> str:
     write_report(
         path=folder / "report.html",
         title="Study <1>",
         study={"seed": 4, "locate": {"mixture": {"components": 3}, "on": True}},
-        evaluation=folder / "evaluation",
-        training=training,
-        pictures=pictures,
+        runs=runs,
         provenance=provenance,
     )
     return (folder / "report.html").read_text(encoding="utf-8")
@@ -493,8 +675,7 @@ def page_of(
 
 def test_page_shows_tables_and_escapes_names(tmp_path):
     settings = EvaluateSettings(published="wang2020", columns={"apex": "TOP"})
-    pictures = write_study(tmp_path, settings)
-    text = page_of(tmp_path, pictures)
+    text = page_of(tmp_path, write_study(tmp_path, settings))
     page = Page(text)
     assert "script" not in page.tags and "b" in page.tags
     assert "<b>overlap" not in text and "&lt;script&gt;alert(1)" in text
@@ -503,10 +684,11 @@ def test_page_shows_tables_and_escapes_names(tmp_path):
     assert page.rows["table1"][1][2:] == ["0.100", "0.200"]
     assert page.rows["table1"][3][2:] == ["–", "–"]
     assert page.rows["table1"][5][0] == "Mean"
-    assert len(page.rows["published"]) == 1 + 20 + 1
-    assert page.rows["comparison"][2][0] == "apex"
-    assert page.rows["comparison"][2][7] == "0.74±0.38"
-    assert page.rows["comparison"][3][6:] == ["0", "–", "–", "–"]
+    assert len(page.rows["published-table"]) == 1 + 20 + 1
+    assert page.rows["published"][2][:4] == ["apex", "TOP", "3", "1.43±1.25"]
+    assert page.rows["published"][2][7] == "0.74±0.38"
+    assert page.rows["published"][3][6:] == ["0", "–", "–", "–"]
+    assert "comparison-table" not in page.rows
     assert len(page.rows["statistics"]) == 2 + 1 + 2
     assert page.rows["failure-table"][1:] == [
         ["lost", "rigid", "failed", "no <b>overlap</b>"],
@@ -527,11 +709,11 @@ def test_the_share_within_the_radius_is_the_plots(tmp_path):
     errors = pd.DataFrame(
         {
             "stage": ["final"] * 4 + ["rigid"],
-            "error_mm": [0.1, 0.2, 0.3, 0.9, 9.0],
-            "radius_mm": [0.2, 0.2, 0.6, 0.6, math.nan],
+            "error": [0.1, 0.2, 0.3, 0.9, 9.0],
+            "radius": [0.2, 0.2, 0.6, 0.6, math.nan],
         }
     )
-    figure = draw_radii(errors, "final", 80)
+    figure = draw_radii(errors, "mm", 80)
     scatter, shares = figure.axes
     labels = [text.get_text() for text in scatter.get_legend().get_texts()]
     assert labels == ["within the radius: 75 %", "beyond the radius: 25 %"]
@@ -541,13 +723,13 @@ def test_the_share_within_the_radius_is_the_plots(tmp_path):
 
 
 def test_page_links_pictures_worst_first_and_nothing_from_elsewhere(tmp_path):
-    pictures = write_study(tmp_path, EvaluateSettings())
-    text = page_of(tmp_path, pictures)
+    run = write_study(tmp_path, EvaluateSettings())
+    text = page_of(tmp_path, run)
     page = Page(text)
     lazy = [image for image in page.images if image.get("loading") == "lazy"]
     assert page.headings[-4:] == ["lost", "bad 100%", HOSTILE, "good"]
-    assert lazy[1]["src"] == "pictures/bad%20100%25.png"
-    assert lazy[3]["src"] == "pictures/good.png"
+    assert lazy[1]["src"] == "oneshot/pictures/bad%20100%25.png"
+    assert lazy[3]["src"] == "oneshot/pictures/good.png"
     assert int(lazy[3]["width"]) > 100
     others = [image["src"] for image in page.images if image not in lazy]
     assert all(source.startswith("data:image/png;base64,") for source in others)
@@ -559,7 +741,7 @@ def write_provenance(path: Path, changed: list[str] | None) -> Path:
     row = {"scan": "good", "role": "image", "path": HOSTILE, "sha256": "0f" * 32}
     record = {
         "seeds": {"study": 4, "cohort": 9},
-        "devices": {"training": "Some GPU", "centring": ["Some GPU", "cpu"], "torch": "2.13"},
+        "devices": {"oneshot": ["Some GPU", "cpu"]},
         "code": {"commit": "c0ffee", "changed": changed, "commands": {"align_scans": "a1b2"}},
         "machine": {
             "python": "3.11.7",
@@ -575,22 +757,23 @@ def write_provenance(path: Path, changed: list[str] | None) -> Path:
 
 
 def test_page_says_what_made_it(tmp_path):
-    pictures = write_study(tmp_path, EvaluateSettings())
+    run = write_study(tmp_path, EvaluateSettings())
     clean = write_provenance(tmp_path / "provenance.json", changed=[])
-    text = page_of(tmp_path, pictures, provenance=clean)
+    text = page_of(tmp_path, run, provenance=clean)
     page = Page(text)
     for row in (
         ["commit", "c0ffee"],
-        ["seed of the cohort", "9"],
-        ["trained on", "Some GPU"],
-        ["centred on", "Some GPU, cpu"],
-        ["Python", "3.11.7 (cpython)"],
+        ["method", "oneshot"],
+        ["seeds: cohort", "9"],
+        ["device", "Some GPU, cpu"],
+        ["versions.torch", "2.13"],
+        ["python", "3.11.7"],
         ["numpy", "2.4.6"],
         ["align_scans", "a1b2"],
     ):
         assert row in page.rows[""]
     assert page.rows["inputs"][1:] == [["good", "image", HOSTILE, "0f" * 32]]
-    assert 'id="made"' not in page_of(tmp_path, pictures)
+    assert 'id="made"' not in page_of(tmp_path, run)
 
 
 @pytest.mark.parametrize(
@@ -602,29 +785,98 @@ def test_page_says_what_made_it(tmp_path):
     ],
 )
 def test_page_names_the_code_that_differs_from_its_commit(tmp_path, changed, said):
-    pictures = write_study(tmp_path, EvaluateSettings())
+    run = write_study(tmp_path, EvaluateSettings())
     made = write_provenance(tmp_path / "provenance.json", changed)
-    assert ["commit", said] in Page(page_of(tmp_path, pictures, provenance=made)).rows[""]
+    assert ["commit", said] in Page(page_of(tmp_path, run, provenance=made)).rows[""]
 
 
 def test_page_is_the_same_again(tmp_path):
-    pictures = write_study(tmp_path, EvaluateSettings())
-    assert page_of(tmp_path, pictures) == page_of(tmp_path, pictures)
+    run = write_study(tmp_path, EvaluateSettings())
+    assert page_of(tmp_path, run) == page_of(tmp_path, run)
 
 
 def test_page_of_a_study_without_references(tmp_path):
-    pictures = write_study(tmp_path, EvaluateSettings(), references=False)
-    page = Page(page_of(tmp_path, pictures))
+    run = write_study(tmp_path, EvaluateSettings(), references=False)
+    page = Page(page_of(tmp_path, run))
     assert "table1" not in page.rows
     assert page.headings[-4:] == ["lost", "good", HOSTILE, "bad 100%"]
     assert [row[0] for row in page.rows["failure-table"]] == ["scan", "lost"]
 
 
 def test_page_refuses_a_picture_that_is_none(tmp_path):
-    pictures = write_study(tmp_path, EvaluateSettings())
-    pictures[0].write_bytes(b"GIF89a")
+    run = write_study(tmp_path, EvaluateSettings())
+    run.pictures[0].write_bytes(b"GIF89a")
     with pytest.raises(InputError, match=r"good.png: is not a PNG file"):
-        page_of(tmp_path, pictures)
+        page_of(tmp_path, run)
+
+
+def test_several_runs_stand_side_by_side_and_then_each_for_itself(tmp_path):
+    settings = EvaluateSettings(columns={"apex": "TOP"})
+    runs = [
+        write_study(tmp_path, settings, radii=[0.15, 1.5]),
+        write_study(tmp_path, settings, run="<script>far", far=1.0),
+    ]
+    history = tmp_path / "training.csv"
+    history.write_text("epoch,train_loss\n1,0.5\n2,0.25\n")
+    runs[1] = replace(runs[1], histories={"first": history, "second": history})
+    made = write_provenance(tmp_path / "provenance.json", changed=[])
+    text = page_of(tmp_path, *runs, provenance=made)
+    page = Page(text)
+    assert "script" not in page.tags
+    assert page.rows["comparison-table"][0][:6] == ["Run", "Method", "Seeds", "n", "Missing", "TOP"]
+    assert [row[0] for row in page.rows["comparison-table"][1:]] == ["oneshot", "<script>far"]
+    assert page.rows["comparison-table"][1][5] == "1.433"
+    assert page.rows["comparison-table"][2][5] == "2.433"
+    assert [row[1] for row in page.rows["steps-table"][1:]] == ["all of it"] * 2
+    # Anchors are told apart, and each link on the page has its own.
+    assert len(set(page.ids)) == len(page.ids)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert {"run1-table1", "run2-table1", "run2-training"} <= set(page.ids)
+    assert "run1-training" not in page.ids
+    assert page.rows["run1-table1"][1][2:] == ["0.100", "0.200"]
+    assert page.rows["run2-table1"][1][2:] == ["1.100", "0.200"]
+    assert [closed for closed in page.details if "run" in closed.get("class", "")] == [
+        {"class": "run", "id": "run1-section", "open": None},
+        {"class": "run", "id": "run2-section"},
+    ]
+    assert ["depth", "7"] in page.rows[""]
+    first, second = text.index('id="comparison"'), text.index('id="run1-section"')
+    assert first < text.index('id="steps"') < second < text.index('id="run2-section"')
+
+
+def test_runs_without_references_say_so(tmp_path):
+    runs = [
+        write_study(tmp_path, EvaluateSettings(), references=False, run=name)
+        for name in ("one", "two")
+    ]
+    text = page_of(tmp_path, *runs)
+    assert "No scan has reference landmarks: no distance was measured." in text
+    assert "No scan has reference landmarks: no step was measured." in text
+    assert "steps-table" not in Page(text).rows
+
+
+def test_the_unit_stands_in_headings_and_captions(tmp_path):
+    run = write_study(tmp_path, EvaluateSettings(), radii=[0.15, 1.5], more={"unit": "px"})
+    text = page_of(tmp_path, run)
+    assert "Table 1: distance in pixels between" in text
+    assert "radii are 0.82 px in the mean" in text
+    assert "mean error 3.15 px over 2 landmarks, above 2 px" in text
+    assert " mm" not in text.partition("</style>")[2]
+
+
+def test_overlap_has_a_tile_and_a_table(tmp_path):
+    run = write_study(tmp_path, EvaluateSettings())
+    path = run.evaluation / "summary.json"
+    summary = read_json(path)
+    figures = {name: {"mean": 0.75, "sd": 0.125} for name in ("dice", "iou")}
+    figures |= {name: {"mean": None, "sd": None} for name in ("asd", "hd95")}
+    summary["overlap"] = {"all": {"n": 3, "missing": 1, **figures}}
+    write_json(path, summary)
+    (run.evaluation / "overlap.csv").write_text("scan,label,dice,iou,asd,hd95,reason\n")
+    text = page_of(tmp_path, run)
+    assert "<b>0.750±0.125</b><span>Dice of the segmentations of 3 scans; 1 missing</span>" in text
+    row = ["all", "3", "1", "0.750±0.125", "0.750±0.125", "–±–", "–±–"]
+    assert Page(text).rows["overlap-table"][1:] == [row]
 
 
 def test_worst_first():
@@ -637,5 +889,5 @@ def test_worst_first():
 
 def test_figures_are_deterministic():
     errors = error_frame({("a", "x", "final"): 0.1, ("b", "x", "final"): 0.9})
-    one, two = (png_bytes(draw_error_distribution(errors, [1.0], "final", 60)) for _ in range(2))
+    one, two = (png_bytes(draw_error_distribution(errors, [1.0], "mm", 60)) for _ in range(2))
     assert one == two

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from landmarkflow.core import locks as running
+from landmarkflow.core import locks
 from landmarkflow.core.errors import InputError
 
 RESULTS = Path("results/mine")
@@ -33,8 +33,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     RESULTS.mkdir(parents=True)
     yield tmp_path
-    while running._held:
-        running._held.pop().close()
+    while locks._held:
+        locks._held.pop().close()
 
 
 def holder(what: str) -> subprocess.Popen[str]:
@@ -49,7 +49,7 @@ def holder(what: str) -> subprocess.Popen[str]:
 
 
 def write_lock(name: str, *files: str) -> Path:
-    path = running.LOCKS / name
+    path = locks.LOCKS / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(files) + "\n", encoding="utf-8")
     return path
@@ -76,39 +76,39 @@ def there(paths: list[Path]) -> list[bool]:
 
 
 def test_the_locks_of_a_killed_run_are_cleared_and_no_other_study_s() -> None:
-    locks = snakemakes_locks()
+    stale = snakemakes_locks()
     killed = holder("run")
     killed.kill()
     killed.communicate()
-    running.clear_stale_locks(RESULTS)
-    assert there(locks["own"]) == [False, False, False]
-    assert there(locks["others"]) == [True, True, True]
+    locks.clear_stale_locks(RESULTS)
+    assert there(stale["own"]) == [False, False, False]
+    assert there(stale["others"]) == [True, True, True]
 
 
 def test_the_locks_of_a_run_that_is_alive_stay() -> None:
-    locks = snakemakes_locks()
+    stale = snakemakes_locks()
     alive = holder("run")
-    running.clear_stale_locks(RESULTS)
+    locks.clear_stale_locks(RESULTS)
     alive.communicate()
-    assert there(locks["own"]) == [True, True, True]
+    assert there(stale["own"]) == [True, True, True]
 
 
 def test_a_study_that_no_run_has_held_keeps_its_locks() -> None:
-    locks = snakemakes_locks()
-    running.clear_stale_locks(RESULTS)
-    assert there(locks["own"]) == [True, True, True]
-    assert not (RESULTS / running.RUN).exists()
+    stale = snakemakes_locks()
+    locks.clear_stale_locks(RESULTS)
+    assert there(stale["own"]) == [True, True, True]
+    assert not (RESULTS / locks.RUN).exists()
 
 
 def test_one_run_holds_a_study_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.2)
     first = holder("run")
     with pytest.raises(InputError, match=r"^results/mine: another run of this study is at work"):
-        running.hold(RESULTS)
-    running.hold(Path("results/another"))
+        locks.hold(RESULTS)
+    locks.hold(Path("results/another"))
     first.kill()
     first.communicate()
-    running.hold(RESULTS)
+    locks.hold(RESULTS)
 
 
 def test_a_run_waits_for_the_jobs_that_a_killed_one_has_left() -> None:
@@ -118,7 +118,7 @@ def test_a_run_waits_for_the_jobs_that_a_killed_one_has_left() -> None:
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env={"PYTHONPATH": str(Path(running.__file__).parents[1])},
+        env={"PYTHONPATH": str(Path(locks.__file__).parents[2])},
     )
     assert waiting.stdout is not None
     assert "waiting for jobs that an earlier run" in waiting.stdout.readline()
@@ -128,15 +128,15 @@ def test_a_run_waits_for_the_jobs_that_a_killed_one_has_left() -> None:
     assert waiting.wait(timeout=10) == 0
 
 
-def test_a_job_holds_the_study_in_whose_folder_it_logs() -> None:
-    (RESULTS / running.RUN).touch()
-    running.join(RESULTS / "logs/align_scans/001.log")
-    with (RESULTS / running.JOBS).open("a+") as other, pytest.raises(BlockingIOError):
+def test_a_job_holds_the_study_in_whose_folder_it_works() -> None:
+    (RESULTS / locks.RUN).touch()
+    locks.join(RESULTS)
+    with (RESULTS / locks.JOBS).open("a+") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_command_outside_a_run_holds_nothing(folder: Path) -> None:
-    running.join(RESULTS / "logs/align_scans/001.log")
+    locks.join(RESULTS)
     assert [path.name for path in folder.rglob(".*")] == []
 
 
@@ -150,7 +150,7 @@ def test_a_run_clears_what_was_being_written_and_nothing_else() -> None:
     for name in (*unfinished, *others):
         (RESULTS / name).parent.mkdir(parents=True, exist_ok=True)
         (RESULTS / name).touch()
-    running.hold(RESULTS)
+    locks.hold(RESULTS)
     left = {str(path.relative_to(RESULTS)) for path in RESULTS.rglob("*") if path.is_file()}
-    assert left == {*others, running.RUN, running.JOBS}
+    assert left == {*others, locks.RUN, locks.JOBS}
     assert not (RESULTS / ".store/align/.0a1b2c3d.77aa").exists()

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import image_on
+from landmarkflow.images.operations import image_on
 from landmarkflow.images.similarity import Interpolator, correlation, normalised
 
 Points = NDArray[np.float64]

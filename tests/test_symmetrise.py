@@ -7,7 +7,8 @@ import SimpleITK as sitk
 from landmarkflow.__main__ import main
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, read_record, write_record
-from landmarkflow.formats.markups import read_landmarks, write_markups
+from landmarkflow.formats.landmarks import read_landmarks
+from landmarkflow.formats.slicer import write_markups
 from landmarkflow.methods.oneshot.settings import SymmetriseSettings
 from landmarkflow.methods.oneshot.symmetrise import symmetrise
 

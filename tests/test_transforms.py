@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.images.transforms import map_points
+from landmarkflow.images.sampling import map_points
 
 Points = NDArray[np.float64]
 

@@ -2,34 +2,52 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from landmarkflow.core.settings import Settings
 
 EAR_REACH_MM = 8.0
 
 
-class CohortSettings(BaseModel):
-    """Volume, pose and scanner of the simulated temporal-bone scans.
+class CohortSettings(Settings):
+    """Volume, pose and scanner of the simulated temporal-bone scans."""
 
-    Attributes:
-        size: Voxels along x, y, z.
-        spacing: Voxel size in mm along x, y, z.
-        rotation_degrees: Largest head rotation about each axis, drawn uniformly from ± this.
-        shift_mm: Largest distance between the cochlea's centre and the volume's centre along
-            each axis, drawn uniformly from ± this.
-        noise_hu: Range of the noise's standard deviation in HU.
-        blur_mm: Range of the scanner's point spread, full width at half maximum in mm.
-        left_fraction: Probability that a subject is a left ear; subject 0 is a right ear.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: tuple[PositiveInt, PositiveInt, PositiveInt] = (192, 192, 96)
-    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.25, 0.25, 0.3333)
-    rotation_degrees: float = Field(default=15.0, ge=0, le=45)
-    shift_mm: float = Field(default=8.0, ge=0, le=30)
-    noise_hu: tuple[float, float] = (40.0, 80.0)
-    blur_mm: tuple[float, float] = (0.4, 0.5)
-    left_fraction: float = Field(default=0.5, ge=0, le=1)
+    size: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (192, 192, 96), description="voxels of a scan along x, y and z"
+    )
+    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
+        (0.25, 0.25, 0.3333), description="voxel size along x, y and z, in mm"
+    )
+    rotation_degrees: float = Field(
+        15.0,
+        ge=0,
+        le=45,
+        description="largest rotation of a head about each axis, in degrees; any between minus "
+        "and plus this is as likely",
+    )
+    shift_mm: float = Field(
+        8.0,
+        ge=0,
+        le=30,
+        description="largest distance of the cochlea's centre from the volume's along each axis, "
+        "in mm; any between minus and plus this is as likely",
+    )
+    noise_hu: tuple[float, float] = Field(
+        (40.0, 80.0),
+        description="lowest and highest standard deviation of the noise, in HU; each scan has one "
+        "between them",
+    )
+    blur_mm: tuple[float, float] = Field(
+        (0.4, 0.5),
+        description="narrowest and widest point spread of the scanner, full width at half "
+        "maximum, in mm; each scan has one between them",
+    )
+    left_fraction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="probability that a scan shows a left ear, 0 to 1; the template is a right ear",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

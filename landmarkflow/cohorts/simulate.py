@@ -15,9 +15,10 @@ from landmarkflow.cohorts.sides import side_of
 from landmarkflow.cohorts.skull import Skull
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks
-from landmarkflow.formats.volumes import image_on
+from landmarkflow.images.operations import image_on
 
-LABELS = ("CENTER", "TOP", "WINDOW")
+# The first three are the paper's names: centre of the cochlea, its apex, round window.
+LABELS = ("CENTER", "TOP", "WINDOW", "oval_window")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Subject:
     Attributes:
         scan: int16 HU, LPS.
         segmentation: uint8 on the scan's grid: 1 cochlea's lumen, 2 vestibule and canals.
-        landmarks: CENTER, TOP and WINDOW in LPS mm.
+        landmarks: The four of LABELS in LPS mm, on the lumen's surface except CENTER.
         side: Which ear it is.
     """
 
@@ -40,8 +41,8 @@ class Subject:
 def simulate_subject(settings: CohortSettings, seed: int, index: int) -> Subject:
     """Make subject `index` of the cohort `seed`; the same numbers make the same bytes.
 
-    Every subject has random streams of its own, so that subjects can be made in any order.
-    Subject 0, the template, is a right ear.
+    Every subject has random streams of its own: subjects can be made in any order, and more of
+    them change none. Subject 0, the template, is a right ear.
     """
     anatomy, background, scanner = np.random.default_rng([seed, index]).spawn(3)
     ear = draw_inner_ear(anatomy)
@@ -64,7 +65,9 @@ def _voxels(grid: Grid) -> VoxelBox:
 
 
 def _landmark_points(ear: InnerEar) -> Points:
-    return np.stack([ear.cochlea.centre, ear.cochlea.apex, ear.cochlea.round_window])
+    """The landmarks (4, 3) in the anatomy's frame, in the order of LABELS."""
+    cochlea = ear.cochlea
+    return np.stack([cochlea.centre, cochlea.apex, cochlea.round_window, ear.oval_window])
 
 
 def _draw_pose(

@@ -1,10 +1,11 @@
 """Files written whole or not at all, and JSON read strictly."""
 
+import errno
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cut_short(path: Path) -> OSError:
+    """Returns what to raise where a writer left a part of a file without a word."""
+    return OSError(errno.ENOSPC, "was not written whole, the disk may be full", str(path))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -153,6 +159,32 @@ def check_readable(path: Path) -> None:
         raise InputError(
             f"{error.filename}: cannot be read ({error.strerror}), expected leave to read it"
         ) from None
+
+
+def stamp(names: Iterable[str], apart_from: Path) -> str:
+    """Returns what tells that files were replaced, without reading them: sizes and times.
+
+    Args:
+        names: Files, or folders that count with their files.
+        apart_from: A folder whose files do not count, since whatever makes them is known.
+    """
+    seen = []
+    for path in map(Path, names):
+        if path.is_relative_to(apart_from):
+            continue
+        for file in sorted(path.iterdir()) if path.is_dir() else [path, *_beside(path)]:
+            if file.exists():
+                status = file.stat()
+                times = (status.st_mtime_ns, status.st_ctime_ns)
+                seen.append(f"{file.name} {status.st_size} {times}")
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:16] if seen else ""
+
+
+def _beside(header: Path) -> list[Path]:
+    """Files that a header of this name may mean: those that differ in their suffix alone."""
+    if header.suffix.lower() not in (".mhd", ".nhdr"):
+        return []
+    return sorted(p for p in header.parent.glob(f"{header.stem}.*") if p != header)
 
 
 def sha256(path: Path) -> str:

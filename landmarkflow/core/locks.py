@@ -69,19 +69,17 @@ def hold(results: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def join(log: Path) -> None:
-    """Count this process among the jobs of the study in whose folder it logs, until it ends."""
-    for folder in log.absolute().parents:
-        if (folder / RUN).exists():
-            jobs = (folder / JOBS).open("a+")
-            _held.append(jobs)
-            with suppress(_NoLocks):
-                _lock(jobs, fcntl.LOCK_SH)
-            return
+def join(results: Path) -> None:
+    """Count this process among the jobs of a study's run until it ends, where a run holds it."""
+    if (results / RUN).exists():
+        jobs = (results / JOBS).open("a+")
+        _held.append(jobs)
+        with suppress(_NoLocks):
+            _lock(jobs, fcntl.LOCK_SH)
 
 
 def _take(run: TextIO, results: Path) -> None:
-    # Who only looks holds the lock for a moment, too.
+    # A start that only looks whether a run is alive takes the lock for a moment as well.
     end = time.monotonic() + PATIENCE_S
     while not _lock(run, fcntl.LOCK_EX | fcntl.LOCK_NB):
         if time.monotonic() > end:

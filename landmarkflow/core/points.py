@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
 
+# Of positions and radii in files: a tenth of a micrometre.
+DECIMALS = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:

@@ -13,6 +13,11 @@ from landmarkflow.core.files import read_json, replacing, write_json
 
 Status = Literal["ok", "doubtful", "failed", "refused"]
 STATUSES = ("ok", "doubtful", "failed", "refused")
+# The annotated scan's own id. In a run whose template is another scan of the study, that scan goes
+# by this id in the run's folder, and by its own in the folder that all runs share.
+TEMPLATE = "template"
+# How the reason begins where a stage met a defect in the program; such a run ends in an error.
+DEFECT = "a defect in the program"
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,19 @@ class Record:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write a record as JSON, its details after the five fields that all stages share."""
+    """Write a record as JSON, its details after the fields that all stages share.
+
+    Raises:
+        ValueError: The status is not ok and no reason is given, or it is and one is.
+    """
+    if (record.status == "ok") == bool(record.reason):
+        raise ValueError(f"{record.stage} of {record.scan}: {record.status}: {record.reason!r}")
     head = {
         "scan": record.scan,
         "stage": record.stage,
         "status": record.status,
         "reason": record.reason,
+        "worst": max((step.status for step in record.chain), key=STATUSES.index),
         "earlier": [asdict(step) for step in record.earlier],
     }
     write_json(path, head | record.details)
@@ -79,6 +91,7 @@ def read_record(path: Path) -> Record:
     data = read_json(path)
     try:
         head = {key: data.pop(key) for key in ("scan", "stage", "status", "reason")}
+        data.pop("worst", None)
         earlier = tuple(Step(**step) for step in data.pop("earlier", ()))
     except (KeyError, AttributeError, TypeError):
         raise InputError(

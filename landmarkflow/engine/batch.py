@@ -1,165 +1,246 @@
-"""Many scans in one process, one set of files per scan, nothing computed twice.
+"""One stage over a batch of scans: one process, one set of files and one record for each scan."""
 
-Snakemake removes a job's outputs before it starts the job, so a job that serves many scans would
-compute all of them again when one changed. Results are therefore kept in a store as well, each
-under the hash of what made it: inputs, settings, code. A batch links what the store knows and
-computes the rest. Files in the store and in the results are the same files (hard links) and take
-their space once; where the file system knows no hard links, they are copies.
-
-Whoever edits a result in place edits the store as well. Each entry therefore holds the digests of
-its files, and one that no longer agrees with them is computed again.
-"""
-
-import hashlib
 import json
 import logging
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
-from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import read_json, replacing, sha256, write_json
+from pydantic import BaseModel, ValidationError
+
+from landmarkflow.core.code_hash import code_hash
+from landmarkflow.core.errors import InputError, ScanFailure
+from landmarkflow.core.records import (
+    DEFECT,
+    TEMPLATE,
+    Record,
+    read_record,
+    write_nothing,
+    write_record,
+)
+from landmarkflow.core.settings import explain
+from landmarkflow.engine.stage import Places, Stage
+from landmarkflow.engine.store import Task, digest, run_batch
 
 logger = logging.getLogger(__name__)
 
-# Of an entry of the store; no role has a dot in its name.
-DIGESTS = "sha256.json"
+Model = TypeVar("Model", bound=BaseModel)
+STORE = ".store"
 
 
 @dataclass(frozen=True)
-class Task:
-    """One scan of a batch: what is read and what is written, each under its role's name.
+class Batch:
+    """A stage, the run and the scans that it is to serve, and what decides the results.
 
-    `options` are what else decides this scan's results and no other's.
+    Attributes:
+        stage: what is run.
+        places: where its files lie.
+        scans: ids, in the order of the sheet.
+        values: the stage's settings as plain data, by name.
+        sheet: what the sheet says of each scan, and of the template.
+        peers: other scans, whose files are read as well.
+        runs: the runs that this run is made of.
+        threads: processors that it may use.
     """
 
-    scan: str
-    inputs: Mapping[str, Path]
-    outputs: Mapping[str, Path]
-    options: Mapping[str, str] = field(default_factory=dict)
+    stage: Stage
+    places: Places
+    scans: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    sheet: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    peers: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    threads: int = 1
+
+    def settings(self, model: type[Model], name: str = "") -> Model:
+        """The stage's settings, or those of another name, checked.
+
+        Raises:
+            InputError: they do not fit the model.
+        """
+        name = name or self.stage.name
+        try:
+            # Through JSON, where a list may stand for a tuple.
+            return model.model_validate_json(json.dumps(self.values[name]))
+        except ValidationError as error:
+            raise InputError(f"--settings: {name}: {explain(error)}") from None
+
+    def path(self, role: str, scan: str = "") -> Path:
+        """The file of a role."""
+        return self.places.path({**self.stage.reads, **self.stage.writes}[role], scan)
+
+    def paths(self, role: str) -> list[Path]:
+        """The files of a role, one for each scan."""
+        return [self.path(role, scan) for scan in self.scans]
+
+    def peer_path(self, role: str, peer: str) -> Path:
+        """The file of a role of another scan."""
+        return self.places.path(self.stage.peers[role], peer)
+
+    def of_run(self, run: str, scan: str = "") -> dict[str, Path]:
+        """The files that are read of another run, by role."""
+        return {role: self.places.path(p, scan, run) for role, p in self.stage.of.items()}
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a scan without a result stops the study, as a template does."""
+        return TEMPLATE in self.scans
+
+    @property
+    def tasks(self) -> list[Task]:
+        """One task for each scan."""
+        stage = self.stage
+        by_scan = [
+            role
+            for role, pattern in stage.reads.items()
+            if "{scan}" in pattern and stage.has(role, self.values)
+        ]
+        return [
+            Task(
+                scan,
+                {role: self.path(role, scan) for role in by_scan},
+                {
+                    role: self.path(role, scan)
+                    for role in stage.writes
+                    if stage.has(role, self.values)
+                },
+                {column: self.sheet[scan].get(column, "") for column in stage.columns},
+                {run: self.of_run(run, scan) for run in self.runs},
+            )
+            for scan in self.scans
+        ]
+
+    def run(
+        self,
+        compute: Callable[[Task], Record],
+        *,
+        also: Mapping[str, object] | None = None,
+        nothing: Callable[[Task, Record], None] | None = None,
+    ) -> None:
+        """Compute every scan's files and write one record for each.
+
+        A scan whose earlier stage has no result, or on which this stage fails, gets a record that
+        says so and empty files; the others go on. So they do where the program meets a defect,
+        which the run reports when all else is done.
+
+        Args:
+            compute: writes a scan's files and returns its record.
+            also: what else decides the results, beside settings, code and files.
+            nothing: writes what is said where there is no result; by default empty files.
+
+        Raises:
+            InputError: a template has no result.
+        """
+
+        def attempt(task: Task) -> bool:
+            record = self._carried_on(task) or self._computed(task, compute)
+            if self.is_required and not record.has_result:
+                raise InputError(f"{task.scan}: {record.stage} {record.status}: {record.reason}")
+            if not record.has_result:
+                for role, path in task.outputs.items():
+                    if role != "record":
+                        write_nothing(path)
+                if nothing is not None:
+                    nothing(task, record)
+            write_record(task.outputs["record"], record)
+            return not (record.reason or "").startswith(DEFECT)
+
+        run_batch(self.tasks, self._made_by(also or {}), self.places.results / STORE, attempt)
+
+    def _made_by(self, also: Mapping[str, object]) -> dict[str, object]:
+        """All that decides the results of every scan alike."""
+        shared = {
+            role: digest(self.path(role))
+            for role, pattern in self.stage.reads.items()
+            if "{scan}" not in pattern and self.stage.has(role, self.values)
+        }
+        peers = {
+            f"{peer} {role}": digest(self.peer_path(role, peer))
+            for peer in self.peers
+            for role in self.stage.peers
+        }
+        template = self.sheet.get(TEMPLATE, {})
+        return {
+            "stage": self.stage.name,
+            "code": code_hash(self.stage.module),
+            "settings": dict(self.values),
+            "shared": shared,
+            "peers": peers,
+            "template": {column: template.get(column, "") for column in self.stage.columns},
+            **also,
+        }
+
+    def _earlier(self, task: Task) -> Record | None:
+        return read_record(task.inputs[self.stage.after]) if self.stage.after else None
+
+    def _carried_on(self, task: Task) -> Record | None:
+        """The record of a scan that an earlier stage left without a result."""
+        earlier = self._earlier(task)
+        if earlier is None or earlier.has_result:
+            return None
+        return replace(earlier, details={})
+
+    def _computed(self, task: Task, compute: Callable[[Task], Record]) -> Record:
+        try:
+            record = compute(task)
+        except ScanFailure as failure:
+            record = Record(task.scan, self.stage.name, "failed", str(failure))
+        except (InputError, OSError, MemoryError):
+            # The whole study's input, or the machine: another attempt may go better.
+            raise
+        except Exception as error:
+            if self.is_required:
+                raise
+            logger.exception("%s: %s", task.scan, DEFECT)
+            said = f"{DEFECT} ({type(error).__name__}: {error}); its traceback is in the log"
+            record = Record(task.scan, self.stage.name, "failed", said)
+        if record.reason is not None and not self.is_required:
+            logger.warning("%s: %s: %s", task.scan, record.status, record.reason)
+        earlier = self._earlier(task)
+        return replace(record, earlier=earlier.chain if earlier else ())
 
 
-def run_batch(
-    tasks: Sequence[Task],
-    made_by: Mapping[str, object],
-    store: Path,
-    compute: Callable[[Task], None],
-) -> None:
-    """Produce every task's outputs, from the store where it holds them.
-
-    Args:
-        tasks: the scans.
-        made_by: all else that decides the results: settings, seed, hash of the code, and the
-            hashes of the files that all tasks share.
-        store: folder of the store, best on the file system of the outputs.
-        compute: writes a task's outputs; called only for what the store does not hold.
+def require_result(path: Path, what: str) -> Record:
+    """Read a record that must have a result, as the template's must.
 
     Raises:
-        InputError: an input was changed meanwhile.
-        Exception: whatever `compute` raises; tasks finished before stay in the store.
+        InputError: the stage had none.
     """
-    for number, task in enumerate(tasks, start=1):
-        stamps = _stamps(task)
-        entry = store / _key(task, made_by)
-        known = _is_whole(entry, task)
-        if not known:
-            _fill(entry, task, compute, stamps)
-        for role, output in task.outputs.items():
-            _restore(entry / role, output)
-        logger.info("%d/%d %s: %s", number, len(tasks), task.scan, "known" if known else "computed")
+    record = read_record(path)
+    if not record.has_result:
+        raise InputError(f"{what}: {record.stage} {record.status}: {record.reason}")
+    return record
 
 
-def _key(task: Task, made_by: Mapping[str, object]) -> str:
-    content = {
-        "scan": task.scan,
-        "inputs": {role: _digest(path) for role, path in task.inputs.items()},
-        "outputs": {role: path.name for role, path in task.outputs.items()},
-        "options": dict(task.options),
-        "made_by": dict(made_by),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+def rows_of(text: str) -> dict[str, dict[str, str]]:
+    """What the sheet says of each scan, from JSON.
+
+    Raises:
+        InputError: it is no JSON object.
+    """
+    return dict(_object("--sheet", text))
 
 
-def _digest(path: Path) -> str:
-    """Of what is neither file nor folder there is none: whoever reads it says what it is."""
-    return sha256(path) if path.is_file() or path.is_dir() else ""
+def values_of(text: str) -> dict[str, Any]:
+    """Settings by name, from JSON.
+
+    Raises:
+        InputError: it is no JSON object.
+    """
+    return dict(_object("--settings", text))
 
 
-def _is_whole(entry: Path, task: Task) -> bool:
-    """Whether the store holds a task's outputs as they were computed."""
-    if not entry.is_dir():
-        return False
+def _object(option: str, text: str) -> dict[str, Any]:
     try:
-        digests = read_json(entry / DIGESTS)
-        changed = [role for role in task.outputs if sha256(entry / role) != digests[role]]
-    except (InputError, KeyError, TypeError):
-        changed = [DIGESTS]
-    if changed:
-        logger.warning(
-            "%s: the stored %s was changed after it was computed; computing it again",
-            task.scan,
-            " and ".join(changed),
-        )
-    return not changed
+        data = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{option}: is no JSON ({error}), expected an object") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{option}: is {text[:80]}, expected a JSON object")
+    return data
 
 
-def _stamps(task: Task) -> dict[Path, tuple[int, int]]:
-    """When each input was last changed, and its size; none of what cannot be found."""
-    found = {path: path.stat() for path in task.inputs.values() if path.exists()}
-    return {path: (status.st_mtime_ns, status.st_size) for path, status in found.items()}
-
-
-def _fill(
-    entry: Path,
-    task: Task,
-    compute: Callable[[Task], None],
-    stamps: Mapping[Path, tuple[int, int]],
-) -> None:
-    """Compute a task in a folder of its own, which becomes the entry as a whole."""
-    shutil.rmtree(entry, ignore_errors=True)
-    beside = entry.with_name(f".{secrets.token_hex(4)}.{entry.name}")
-    beside.mkdir(parents=True)
-    try:
-        # Writers choose a format by suffix, so a file has its whole name until it is written.
-        made = {role: beside / f"{role}.{path.name}" for role, path in task.outputs.items()}
-        compute(replace(task, outputs=made))
-        for path, stamp in _stamps(task).items():
-            # A scan that is still being copied: what it will be has another digest.
-            if stamps.get(path) != stamp:
-                raise InputError(
-                    f"{path}: was changed while it was read, expected a finished file; start "
-                    "again when it is"
-                )
-        for role, path in made.items():
-            path.rename(beside / role)
-        write_json(beside / DIGESTS, {role: sha256(beside / role) for role in made})
-        _become(beside, entry)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _become(beside: Path, entry: Path) -> None:
-    try:
-        beside.rename(entry)
-    except OSError:
-        # Another process has just stored the same, unless there is nothing.
-        if not entry.is_dir():
-            raise
-
-
-def _restore(stored: Path, output: Path) -> None:
-    if output.exists() and output.samefile(stored):
-        return
-    with replacing(output) as beside:
-        _link(stored, beside)
-
-
-def _link(source: Path, name: Path) -> None:
-    """Give a file a second name, or a copy of it where the file system knows no hard links."""
-    try:
-        os.link(source, name)
-    except OSError:
-        shutil.copyfile(source, name)
+def unique(names: Sequence[str]) -> tuple[str, ...]:
+    """Names without repetitions, in their order."""
+    return tuple(dict.fromkeys(names))

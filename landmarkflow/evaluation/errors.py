@@ -14,13 +14,14 @@ COLUMNS = (
     "scan",
     "landmark",
     "stage",
-    "error_mm",
-    "error_x_mm",
-    "error_y_mm",
-    "error_z_mm",
-    "radius_mm",
+    "error",
+    "error_x",
+    "error_y",
+    "error_z",
+    "radius",
     "reason",
 )
+NUMBERS = COLUMNS[3:8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,21 +33,25 @@ class ScanPoints:
         lists: Detected points, one list per stage; empty where there are none.
         reference: Reference landmarks in the template's order, or None for a scan without.
         reason: Why `lists` is empty.
+        factor: What a distance in the unit of the coordinates is multiplied by to be one in the
+            study's unit: 100 over the scan's own length for %, otherwise 1.
     """
 
     scan: str
     lists: tuple[PointList, ...]
     reference: Landmarks | None
     reason: str = "no landmark file"
+    factor: float = 1.0
 
 
 def error_table(scans: Sequence[ScanPoints]) -> pd.DataFrame:
     """Measures every detected landmark that has a reference.
 
-    The error is the Euclidean distance |detected - reference| in mm; `error_x_mm`, `error_y_mm`
-    and `error_z_mm` are the components of detected - reference along L, P and S. A landmark that
-    was not detected has an empty error and a reason. Scans without a reference, and landmarks
-    that the reference leaves undefined, have no row.
+    The error is the Euclidean distance |detected - reference| in the study's unit; `error_x`,
+    `error_y` and `error_z` are the components of detected - reference along L, P and S (in a
+    picture: to the right and down). A landmark that was not detected has an empty error and a
+    reason. Scans without a reference, and landmarks that the reference leaves undefined, have no
+    row.
 
     Args:
         scans: The scans in the order of the sheet.
@@ -70,13 +75,7 @@ def error_table(scans: Sequence[ScanPoints]) -> pd.DataFrame:
             )
         rows.extend(_scan_rows(scan, reference, stages))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    numbers = dict.fromkeys(COLUMNS[3:8], "float64")
-    return table.astype(numbers)
-
-
-def error_csv(errors: pd.DataFrame) -> str:
-    """Returns the error table as the text of a CSV file with four decimals."""
-    return str(errors.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    return table.astype(dict.fromkeys(NUMBERS, "float64"))
 
 
 def labels_of(errors: pd.DataFrame) -> list[str]:
@@ -116,8 +115,9 @@ def _scan_rows(
             continue
         for stage in stages:
             position, radius, reason = _point(by_stage.get(stage), label, scan, stage)
-            offset = position - truth
-            rows.append((scan.scan, label, stage, np.linalg.norm(offset), *offset, radius, reason))
+            offset = scan.factor * (position - truth)
+            numbers = (np.linalg.norm(offset), *offset, scan.factor * radius)
+            rows.append((scan.scan, label, stage, *numbers, reason))
     return rows
 
 

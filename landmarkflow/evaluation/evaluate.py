@@ -1,81 +1,149 @@
-"""Reads points, references and records; writes every table of the evaluation."""
+"""Reads what a run found and what an expert placed; writes every table of the evaluation."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from landmarkflow.core import files
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.core.records import Record, read_record
-from landmarkflow.evaluation import failures, summary, tables
-from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, error_csv, error_table
-from landmarkflow.evaluation.published import PUBLISHED
+from landmarkflow.core.records import Record, Step, read_record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.evaluation import failures, overlap, published, summary, tables
+from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, error_table
 from landmarkflow.evaluation.reliability import reliability
-from landmarkflow.evaluation.settings import EvaluateSettings
-from landmarkflow.formats.markups import read_point_lists
+from landmarkflow.evaluation.settings import EvaluateSettings, Unit
+from landmarkflow.formats.slicer import read_point_lists
 
-POINTS_SUFFIX = ".mrk.json"
+
+@dataclass(frozen=True)
+class ScanFiles:
+    """The files of one scan; an empty file holds the place of a result that is missing.
+
+    Attributes:
+        scan: The scan's name.
+        landmarks: The run's point lists (.mrk.json), "final" among them.
+        record: The run's record of the scan.
+        reference: Reference landmarks (.mrk.json), or None.
+        reference_record: The record of their check, or None.
+        segmentation: The run's segmentation, or None.
+        reference_segmentation: The reference segmentation, or None.
+    """
+
+    scan: str
+    landmarks: Path
+    record: Path
+    reference: Path | None = None
+    reference_record: Path | None = None
+    segmentation: Path | None = None
+    reference_segmentation: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """The tables that the others are made from."""
+
+    errors: pd.DataFrame
+    failed: pd.DataFrame
+    overlap: pd.DataFrame | None
+    stages: dict[str, summary.StageSummary]
 
 
 def evaluate(
     *,
-    scans: Sequence[str],
-    landmark_files: Sequence[Path],
-    reference_files: Sequence[Path],
-    record_files: Sequence[Path],
+    scans: Sequence[ScanFiles],
     folder: Path,
     settings: EvaluateSettings,
     seed: int,
+    unit: Unit = "mm",
+    scales: Mapping[str, float] | None = None,
 ) -> None:
-    """Measures a study and writes its tables; equal input gives equal bytes.
+    """Measures a run and writes its tables; equal input gives equal bytes.
 
     Writes errors.csv, summary.json, table1.csv, table1.md, table1.tex, landmarks.csv and
-    failures.csv, and with a published table comparison.csv, comparison.md and published.csv.
+    failures.csv; with a published table published.csv, published.md and published_table.csv; and
+    overlap.csv where a scan has a reference segmentation.
 
     Args:
-        scans: The scans of the sheet, in its order.
-        landmark_files: `{scan}.mrk.json` with the point lists, "final" among them; an empty file
-            holds the place of a scan without points, all of whose landmarks are missing.
-        reference_files: `{scan}.mrk.json` with checked references; a scan without one, or with
-            an empty file, or without any position, is not evaluated.
-        record_files: The stages' JSON records; those of one scan in the order of the stages.
+        scans: The scans in the order of the sheet. One without a reference, or without any
+            position in it, is not evaluated.
         folder: Where the tables go.
         settings: What is measured and printed.
         seed: Seed of the bootstrap.
+        unit: The unit of all distances that are written. The coordinates are in it too, except for
+            "%": distances are then in percent of a length that each scan has.
+        scales: That length by scan, in the unit of the coordinates; only for "%".
 
     Raises:
-        InputError: A file is unreadable or belongs to no scan of the sheet, a point file has no
-            "final" list, or the settings do not fit the landmarks.
+        InputError: A file is unreadable or of another scan, a point file has no "final" list, a
+            scan with a reference has no length for "%", or the settings do not fit the landmarks
+            or the unit.
     """
-    detected = {scan: _detected(path) for scan, path in _by_scan(landmark_files, scans).items()}
-    references = {scan: _reference(path) for scan, path in _by_scan(reference_files, scans).items()}
-    records = _records(record_files, scans)
-    points = [
-        ScanPoints(scan, detected.get(scan, ()), references.get(scan), _why_nothing(records, scan))
-        for scan in scans
-    ]
-    errors = error_table(points)
-    failed = failures.failure_table(scans, records, errors, settings)
-    stages = summary.summarise(errors, settings, seed)
+    if settings.published is not None and unit != published.UNIT:
+        raise InputError(
+            f"the setting published is {settings.published}, a table in {published.UNIT}, but the "
+            f"study's unit is {unit}, expected null"
+        )
+    measured = _measured(scans, settings, seed, unit, scales or {})
     texts = {
-        "errors.csv": error_csv(errors),
-        "failures.csv": _csv(failed),
-        "landmarks.csv": _csv(summary.landmark_table(stages, settings)),
-        **_table_texts(errors, settings),
+        "errors.csv": tables.frame_csv(measured.errors),
+        "failures.csv": tables.frame_csv(measured.failed),
+        "landmarks.csv": tables.frame_csv(summary.landmark_table(measured.stages, settings)),
+        **_table_texts(measured.errors, settings, unit),
     }
+    if measured.overlap is not None:
+        texts["overlap.csv"] = tables.frame_csv(measured.overlap)
     for name, text in texts.items():
         files.write_text(folder / name, text)
-    data = _summary_data(
-        scans=scans, errors=errors, failed=failed, stages=stages, settings=settings, seed=seed
-    )
+    data = {
+        "unit": unit,
+        "scans": {"total": len(scans), "evaluated": int(measured.errors["scan"].nunique())},
+        **_summary_data(measured, settings),
+        "seed": seed,
+        "settings": settings.model_dump(mode="json"),
+    }
     files.write_json(folder / "summary.json", data)
 
 
-def _table_texts(errors: pd.DataFrame, settings: EvaluateSettings) -> dict[str, str]:
-    table = tables.accuracy_table(errors, settings)
+def _measured(
+    scans: Sequence[ScanFiles],
+    settings: EvaluateSettings,
+    seed: int,
+    unit: Unit,
+    scales: Mapping[str, float],
+) -> _Measured:
+    points: list[ScanPoints] = []
+    chains: dict[str, tuple[Step, ...]] = {}
+    rows: list[tuple[Any, ...]] = []
+    for scan in scans:
+        record = _record(scan.record, scan.scan)
+        earlier: tuple[Step, ...] = ()
+        if scan.reference_record is not None:
+            earlier = _record(scan.reference_record, scan.scan).chain
+        chains[scan.scan] = (*earlier, *record.chain)
+        reference = _reference(scan.reference)
+        segmented = scan.reference_segmentation
+        measured = reference is not None or not _is_absent(segmented)
+        factor = _factor(scan.scan, scales) if unit == "%" and measured else 1.0
+        lists, reason = _detected(scan.landmarks), _why_nothing(record)
+        points.append(ScanPoints(scan.scan, lists, reference, reason, factor))
+        if segmented is not None and not _is_absent(segmented):
+            labels = settings.overlap_labels
+            rows += overlap.scan_overlap(scan.scan, scan.segmentation, segmented, labels, factor)
+    errors = error_table(points)
+    return _Measured(
+        errors=errors,
+        failed=failures.failure_table(chains, errors, settings, unit),
+        overlap=overlap.overlap_table(rows) if rows else None,
+        stages=summary.summarise(errors, settings, seed),
+    )
+
+
+def _table_texts(errors: pd.DataFrame, settings: EvaluateSettings, unit: Unit) -> dict[str, str]:
+    table = tables.accuracy_table(errors, settings, unit)
     caption = tables.caption(table)
     texts = {
         "table1.csv": tables.table_csv(table, 4),
@@ -83,44 +151,33 @@ def _table_texts(errors: pd.DataFrame, settings: EvaluateSettings) -> dict[str, 
         "table1.tex": tables.table_latex(table, 3, caption, "tab:landmark-errors"),
     }
     if settings.published is not None:
-        published = PUBLISHED[settings.published]
-        compared = tables.comparison(errors, published, settings)
-        texts["comparison.csv"] = _csv(compared)
-        texts["comparison.md"] = tables.comparison_markdown(compared, published)
-        texts["published.csv"] = tables.table_csv(tables.published_table(published), 6)
+        other = published.PUBLISHED[settings.published]
+        compared = published.beside_published(errors, other, settings)
+        texts["published.csv"] = tables.frame_csv(compared)
+        texts["published.md"] = published.published_markdown(compared, other)
+        texts["published_table.csv"] = tables.table_csv(published.published_table(other), 6)
     return texts
 
 
-def _summary_data(
-    *,
-    scans: Sequence[str],
-    errors: pd.DataFrame,
-    failed: pd.DataFrame,
-    stages: dict[str, summary.StageSummary],
-    settings: EvaluateSettings,
-    seed: int,
-) -> dict[str, object]:
-    statuses = ("refused", "failed", failures.LARGE_ERROR, "doubtful")
+def _summary_data(measured: _Measured, settings: EvaluateSettings) -> dict[str, Any]:
+    failed = measured.failed
     flagged = set(failed.loc[failed["status"] != failures.LARGE_ERROR, "scan"])
+    other = None if settings.published is None else published.PUBLISHED[settings.published]
     return {
-        "scans": {"total": len(scans), "evaluated": int(errors["scan"].nunique())},
         "failures": {
             "scans": int(failed.loc[failed["status"] != "doubtful", "scan"].nunique()),
-            **{status: int((failed["status"] == status).sum()) for status in statuses},
+            **{
+                status: int(failed.loc[failed["status"] == status, "scan"].nunique())
+                for status in ("refused", "failed", failures.LARGE_ERROR, "doubtful")
+            },
         },
-        "reliability": _rounded(asdict(reliability(errors, flagged, settings.large_error_mm))),
-        "settings": {
-            "radii_mm": list(settings.radii_mm),
-            "large_error_mm": settings.large_error_mm,
-            "bootstrap": settings.bootstrap,
-            "seed": seed,
-        },
-        "published": None
-        if settings.published is None
-        else {
-            "source": PUBLISHED[settings.published].source,
-            "note": PUBLISHED[settings.published].note,
-        },
+        "reliability": summary.as_numbers(
+            reliability(measured.errors, flagged, settings.large_error)
+        ),
+        "overlap": None
+        if measured.overlap is None
+        else overlap.summarise_overlap(measured.overlap),
+        "published": None if other is None else {"source": other.source, "note": other.note},
         "definitions": summary.DEFINITIONS,
         "stages": {
             stage: {
@@ -129,32 +186,20 @@ def _summary_data(
                     label: summary.as_numbers(numbers) for label, numbers in entry.landmarks.items()
                 },
             }
-            for stage, entry in stages.items()
+            for stage, entry in measured.stages.items()
         },
     }
 
 
-def _rounded(numbers: dict[str, float | None]) -> dict[str, float | None]:
-    return {name: None if n is None else round(n, 4) for name, n in numbers.items()}
-
-
-def _by_scan(paths: Sequence[Path], scans: Sequence[str]) -> dict[str, Path]:
-    result: dict[str, Path] = {}
-    for path in paths:
-        scan = path.name.removesuffix(POINTS_SUFFIX)
-        if scan == path.name or scan not in scans:
-            raise InputError(
-                f"{path}: belongs to no scan of the sheet, expected a name like "
-                f"{next(iter(scans), 'scan')}{POINTS_SUFFIX}"
-            )
-        if scan in result:
-            raise InputError(f"{path}: scan {scan} has another such file, {result[scan]}")
-        result[scan] = path
-    return result
+def _record(path: Path, scan: str) -> Record:
+    record = read_record(path)
+    if record.scan != scan:
+        raise InputError(f'{path}: the record is of scan "{record.scan}", expected "{scan}"')
+    return record
 
 
 def _detected(path: Path) -> tuple[PointList, ...]:
-    if _is_empty(path):
+    if _is_absent(path):
         return ()
     lists = tuple(read_point_lists(path))
     names = [points.name for points in lists]
@@ -166,9 +211,9 @@ def _detected(path: Path) -> tuple[PointList, ...]:
     return lists
 
 
-def _reference(path: Path) -> Landmarks | None:
+def _reference(path: Path | None) -> Landmarks | None:
     """Returns the first point list, or None where no landmark of it has a position."""
-    if _is_empty(path):
+    if path is None or _is_absent(path):
         return None
     lists = read_point_lists(path)
     if not lists:
@@ -177,29 +222,47 @@ def _reference(path: Path) -> Landmarks | None:
     return None if landmarks.missing.all() else landmarks
 
 
-def _is_empty(path: Path) -> bool:
-    """Tells whether a file only holds the place of a result that there is not."""
-    return path.is_file() and path.stat().st_size == 0
+def _is_absent(path: Path | None) -> bool:
+    """Tells whether there is no path, or an empty file in the place of a missing result."""
+    return path is None or (path.is_file() and path.stat().st_size == 0)
 
 
-def _why_nothing(records: Sequence[Record], scan: str) -> str:
-    stopped = failures.first_failure(records, scan)
-    if stopped is None:
-        return "no landmarks were written"
-    return f"{stopped.stage}: {stopped.reason or failures.NO_REASON}"
+def _factor(scan: str, scales: Mapping[str, float]) -> float:
+    scale = scales.get(scan)
+    if scale is None or not scale > 0:
+        found = "none" if scale is None else f"{scale:g}"
+        raise InputError(
+            f"scan {scan}: the length that distances are measured in % of is {found}, expected a "
+            "positive number (column scale)"
+        )
+    return 100.0 / scale
 
 
-def _records(paths: Sequence[Path], scans: Sequence[str]) -> list[Record]:
-    records = []
-    for path in paths:
-        record = read_record(path)
-        if record.scan not in scans:
-            raise InputError(
-                f'{path}: the record is of scan "{record.scan}", expected a scan of the sheet'
-            )
-        records.append(record)
-    return records
+def _why_nothing(record: Record) -> str:
+    stopped = failures.first_stop(record.chain)
+    return "no landmarks were written" if stopped is None else f"{stopped.stage}: {stopped.reason}"
 
 
-def _csv(table: pd.DataFrame) -> str:
-    return str(table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+def run(batch: Batch) -> None:
+    """Evaluate a run and write every table."""
+    segmented = batch.values["segmented"]
+    scans = [
+        ScanFiles(
+            task.scan,
+            task.inputs["found"],
+            task.inputs["record"],
+            task.inputs["reference"],
+            task.inputs["references_record"],
+            task.inputs["segmentation"] if segmented else None,
+            Path(task.row["segmentation"]) if task.row["segmentation"] else None,
+        )
+        for task in batch.tasks
+    ]
+    evaluate(
+        scans=scans,
+        folder=batch.path("errors").parent,
+        settings=batch.settings(EvaluateSettings),
+        seed=batch.values["seed"],
+        unit=batch.values["unit"],
+        scales={t.scan: float(t.row["scale"]) for t in batch.tasks if t.row["scale"]},
+    )

@@ -1,67 +1,68 @@
 """Which scans were refused, failed or are doubtful, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from landmarkflow.core.records import Record
+from landmarkflow.core.records import Step
 from landmarkflow.evaluation.errors import main_errors
-from landmarkflow.evaluation.settings import EvaluateSettings
+from landmarkflow.evaluation.settings import EvaluateSettings, Unit
 
 COLUMNS = ("scan", "stage", "status", "reason")
 LARGE_ERROR = "large error"
 STAGE_HERE = "evaluate"
-NO_REASON = "no reason stated"
+STOPPED = ("failed", "refused")
 
 
 def failure_table(
-    scans: Sequence[str],
-    records: Sequence[Record],
+    chains: Mapping[str, Sequence[Step]],
     errors: pd.DataFrame,
     settings: EvaluateSettings,
+    unit: Unit,
 ) -> pd.DataFrame:
     """Returns the scans that did not go well, in the order of the sheet.
 
-    A scan has one row for its first stage that failed or refused it (its first doubtful stage
-    where none did), and one more if its mean error is large. Landmarks missing in a scan that no
-    stage failed make a row too: "failed" when all are missing, "doubtful" when some are.
+    A scan has one row for the first stage that failed or refused it; where none did, one for each
+    doubtful stage and one for its missing landmarks: "failed" when all are missing, "doubtful"
+    when some are. It has one more if its mean error is large. What left a scan without a result
+    stands first.
 
     Args:
-        scans: The scans of the sheet.
-        records: The stages' records; those of one scan in the order of the stages.
+        chains: What the stages said of each scan, in their order; the scans as in the sheet.
         errors: The error table.
         settings: What counts as a large error.
+        unit: The study's unit.
 
     Returns:
         The columns `COLUMNS`.
     """
     main = main_errors(errors)
     rows: list[tuple[str, str, str, str]] = []
-    for scan in scans:
-        stopped = first_failure(records, scan)
-        if stopped is not None:
-            rows.append((scan, stopped.stage, stopped.status, stopped.reason or NO_REASON))
+    for scan, chain in chains.items():
         found = main[main["scan"] == scan]
-        missing = found[found["error_mm"].isna()]
-        if len(missing) and (stopped is None or stopped.status == "doubtful"):
+        missing = found[found["error"].isna()]
+        stopped = first_stop(chain)
+        # What is read twice, as the scan by the references and by the method, is said once.
+        said = [s for s in dict.fromkeys(chain) if s.status == "doubtful"]
+        steps = [stopped] if stopped else said
+        own = [(scan, str(s.stage), str(s.status), s.reason or "") for s in steps]
+        if len(missing) and stopped is None:
             reason = (
                 f"{len(missing)} of {len(found)} landmarks missing: {missing['reason'].iloc[0]}"
             )
             status = "failed" if len(missing) == len(found) else "doubtful"
-            rows.append((scan, STAGE_HERE, status, reason))
-        mean = float(found["error_mm"].mean())
-        if mean > settings.large_error_mm:
+            own.append((scan, STAGE_HERE, status, reason))
+        mean = float(found["error"].mean())
+        if mean > settings.large_error:
             reason = (
-                f"mean error {mean:.2f} mm over {len(found) - len(missing)} landmarks, "
-                f"above {settings.large_error_mm:g} mm"
+                f"mean error {mean:.2f} {unit} over {len(found) - len(missing)} landmarks, "
+                f"above {settings.large_error:g} {unit}"
             )
-            rows.append((scan, STAGE_HERE, LARGE_ERROR, reason))
+            own.append((scan, STAGE_HERE, LARGE_ERROR, reason))
+        rows.extend(sorted(own, key=lambda row: row[2] not in STOPPED))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def first_failure(records: Sequence[Record], scan: str) -> Record | None:
-    """Returns the scan's first record that failed or refused it, else its first doubtful one."""
-    own = [record for record in records if record.scan == scan]
-    stopped = [record for record in own if record.status in ("failed", "refused")]
-    doubtful = [record for record in own if record.status == "doubtful"]
-    return next(iter(stopped + doubtful), None)
+def first_stop(chain: Sequence[Step]) -> Step | None:
+    """Returns what the first stage that failed or refused a scan said, None where none did."""
+    return next((step for step in chain if step.status in STOPPED), None)

@@ -5,7 +5,24 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.evaluation.errors import labels_of, main_errors
+from landmarkflow.evaluation.settings import EvaluateSettings, Unit
+from landmarkflow.evaluation.summary import statistics, within
+from landmarkflow.evaluation.tables import (
+    NOTHING,
+    Table,
+    markdown_rows,
+    number,
+    table_markdown,
+)
+
+UNIT: Unit = "mm"
+RADIUS = 1.0
+FIGURES = ("n", "mean", "sd", "median", within(RADIUS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +76,78 @@ PUBLISHED: Mapping[str, PublishedTable] = MappingProxyType(
         )
     }
 )
+
+
+def published_table(published: PublishedTable) -> Table:
+    """Returns a published table in our layout."""
+    return Table(None, published.names, published.errors, UNIT)
+
+
+def beside_published(
+    errors: pd.DataFrame, published: PublishedTable, settings: EvaluateSettings
+) -> pd.DataFrame:
+    """Sets our errors beside a published table, landmark by landmark.
+
+    Both sides are recomputed from single errors. Landmarks without a published counterpart have
+    empty published figures.
+
+    Args:
+        errors: The error table, mm.
+        published: The other table.
+        settings: Which landmark has which printed name.
+
+    Raises:
+        InputError: No printed name is one of the published table's.
+    """
+    labels = labels_of(errors)
+    names = [settings.printed_name(label) for label in labels]
+    if labels and not set(names) & set(published.names):
+        raise InputError(
+            f"no landmark has a published counterpart: the columns are {', '.join(names)}, "
+            f"expected at least one of {', '.join(published.names)} (setting columns)"
+        )
+    main = main_errors(errors)
+    rows = []
+    for label, name in zip(labels, names, strict=True):
+        ours = main.loc[main["landmark"] == label, "error"].to_numpy(np.float64)
+        theirs = np.empty(0)
+        if name in published.names:
+            theirs = published.errors[:, published.names.index(name)]
+        rows.append((label, name, *_figures(ours), *_figures(theirs)))
+    return pd.DataFrame(
+        rows, columns=["landmark", "column", *FIGURES, *(f"published_{name}" for name in FIGURES)]
+    )
+
+
+def published_markdown(table: pd.DataFrame, published: PublishedTable) -> str:
+    """Returns both sides and the whole published table as Markdown."""
+    header = ["Landmark", "Column"]
+    for side in ("ours", "published"):
+        header += [f"n {side}", f"mean ± sd, {UNIT}, {side}", f"median, {UNIT}, {side}"]
+        header.append(f"within {RADIUS:g} {UNIT}, %, {side}")
+    rows = [
+        [str(row["landmark"]), str(row["column"]), *side_cells(row), *side_cells(row, "published_")]
+        for _, row in table.iterrows()
+    ]
+    ours = "Ours beside the published figures, both recomputed (sd divided by n)."
+    source = f"{published.source}, {UNIT}. {published.note}"
+    theirs = table_markdown(published_table(published), 6, source)
+    return f"{ours}\n\n{markdown_rows(header, rows)}\n{theirs}"
+
+
+def side_cells(row: "pd.Series[float]", prefix: str = "") -> list[str]:
+    """Returns n, mean±sd, median and the share within 1 mm of one side as texts."""
+    count, mean, sd, median, rate = (row[f"{prefix}{name}"] for name in FIGURES)
+    if count == 0:
+        return ["0", *[NOTHING] * 3]
+    return [
+        f"{count:.0f}",
+        f"{number(mean, 2)}±{number(sd, 2)}",
+        number(median, 2),
+        number(rate, 0),
+    ]
+
+
+def _figures(errors: NDArray[np.float64]) -> tuple[float | None, ...]:
+    found = statistics(errors, (RADIUS,))
+    return found.n, found.mean, found.sd, found.median, found.within_percent[RADIUS]

@@ -16,7 +16,7 @@ class Reliability:
     Attributes:
         n: Landmarks that have a radius and a reference.
         within_radius_percent: Share of them whose error is at most their radius; 90 is promised.
-        mean_radius_mm: Their mean radius.
+        mean_radius: Their mean radius.
         rank_correlation: Spearman's, of radius and error: 1 where the radius ranks the errors.
         flagged_scans: Evaluated scans that a stage failed, refused or found doubtful.
         unflagged_large: Landmarks with a large error in the other scans.
@@ -24,34 +24,32 @@ class Reliability:
 
     n: int
     within_radius_percent: float | None
-    mean_radius_mm: float | None
+    mean_radius: float | None
     rank_correlation: float | None
     flagged_scans: int
     unflagged_large: int
 
 
-def reliability(
-    errors: pd.DataFrame, flagged: Collection[str], large_error_mm: float
-) -> Reliability:
+def reliability(errors: pd.DataFrame, flagged: Collection[str], large_error: float) -> Reliability:
     """Compares the main stage's errors with what was said of them without a reference.
 
     Args:
         errors: The error table.
         flagged: Scans that a stage failed, refused or found doubtful.
-        large_error_mm: Above it an error is large.
+        large_error: Above it an error is large.
     """
     main = main_errors(errors)
-    known = main.dropna(subset=["error_mm", "radius_mm"])
+    known = main.dropna(subset=["error", "radius"])
     in_flagged = main["scan"].isin(list(flagged))
-    large = (main["error_mm"] > large_error_mm) & ~in_flagged
-    ranks = known[["error_mm", "radius_mm"]].rank().to_numpy(np.float64)
+    large = (main["error"] > large_error) & ~in_flagged
+    ranks = known[["error", "radius"]].rank().to_numpy(np.float64)
     varied = len(known) > 1 and bool((np.ptp(ranks, axis=0) > 0).all())
     return Reliability(
         n=len(known),
-        within_radius_percent=float(100 * (known["error_mm"] <= known["radius_mm"]).mean())
+        within_radius_percent=float(100 * (known["error"] <= known["radius"]).mean())
         if len(known)
         else None,
-        mean_radius_mm=float(known["radius_mm"].mean()) if len(known) else None,
+        mean_radius=float(known["radius"].mean()) if len(known) else None,
         rank_correlation=float(np.corrcoef(ranks.T)[0, 1]) if varied else None,
         flagged_scans=int(main.loc[in_flagged, "scan"].nunique()),
         unflagged_large=int(large.sum()),

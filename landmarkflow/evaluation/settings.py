@@ -1,42 +1,58 @@
-"""The settings of the evaluation."""
+"""The settings of the evaluation, and the units in which a study measures."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-PositiveMillimetres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from landmarkflow.core.settings import Settings
+
+Unit = Literal["mm", "px", "%"]
+Distance = Annotated[float, Field(gt=0)]
+
+# How captions and axes name a unit.
+IN_WORDS = {"mm": "mm", "px": "pixels", "%": "% of the length that each scan states"}
 
 
-class EvaluateSettings(BaseModel):
-    """What the evaluation measures and how its tables look."""
+class EvaluateSettings(Settings):
+    """What the evaluation measures and how its tables look; distances are in the study's unit."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    radii_mm: tuple[PositiveMillimetres, ...] = Field(
+    radii: tuple[Distance, ...] = Field(
         (0.25, 0.5, 1.0, 2.0),
         min_length=1,
-        description="Radii of the success detection rate, in mm, in ascending order.",
+        description="Radii of the success detection rate, in the study's unit, in ascending order.",
     )
-    large_error_mm: PositiveMillimetres = Field(
-        2.0, description="A scan whose mean error exceeds this, in mm, is listed as a failure."
+    large_error: Distance = Field(
+        2.0,
+        description="A scan whose mean error exceeds this, in the study's unit, is listed as a "
+        "failure.",
     )
     columns: dict[str, str] = Field(
         {}, description="Column titles of Table 1: landmark label to printed name."
     )
     published: Literal["wang2020"] | None = Field(
-        None, description="Published table to compare with, matched by the printed names."
+        None,
+        description="Published table (in mm) to compare with, matched by the printed names; null "
+        "for none.",
     )
     bootstrap: int = Field(
         2000, ge=100, le=100_000, description="Resamples of the interval of the mean."
     )
     table_landmarks_limit: int = Field(
-        12, ge=1, description="With more landmarks, Table 1 has summary columns for each scan."
+        12,
+        ge=1,
+        description="With more landmarks, tables have no column for each landmark, and Table 1 has "
+        "summary columns for each scan.",
+    )
+    overlap_labels: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (),
+        description="Labels of the segmentations whose overlap is measured; empty for every label "
+        "that is found or in the reference.",
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if any(b <= a for a, b in zip(self.radii_mm, self.radii_mm[1:], strict=False)):
-            raise ValueError(f"radii_mm must ascend, found {list(self.radii_mm)}")
+        if any(b <= a for a, b in zip(self.radii, self.radii[1:], strict=False)):
+            raise ValueError(f"radii must ascend, found {list(self.radii)}")
         names = list(self.columns.values())
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

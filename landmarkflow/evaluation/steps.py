@@ -1,82 +1,47 @@
-"""What each step of a method is worth: errors of its stages, pooled over several trainings."""
+"""What each step of a method is worth: errors of its stages, pooled over the seeds of a run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.errors import labels_of
-from landmarkflow.evaluation.settings import EvaluateSettings
-from landmarkflow.evaluation.summary import success_rate
-from landmarkflow.evaluation.tables import markdown_rows
+from landmarkflow.evaluation.results import Run, check_same_points
+from landmarkflow.evaluation.settings import IN_WORDS, EvaluateSettings
+from landmarkflow.evaluation.summary import statistics, within
+from landmarkflow.evaluation.tables import markdown_rows, number
 
 ALL_LANDMARKS = "all landmarks"
-WITHIN_MM = 1.0
-WITHIN = f"within_{WITHIN_MM:g}_mm_percent"
-COLUMNS = (
-    "preset",
-    "step",
-    "landmark",
-    "seeds",
-    "n",
-    "missing",
-    "mean_mm",
-    "sd_mm",
-    "sd_over_seeds_mm",
-    "median_mm",
-    "p95_mm",
-    WITHIN,
-    "failed_scans",
-)
+NAMES = ("run", "step", "landmark", "seeds")
+FIGURES = ("n", "missing", "mean", "sd", "sd_over_seeds", "median", "p95")
 
 
-@dataclass(frozen=True, eq=False)
-class Training:
-    """One run of a study: the preset of its settings, its seed and its error table."""
+def compare_steps(runs: Sequence[Run]) -> pd.DataFrame:
+    """Puts the steps of every entry of runs below each other, each over all of its seeds.
 
-    preset: str
-    seed: int
-    errors: pd.DataFrame
-
-
-def compare_steps(
-    trainings: Sequence[Training], names: Mapping[str, str], settings: EvaluateSettings
-) -> pd.DataFrame:
-    """Puts the steps of every preset below each other, each over all of its trainings.
-
-    Errors are pooled over scans and seeds, and a missing landmark counts as not within.
-    `sd_over_seeds_mm` is the standard deviation of the seeds' means, divided by n - 1, and NaN for
-    a single seed; `sd_mm` is divided by n. A scan has failed at a step that gave it no landmark or
-    a mean error above `large_error_mm`; scans count once for each seed.
+    Errors are pooled over scans and seeds, and a missing landmark counts as not within the one
+    radius that is shown, 1 where it is among the radii, otherwise the largest. `sd_over_seeds` is
+    the standard deviation of the seeds' means, divided by n - 1, and NaN for a single seed; `sd` is
+    divided by n. A scan has failed at a step that gave it no landmark or a mean error above
+    `large_error`; scans count once for each seed.
 
     Args:
-        trainings: Runs of the same scans; those of one preset in the order of their seeds.
-        names: Printed names by stage, the first step first. Stages without one follow under
-            their own names; names without a stage are left out.
-        settings: What counts as a large error.
+        runs: Runs of the same scans; those of one entry in the order of their seeds. Stages that a
+            run names no step for follow the named ones under their own names.
 
     Returns:
-        The columns `COLUMNS`: for each preset and step one row for each landmark and one for all.
+        For each entry and step one row for each landmark and one for all; none where no scan has
+        reference landmarks.
 
     Raises:
-        InputError: Nothing was measured, or two runs do not measure the same landmarks of the
-            same scans.
+        InputError: Two runs do not measure the same landmarks of the same scans.
     """
-    if trainings[0].errors.empty:
-        raise InputError(
-            f"{trainings[0].preset}: no scan has reference landmarks, expected some to compare "
-            "steps by"
-        )
-    for training in trainings[1:]:
-        _check_same_points(trainings[0], training)
+    check_same_points(runs)
+    settings = runs[0].settings
     rows = []
-    for preset in dict.fromkeys(training.preset for training in trainings):
-        pooled = pd.concat(
-            [t.errors.assign(seed=t.seed) for t in trainings if t.preset == preset],
-            ignore_index=True,
-        )
+    for entry, members in by_entry(runs).items():
+        pooled = pool(members)
+        names = {stage: name for run in members for stage, name in run.made["steps"].items()}
         for stage in _ordered(pooled["stage"].drop_duplicates().tolist(), names):
             of_stage = pooled[pooled["stage"] == stage]
             parts = [
@@ -84,63 +49,82 @@ def compare_steps(
             ]
             for label, part in [*parts, (ALL_LANDMARKS, of_stage)]:
                 step = names.get(stage, stage)
-                rows.append((preset, step, label, *_figures(part, settings.large_error_mm)))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+                rows.append((entry, step, label, *_figures(part, settings)))
+    columns = [*NAMES, *FIGURES, within(_radius(settings)), "failed_scans"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def steps_csv(table: pd.DataFrame) -> str:
-    """Returns the table as the text of a CSV file with four decimals."""
-    return str(table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+def by_entry(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Returns the runs of each entry, both in their order."""
+    entries = dict.fromkeys(run.entry for run in runs)
+    return {entry: [run for run in runs if run.entry == entry] for entry in entries}
 
 
-def steps_markdown(table: pd.DataFrame, settings: EvaluateSettings) -> str:
-    """Returns the table as Markdown, a row for each step, with its landmarks where they are few."""
-    labels = [str(label) for label in table["landmark"].drop_duplicates()]
-    labels.remove(ALL_LANDMARKS)
+def pool(runs: Sequence[Run]) -> pd.DataFrame:
+    """Returns the errors of several runs below each other with the column `seed`."""
+    return pd.concat([run.errors.assign(seed=run.made["seed"]) for run in runs], ignore_index=True)
+
+
+def seed_spread(errors: pd.DataFrame) -> tuple[int, float]:
+    """Returns how many seeds pooled errors are of, and the deviation (n - 1) of their means."""
+    means = errors.groupby("seed", sort=False)["error"].mean()
+    return len(means), float(means.std(ddof=1))
+
+
+def steps_rows(table: pd.DataFrame, run: Run) -> tuple[list[str], list[list[str]]]:
+    """Returns header and rows of the printed table: a row for each step.
+
+    Args:
+        table: What `compare_steps` returned.
+        run: Any of the runs; it knows the unit and the settings.
+    """
+    settings = run.settings
+    labels = [str(label) for label in table["landmark"].drop_duplicates()][:-1]
     if len(labels) > settings.table_landmarks_limit:
         labels = []
-    several = table["preset"].nunique() > 1
-    header = [*(["Preset"] if several else []), "Step", *map(settings.printed_name, labels)]
-    header += ["Mean ± sd", "sd over seeds", "Median", "p95", f"Within {WITHIN_MM:g} mm, %"]
+    several = table["run"].nunique() > 1
+    radius = _radius(settings)
+    header = [*(["Run"] if several else []), "Step", *map(settings.printed_name, labels)]
+    header += ["Mean ± sd", "sd over seeds", "Median", "p95", f"Within {radius:g} {run.unit}, %"]
     header.append("Failed")
     rows = []
-    for (preset, step), part in table.groupby(["preset", "step"], sort=False):
+    for (entry, step), part in table.groupby(["run", "step"], sort=False):
         by_label = part.set_index("landmark")
         overall = by_label.loc[ALL_LANDMARKS]
-        cells = [_number(by_label.loc[label, "mean_mm"]) for label in labels]
-        cells.append(" ± ".join(_number(overall[name]) for name in ("mean_mm", "sd_mm")))
-        cells += [_number(overall[name]) for name in ("sd_over_seeds_mm", "median_mm", "p95_mm")]
-        cells += [_number(overall[WITHIN], decimals=0), str(overall["failed_scans"])]
-        rows.append([*([str(preset)] if several else []), str(step), *cells])
-    return f"{_caption(table, settings)}\n\n{markdown_rows(header, rows)}"
+        cells = [number(by_label.loc[label, "mean"]) for label in labels]
+        cells.append(" ± ".join(number(overall[name]) for name in ("mean", "sd")))
+        cells += [number(overall[name]) for name in ("sd_over_seeds", "median", "p95")]
+        cells += [number(overall[within(radius)], decimals=0), str(overall["failed_scans"])]
+        rows.append([*([str(entry)] if several else []), str(step), *cells])
+    return header, rows
 
 
-def _caption(table: pd.DataFrame, settings: EvaluateSettings) -> str:
-    counts = table.drop_duplicates("preset").set_index("preset")["seeds"]
+def steps_caption(table: pd.DataFrame, run: Run) -> str:
+    """Returns what the printed table shows, in words; arguments as in `steps_rows`."""
+    if table.empty:
+        return "No scan has reference landmarks: no step was measured."
+    counts = table.drop_duplicates("run").set_index("run")["seeds"]
     if counts.nunique() == 1:
         seeds = str(counts.iloc[0])
     else:
-        seeds = ", ".join(f"{count} ({preset})" for preset, count in counts.items())
+        seeds = ", ".join(f"{count} ({entry})" for entry, count in counts.items())
     return (
-        "Distance in mm between detected and reference landmarks after each step, pooled over "
-        "scans and seeds: by landmark the mean, over all mean ± sd (divided by n). Seeds: "
-        f"{seeds}; sd over seeds is that of the seeds' means (divided by n - 1). Failed: scans "
-        f"without a landmark or with a mean above {settings.large_error_mm:g} mm, counted for each "
-        "seed."
+        f"Distance in {IN_WORDS[run.unit]} between detected and reference landmarks after each "
+        "step, pooled over scans and seeds: by landmark the mean, over all mean ± sd (divided by "
+        f"n). Seeds: {seeds}; sd over seeds is that of the seeds' means (divided by n - 1). "
+        f"Failed: scans without a landmark or with a mean above {run.settings.large_error:g} "
+        f"{run.unit}, counted for each seed."
     )
 
 
-def _check_same_points(first: Training, other: Training) -> None:
-    expected, found = (
-        set(zip(t.errors["scan"], t.errors["landmark"], strict=True)) for t in (first, other)
-    )
-    if found != expected:
-        scan, label = min(found ^ expected)
-        raise InputError(
-            f'{other.preset}, seed {other.seed}: landmark "{label}" of scan {scan} is measured in '
-            f"only one of this run and {first.preset}, seed {first.seed}, expected the same scans "
-            "in both"
-        )
+def steps_markdown(table: pd.DataFrame, run: Run) -> str:
+    """Returns the printed table as Markdown; arguments as in `steps_rows`."""
+    text = steps_caption(table, run) + "\n"
+    return text if table.empty else f"{text}\n{markdown_rows(*steps_rows(table, run))}"
+
+
+def _radius(settings: EvaluateSettings) -> float:
+    return 1.0 if 1.0 in settings.radii else settings.radii[-1]
 
 
 def _ordered(stages: Sequence[str], names: Mapping[str, str]) -> list[str]:
@@ -149,24 +133,12 @@ def _ordered(stages: Sequence[str], names: Mapping[str, str]) -> list[str]:
     return [*known, *(stage for stage in stages if stage not in names)]
 
 
-def _figures(rows: pd.DataFrame, large_error_mm: float) -> tuple[float | int | None, ...]:
-    """Returns what follows the landmark in `COLUMNS`."""
-    errors = rows["error_mm"].to_numpy(np.float64)
-    known = errors[~np.isnan(errors)]
-    of_scans = rows.groupby(["seed", "scan"], sort=False)["error_mm"].mean()
-    failed = int((of_scans.isna() | (of_scans > large_error_mm)).sum())
-    of_seeds = rows.groupby("seed", sort=False)["error_mm"].mean()
-    return (
-        len(of_seeds),
-        known.size,
-        errors.size - known.size,
-        *((known.mean(), known.std(ddof=0)) if known.size else (np.nan, np.nan)),
-        of_seeds.std(ddof=1),
-        *(np.percentile(known, (50, 95)) if known.size else (np.nan, np.nan)),
-        success_rate(errors, WITHIN_MM),
-        failed,
-    )
-
-
-def _number(value: float, decimals: int = 3) -> str:
-    return "–" if np.isnan(value) else f"{value:.{decimals}f}"
+def _figures(rows: pd.DataFrame, settings: EvaluateSettings) -> tuple[float | int | None, ...]:
+    """Returns what follows the landmark in the columns."""
+    found = statistics(rows["error"].to_numpy(np.float64), (_radius(settings),))
+    of_scans = rows.groupby(["seed", "scan"], sort=False)["error"].mean()
+    failed = int((of_scans.isna() | (of_scans > settings.large_error)).sum())
+    seeds, spread = seed_spread(rows)
+    counts = (seeds, found.n, found.missing)
+    moments = (found.mean, found.sd, spread, found.median, found.p95)
+    return (*counts, *moments, *found.within_percent.values(), failed)

@@ -1,7 +1,8 @@
 """Means, quantiles, success rates and intervals of the errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,48 +12,78 @@ from landmarkflow.evaluation.errors import labels_of
 from landmarkflow.evaluation.settings import EvaluateSettings
 
 DEFINITIONS = {
-    "error": "Euclidean distance between detected and reference landmark, mm",
-    "sd_mm": "standard deviation divided by n",
-    "interval_mm": "95 % percentile bootstrap interval of the mean, scans resampled",
-    "within_percent": "share of landmarks at most this many mm from the reference; a missing "
-    "landmark counts as not within",
+    "error": "Euclidean distance between detected and reference landmark, in the unit",
+    "sd": "standard deviation divided by n",
+    "interval": "95 % percentile bootstrap interval of the mean, scans resampled",
+    "within_percent": "share of landmarks at most this far from the reference; a missing landmark "
+    "counts as not within",
     "reliability": "error against the radius that is to hold 90 % of the true places, Spearman's "
     "rank correlation of the two, and landmarks whose large error no stage flagged",
+    "overlap": "Dice 2|A and B| / (|A| + |B|) and IoU |A and B| / |A or B|, of voxels; a surface "
+    "is the centres of the voxels with a neighbour across a face outside the label; asd is the "
+    "mean distance from each surface's voxels to the other surface, hd95 the larger of the two "
+    "95th percentiles of these distances",
 }
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Statistics of a set of errors in mm; None where there is nothing to compute them from.
+    """Statistics of a set of errors; None where there is nothing to compute them from.
 
     Attributes:
         n: Landmarks detected.
         missing: Landmarks not detected; they enter `within_percent` only.
-        mean_mm: Mean error.
-        sd_mm: Standard deviation, divided by n.
-        median_mm: Median error.
-        p95_mm: 95th percentile.
-        max_mm: Largest error.
-        interval_mm: 95 % bootstrap interval of the mean; None with fewer than two scans.
-        within_percent: Success detection rate in percent by radius in mm.
+        mean: Mean error.
+        sd: Standard deviation, divided by n.
+        median: Median error.
+        p95: 95th percentile.
+        max: Largest error.
+        interval: 95 % bootstrap interval of the mean; None with fewer than two scans.
+        within_percent: Success detection rate in percent by radius.
     """
 
     n: int
     missing: int
-    mean_mm: float | None
-    sd_mm: float | None
-    median_mm: float | None
-    p95_mm: float | None
-    max_mm: float | None
-    interval_mm: tuple[float, float] | None
+    mean: float | None
+    sd: float | None
+    median: float | None
+    p95: float | None
+    max: float | None
+    interval: tuple[float, float] | None
     within_percent: dict[float, float | None]
 
 
-def success_rate(errors: NDArray[np.float64], radius_mm: float) -> float | None:
-    """Returns the percentage of errors at most `radius_mm`; NaN counts as a miss."""
-    if errors.size == 0:
-        return None
-    return float(100.0 * np.mean(errors <= radius_mm))
+def statistics(
+    errors: NDArray[np.float64],
+    radii: Sequence[float],
+    interval: tuple[float, float] | None = None,
+) -> Statistics:
+    """Returns the statistics of a set of errors.
+
+    Args:
+        errors: Errors, (n,); NaN is a missing landmark.
+        radii: Radii of the success detection rate, in the unit of the errors.
+        interval: The interval of the mean, where it was computed.
+    """
+    known = errors[~np.isnan(errors)]
+    rates = {
+        radius: float(100.0 * np.mean(errors <= radius)) if errors.size else None
+        for radius in radii
+    }
+    missing = errors.size - known.size
+    if known.size == 0:
+        return Statistics(0, missing, None, None, None, None, None, None, rates)
+    return Statistics(
+        n=known.size,
+        missing=missing,
+        mean=float(known.mean()),
+        sd=float(known.std(ddof=0)),
+        median=float(np.median(known)),
+        p95=float(np.percentile(known, 95)),
+        max=float(known.max()),
+        interval=interval,
+        within_percent=rates,
+    )
 
 
 def draw_scans(count: int, resamples: int, seed: int) -> NDArray[np.int64]:
@@ -69,7 +100,7 @@ def bootstrap_interval(
     resample is the sum of its scans' errors divided by their count.
 
     Args:
-        errors: Errors in mm, (n,); NaN is left out.
+        errors: Errors, (n,); NaN is left out.
         scans: The scan number of each error, (n,).
         draws: Scan numbers of each resample, (resamples, scans).
 
@@ -86,38 +117,6 @@ def bootstrap_interval(
     means = sums[draws].sum(axis=1)[drawn > 0] / drawn[drawn > 0]
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
-
-
-def statistics(
-    errors: NDArray[np.float64],
-    scans: NDArray[np.int64],
-    draws: NDArray[np.int64],
-    radii_mm: Sequence[float],
-) -> Statistics:
-    """Returns the statistics of a set of errors.
-
-    Args:
-        errors: Errors in mm, (n,); NaN is a missing landmark.
-        scans: The scan number of each error, (n,).
-        draws: Scan numbers of each resample, (resamples, scans).
-        radii_mm: Radii of the success detection rate.
-    """
-    known = errors[~np.isnan(errors)]
-    rates = {radius: success_rate(errors, radius) for radius in radii_mm}
-    missing = errors.size - known.size
-    if known.size == 0:
-        return Statistics(0, missing, None, None, None, None, None, None, rates)
-    return Statistics(
-        n=known.size,
-        missing=missing,
-        mean_mm=float(known.mean()),
-        sd_mm=float(known.std(ddof=0)),
-        median_mm=float(np.median(known)),
-        p95_mm=float(np.percentile(known, 95)),
-        max_mm=float(known.max()),
-        interval_mm=bootstrap_interval(errors, scans, draws),
-        within_percent=rates,
-    )
 
 
 @dataclass(frozen=True)
@@ -140,11 +139,12 @@ def summarise(
     """
     names = list(errors["scan"].drop_duplicates())
     numbers = errors["scan"].map({name: i for i, name in enumerate(names)}).to_numpy(np.int64)
-    values = errors["error_mm"].to_numpy(np.float64)
+    values = errors["error"].to_numpy(np.float64)
     draws = draw_scans(len(names), settings.bootstrap, seed)
 
     def of(rows: NDArray[np.bool_]) -> Statistics:
-        return statistics(values[rows], numbers[rows], draws, settings.radii_mm)
+        interval = bootstrap_interval(values[rows], numbers[rows], draws)
+        return statistics(values[rows], settings.radii, interval)
 
     result = {}
     for stage in errors["stage"].drop_duplicates():
@@ -159,37 +159,38 @@ def summarise(
     return result
 
 
-def as_numbers(entry: Statistics) -> dict[str, object]:
-    """Returns statistics as plain data for a JSON file, rounded to four decimals."""
-    interval = entry.interval_mm
-    return {
-        "n": entry.n,
-        "missing": entry.missing,
-        "mean_mm": _rounded(entry.mean_mm),
-        "sd_mm": _rounded(entry.sd_mm),
-        "median_mm": _rounded(entry.median_mm),
-        "p95_mm": _rounded(entry.p95_mm),
-        "max_mm": _rounded(entry.max_mm),
-        "interval_mm": None if interval is None else [_rounded(value) for value in interval],
-        "within_percent": {f"{r:g}": _rounded(v) for r, v in entry.within_percent.items()},
-    }
-
-
 def landmark_table(summary: dict[str, StageSummary], settings: EvaluateSettings) -> pd.DataFrame:
     """Returns one row per stage and landmark with the statistics as columns."""
-    columns = ["landmark", "stage", "n", "missing", "mean_mm", "sd_mm", "median_mm", "p95_mm"]
-    columns += ["max_mm", "interval_low_mm", "interval_high_mm"]
-    columns += [f"within_{radius:g}_mm_percent" for radius in settings.radii_mm]
-    rows = []
-    for stage, stage_summary in summary.items():
-        for label, entry in stage_summary.landmarks.items():
-            low, high = entry.interval_mm or (None, None)
-            moments = (entry.n, entry.missing, entry.mean_mm, entry.sd_mm)
-            quantiles = (entry.median_mm, entry.p95_mm, entry.max_mm)
-            rates = entry.within_percent.values()
-            rows.append((label, stage, *moments, *quantiles, low, high, *rates))
+    figures = ["n", "missing", "mean", "sd", "median", "p95", "max"]
+    rows = [
+        (
+            label,
+            stage,
+            *(getattr(entry, name) for name in figures),
+            *(entry.interval or (None, None)),
+            *entry.within_percent.values(),
+        )
+        for stage, of_stage in summary.items()
+        for label, entry in of_stage.landmarks.items()
+    ]
+    rates = [within(radius) for radius in settings.radii]
+    columns = ["landmark", "stage", *figures, "interval_low", "interval_high", *rates]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def within(radius: float) -> str:
+    """Returns the name of the column with the share of landmarks within a radius."""
+    return f"within_{radius:g}_percent"
+
+
+def as_numbers(entry: Any) -> dict[str, Any]:
+    """Returns a dataclass of numbers as data for a JSON file, rounded to four decimals."""
+    return {name: _rounded(value) for name, value in asdict(entry).items()}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {f"{key:g}": _rounded(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return [_rounded(part) for part in value]
+    return round(value, 4) if isinstance(value, float) else value

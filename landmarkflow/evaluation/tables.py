@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.errors import labels_of, main_errors
-from landmarkflow.evaluation.published import PublishedTable
-from landmarkflow.evaluation.settings import EvaluateSettings
-from landmarkflow.evaluation.summary import success_rate
+from landmarkflow.evaluation.settings import IN_WORDS, EvaluateSettings, Unit
+from landmarkflow.evaluation.summary import statistics
 
+NOTHING = "–"
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -25,42 +25,42 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "±": r"$\pm$",
+    NOTHING: "--",
     **{character: f"\\{character}" for character in "&%$#_"},
 }
-_DASH = {"markdown": "–", "latex": "--"}
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Figures in mm, one row per scan.
+    """Distances, one row per scan.
 
     Attributes:
         scans: Row names, or None where the source gives none.
         columns: Column titles.
-        values: (scans, columns) mm; NaN is missing.
+        values: (scans, columns); NaN is missing.
+        unit: The unit of the values.
     """
 
     scans: tuple[str, ...] | None
     columns: tuple[str, ...]
     values: NDArray[np.float64]
+    unit: Unit
 
 
 def error_matrix(errors: pd.DataFrame) -> tuple[list[str], list[str], NDArray[np.float64]]:
-    """Returns scans, landmarks and the main stage's errors in mm, (scans, landmarks).
+    """Returns scans, landmarks and the main stage's errors, (scans, landmarks).
 
     NaN is a landmark that was not detected or has no reference.
     """
     main = main_errors(errors)
     scans = [str(scan) for scan in main["scan"].drop_duplicates()]
     labels = labels_of(errors)
-    values = np.full((len(scans), len(labels)), np.nan)
-    rows = main["scan"].map({scan: i for i, scan in enumerate(scans)}).to_numpy(np.int64)
-    columns = main["landmark"].map({name: i for i, name in enumerate(labels)}).to_numpy(np.int64)
-    values[rows, columns] = main["error_mm"].to_numpy(np.float64)
-    return scans, labels, values
+    values = main.pivot(index="scan", columns="landmark", values="error")
+    return scans, labels, values.reindex(index=scans, columns=labels).to_numpy(np.float64)
 
 
-def accuracy_table(errors: pd.DataFrame, settings: EvaluateSettings) -> Table:
+def accuracy_table(errors: pd.DataFrame, settings: EvaluateSettings, unit: Unit) -> Table:
     """Returns Table 1: a column per landmark, or per scan statistic when there are many.
 
     Raises:
@@ -69,7 +69,7 @@ def accuracy_table(errors: pd.DataFrame, settings: EvaluateSettings) -> Table:
     """
     scans, labels, values = error_matrix(errors)
     if not labels:
-        return Table((), (), np.empty((0, 0)))
+        return Table((), (), np.empty((0, 0)), unit)
     unknown = [label for label in settings.columns if label not in labels]
     if unknown:
         raise InputError(
@@ -77,56 +77,37 @@ def accuracy_table(errors: pd.DataFrame, settings: EvaluateSettings) -> Table:
             f"{', '.join(labels)}"
         )
     if len(labels) > settings.table_landmarks_limit:
-        return Table(tuple(scans), ("mean", "median", "p95", "max"), _scan_statistics(values))
+        titles = ("mean", "median", "p95", "max")
+        return Table(tuple(scans), titles, _scan_statistics(values), unit)
     names = tuple(settings.printed_name(label) for label in labels)
     if len(set(names)) < len(names):
         raise InputError(
             f"the setting columns gives two landmarks one title, found {', '.join(names)}, "
             "expected different ones"
         )
-    return Table(tuple(scans), names, values)
-
-
-def published_table(published: PublishedTable) -> Table:
-    """Returns a published table in our layout."""
-    return Table(None, published.names, published.errors)
+    return Table(tuple(scans), names, values, unit)
 
 
 def table_csv(table: Table, decimals: int) -> str:
-    """Returns a table as CSV: ID, scan, the columns in mm; a missing value is empty."""
-    return csv_text([_header(table), *_body(table, decimals, ""), _mean_row(table, "", "")])
+    """Returns a table as CSV: ID, scan, the columns; a missing value is empty."""
+    stream = io.StringIO()
+    rows = [_header(table), *_body(table, decimals, ""), _mean_row(table, "", "")]
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
 
 
 def table_markdown(table: Table, decimals: int, caption: str) -> str:
     """Returns a table as Markdown under its caption."""
-    rows = [*_body(table, decimals, _DASH["markdown"]), _mean_row(table, " mm", "–")]
+    rows = [*_body(table, decimals, NOTHING), _mean_row(table, f" {table.unit}", NOTHING)]
     return f"{caption}\n\n{markdown_rows(_header(table), rows)}"
 
 
 def table_latex(table: Table, decimals: int, caption: str, label: str) -> str:
     """Returns a table as a LaTeX float; it needs the package booktabs."""
-    rows = [*_body(table, decimals, _DASH["latex"]), _mean_row(table, " mm", _DASH["latex"])]
-    lines = [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in rows]
-    left = "l" if table.scans is None else "ll"
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            f"  \\caption{{{_latex_cell(caption)}}}",
-            f"  \\label{{{label}}}",
-            f"  \\begin{{tabular}}{{{left}{'r' * len(table.columns)}}}",
-            r"    \toprule",
-            "    " + " & ".join(escape_latex(cell) for cell in _header(table)) + r" \\",
-            r"    \midrule",
-            *[f"    {line}" for line in lines[:-1]],
-            r"    \midrule",
-            f"    {lines[-1]}",
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    body = _body(table, decimals, NOTHING)
+    mean = _mean_row(table, f" {table.unit}", NOTHING)
+    names = 1 if table.scans is None else 2
+    return latex_rows(_header(table), body, [mean], caption=caption, label=label, names=names)
 
 
 def caption(table: Table) -> str:
@@ -137,67 +118,14 @@ def caption(table: Table) -> str:
     verb = "value is" if missing == 1 else "values are"
     note = f" {missing} {verb} missing and not part of it." if missing else ""
     return (
-        f"Euclidean distance in mm between detected and reference landmarks, "
+        f"Euclidean distance in {IN_WORDS[table.unit]} between detected and reference landmarks, "
         f"{len(table.scans)} scans. Last row: mean ± standard deviation (divided by n).{note}"
     )
 
 
-def comparison(
-    errors: pd.DataFrame, published: PublishedTable, settings: EvaluateSettings
-) -> pd.DataFrame:
-    """Sets our errors beside a published table, landmark by landmark.
-
-    Both sides are recomputed from single errors. Landmarks without a published counterpart have
-    empty published figures.
-
-    Raises:
-        InputError: No printed name is one of the published table's.
-    """
-    labels = labels_of(errors)
-    names = [settings.printed_name(label) for label in labels]
-    if labels and not set(names) & set(published.names):
-        raise InputError(
-            f"no landmark has a published counterpart: the columns are {', '.join(names)}, "
-            f"expected at least one of {', '.join(published.names)} (setting columns)"
-        )
-    main = main_errors(errors)
-    rows = []
-    for label, name in zip(labels, names, strict=True):
-        ours = main.loc[main["landmark"] == label, "error_mm"].to_numpy(np.float64)
-        theirs = (
-            published.errors[:, published.names.index(name)]
-            if name in published.names
-            else np.empty(0)
-        )
-        rows.append((label, name, *_figures(ours), *_figures(theirs)))
-    figures = ("n", "mean_mm", "sd_mm", "median_mm", "within_1_mm_percent")
-    columns = ["landmark", "column", *figures, *(f"published_{name}" for name in figures)]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def comparison_markdown(table: pd.DataFrame, published: PublishedTable) -> str:
-    """Returns the comparison and the whole published table as Markdown."""
-    header = ["Landmark", "Column"]
-    for side in ("ours", "published"):
-        header += [f"n {side}", f"mean ± sd, mm, {side}", f"median, mm, {side}"]
-        header.append(f"within 1 mm, %, {side}")
-    rows = [
-        [str(row["landmark"]), str(row["column"])]
-        + [cell for prefix in ("", "published_") for cell in _comparison_cells(row, prefix)]
-        for _, row in table.iterrows()
-    ]
-    ours = "Ours beside the published figures, both recomputed (sd divided by n)."
-    theirs = table_markdown(
-        published_table(published), 6, f"{published.source}, mm. {published.note}"
-    )
-    return f"{ours}\n\n{markdown_rows(header, rows)}\n{theirs}"
-
-
-def csv_text(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows as the text of a CSV file."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue()
+def frame_csv(table: pd.DataFrame) -> str:
+    """Returns a table of columns as the text of a CSV file with four decimals."""
+    return str(table.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
 
 
 def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -205,6 +133,35 @@ def markdown_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     escaped = [[escape_markdown(cell) for cell in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def latex_rows(
+    header: Sequence[str],
+    *groups: Sequence[Sequence[str]],
+    caption: str,
+    label: str,
+    names: int,
+) -> str:
+    """Returns groups of rows, with rules between them, as a LaTeX float.
+
+    Args:
+        header: Column titles.
+        groups: Rows of cells.
+        caption: What the table shows.
+        label: Its name for references.
+        names: How many columns hold names, which are left-aligned.
+    """
+    lines = [r"\begin{table}", r"  \centering", f"  \\caption{{{escape_latex(caption)}}}"]
+    lines.append(f"  \\label{{{label}}}")
+    lines.append(f"  \\begin{{tabular}}{{{'l' * names}{'r' * (len(header) - names)}}}")
+    for rule, rows in (
+        ("toprule", [header]),
+        *(("midrule", rows) for rows in groups),
+        ("bottomrule", []),
+    ):
+        lines.append(f"    \\{rule}")
+        lines += [f"    {' & '.join(map(escape_latex, row))} \\\\" for row in rows]
+    return "\n".join([*lines, r"  \end{tabular}", r"\end{table}", ""])
 
 
 def escape_markdown(text: str) -> str:
@@ -219,6 +176,11 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
+def number(value: float | None, decimals: int = 3) -> str:
+    """Returns a figure as text, a dash for None and NaN."""
+    return NOTHING if value is None or np.isnan(value) else f"{value:.{decimals}f}"
+
+
 def mean_and_deviation(values: NDArray[np.float64]) -> str | None:
     """Returns "mean±sd" in two decimals, sd divided by n, leaving NaN out; None without values."""
     known = values[~np.isnan(values)]
@@ -228,12 +190,8 @@ def mean_and_deviation(values: NDArray[np.float64]) -> str | None:
 
 
 def _scan_statistics(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    result = np.full((len(values), 4), np.nan)
-    for row, scan_values in enumerate(values):
-        known = scan_values[~np.isnan(scan_values)]
-        if known.size:
-            result[row] = (known.mean(), *np.percentile(known, (50, 95)), known.max())
-    return result
+    rows = [statistics(row, ()) for row in values]
+    return np.array([(row.mean, row.median, row.p95, row.max) for row in rows], np.float64)
 
 
 def _header(table: Table) -> list[str]:
@@ -252,34 +210,3 @@ def _mean_row(table: Table, unit: str, missing: str) -> list[str]:
     means = [mean_and_deviation(column) for column in table.values.T]
     cells = [missing if mean is None else mean + unit for mean in means]
     return ["Mean", *([] if table.scans is None else [""]), *cells]
-
-
-def _figures(errors: NDArray[np.float64]) -> tuple[int, float, float, float, float]:
-    known = errors[~np.isnan(errors)]
-    rate = success_rate(errors, 1.0)
-    within = np.nan if rate is None else rate
-    if known.size == 0:
-        return 0, np.nan, np.nan, np.nan, within
-    return (
-        known.size,
-        float(known.mean()),
-        float(known.std(ddof=0)),
-        float(np.median(known)),
-        within,
-    )
-
-
-def _comparison_cells(row: "pd.Series[object]", prefix: str) -> list[str]:
-    count = int(row[f"{prefix}n"])
-    if count == 0:
-        return ["0", "–", "–", "–"]
-    return [
-        str(count),
-        f"{row[f'{prefix}mean_mm']:.2f}±{row[f'{prefix}sd_mm']:.2f}",
-        f"{row[f'{prefix}median_mm']:.2f}",
-        f"{row[f'{prefix}within_1_mm_percent']:.0f}",
-    ]
-
-
-def _latex_cell(text: str) -> str:
-    return escape_latex(text).replace("±", r"$\pm$")

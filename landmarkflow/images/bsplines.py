@@ -11,7 +11,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import sparse
 
-from landmarkflow.formats.volumes import array_of, grid_of, points_inside
+from landmarkflow.images.masks import points_inside
+from landmarkflow.images.operations import array_of, grid_of
 
 Array = NDArray[np.float64]
 Values = NDArray[np.float32]

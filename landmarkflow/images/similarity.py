@@ -7,8 +7,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.formats.volumes import array_of, grid_of, shrunk, smoothed, under_gaussian
-from landmarkflow.images.transforms import map_points
+from landmarkflow.images.operations import array_of, grid_of, shrunk
+from landmarkflow.images.sampling import map_points, smoothed, under_gaussian
 
 Array = NDArray[np.float64]
 Values = NDArray[np.float32]

@@ -1,91 +1,81 @@
-"""One picture per scan: slices through its landmarks, with detected and reference points."""
+"""One picture per scan: its landmarks on slices or on the picture that it is, with references."""
 
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from matplotlib import colormaps, patheffects
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.path import Path as Shape
 from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.formats import volumes
-from landmarkflow.formats.markups import read_point_lists
-from landmarkflow.report.figures import new_figure, save_png
+from landmarkflow.core.records import Record, read_record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.engine.store import Task
+from landmarkflow.evaluation.settings import Unit
+from landmarkflow.formats.slicer import read_point_lists
+from landmarkflow.formats.volumes import read_volume
+from landmarkflow.images.operations import array_of, grid_of
+from landmarkflow.report.figures import save_png
+from landmarkflow.report.layout import (
+    BOTTOM_INCHES,
+    GAP_INCHES,
+    TEXT_INCHES,
+    Lines,
+    sheet,
+    write_legend,
+    write_lines,
+)
+from landmarkflow.report.panels import (
+    VIEWS,
+    Place,
+    bar_length,
+    draw_picture,
+    draw_sides,
+    draw_slice,
+    intensity_window,
+    side_text,
+    slice_of,
+)
 from landmarkflow.report.settings import ReportSettings
 
-DETECTED_COLOUR = "#19d3ff"
-REFERENCE_COLOUR = "#ff9f1c"
-WARNING_COLOUR = "#b3261e"
-OUTSIDE_COLOUR = "#2b3a4a"
 PANEL_INCHES = 2.05
-TEXT_INCHES = 1.75
-GAP_INCHES = 0.05
-MARGIN_INCHES = 0.1
-BEYOND = "beyond the view"
-
-# A cross that leaves its middle free, so that it does not hide what it points at.
-_CROSS = Shape(
-    [(-1, 0), (-0.3, 0), (0.3, 0), (1, 0), (0, -1), (0, -0.3), (0, 0.3), (0, 1)],
-    [Shape.MOVETO, Shape.LINETO] * 4,
-)
-_GREY = colormaps["gray"].with_extremes(bad=OUTSIDE_COLOUR)
-_OUTLINE = (patheffects.withStroke(linewidth=1.8, foreground="black", alpha=0.75),)
-
-_SIDE_PLACES = (
-    (0.02, 0.5, "left", "center"),
-    (0.98, 0.5, "right", "center"),
-    (0.5, 0.98, "center", "top"),
-    (0.5, 0.02, "center", "bottom"),
-)
+PANELS_INCHES = 3 * PANEL_INCHES + 2 * GAP_INCHES
+# A scan that is a picture fits into this width and height.
+PICTURE_INCHES = (PANELS_INCHES, 6.8)
+LABEL_LETTERS = 22
+# How far a label stands right of and below its point.
+LABEL_INCHES = 0.07
 
 
 @dataclass(frozen=True)
-class View:
-    """A slice plane of the LPS axes and how it is shown.
+class Measure:
+    """How errors are printed.
 
     Attributes:
-        name: What radiologists call it.
-        horizontal: Axis (0 x, 1 y, 2 z) that grows to the right.
-        vertical: Axis shown upright.
-        normal: Axis across the slice.
-        upwards: Whether the vertical axis grows upwards.
-        sides: Patient's sides at the left, right, top and bottom of the picture.
+        unit: The study's unit.
+        scale: The scan's own length in the unit of its coordinates, for "%".
     """
 
-    name: str
-    horizontal: int
-    vertical: int
-    normal: int
-    upwards: bool
-    sides: tuple[str, str, str, str]
+    unit: Unit = "mm"
+    scale: float | None = None
 
-
-VIEWS = (
-    View("axial", 0, 1, 2, upwards=False, sides=("R", "L", "A", "P")),
-    View("coronal", 0, 2, 1, upwards=True, sides=("R", "L", "S", "I")),
-    View("sagittal", 1, 2, 0, upwards=True, sides=("A", "P", "S", "I")),
-)
+    @property
+    def factor(self) -> float:
+        """What a distance of coordinates is multiplied by; NaN for "%" of an unknown length."""
+        if self.unit != "%":
+            return 1.0
+        return np.nan if self.scale is None else 100.0 / self.scale
 
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """One row of a picture: three slices through `centre` and the points shown on them."""
+    """One row of a picture: three slices, and the text beside them as (text, style)."""
 
-    centre: NDArray[np.float64]
-    window_mm: float
-    detected: NDArray[np.float64]
-    reference: NDArray[np.float64]
-    lines: tuple[tuple[str, str], ...]
+    place: Place
+    lines: Lines
 
 
 def draw_overview(
@@ -96,13 +86,15 @@ def draw_overview(
     title: str,
     note: str | None,
     settings: ReportSettings,
+    measure: Measure | None = None,
 ) -> Figure:
     """Draws a scan's landmarks on axial, coronal and sagittal slices, one row per landmark.
 
     The slices lie along the LPS axes whatever the scan's own direction, in radiological
     convention, and their axes' data coordinates are LPS mm. Each goes through the detected point
     (through the reference where that is missing); the other point is projected onto it. Without
-    any detected point there is one row through the middle of the volume.
+    any detected point there is one row through the middle of the volume. A scan of one slice, a
+    picture, is drawn once and whole, with all points; its data coordinates are pixels.
 
     Args:
         scan: The scan, or None when it could not be read.
@@ -111,6 +103,7 @@ def draw_overview(
         title: First line of the picture.
         note: A warning or the reason of a failure.
         settings: Window, rows, intensities and resolution.
+        measure: How errors are printed, in mm when None.
 
     Returns:
         The figure; the axes of row i and view j are `figure.axes[3 * i + j]`.
@@ -118,47 +111,47 @@ def draw_overview(
     Raises:
         InputError: The reference lacks a detected landmark's label.
     """
-    truth = _truth(detected, reference)
+    measure = measure or Measure()
+    if reference is not None and detected.labels:
+        reference = reference.select(detected.labels)
     if scan is None:
-        rows, selection = [], ""
-    elif detected.missing.all():
+        return sheet(title, note, PANELS_INCHES, GAP_INCHES, settings.dpi)
+    if scan.GetSize()[2] == 1:
+        return _whole_picture(
+            scan, detected, reference, title=title, note=note, settings=settings, measure=measure
+        )
+    if detected.missing.all():
         rows, selection = [_middle_row(scan, reference)], ""
     else:
-        rows, selection = _landmark_rows(detected, truth, settings)
-    heading = textwrap.wrap(f"{title}: {selection}" if selection else title, 88)
-    notes = textwrap.wrap(" ".join((note or "").split()), 105)
-    top = 0.17 + 0.17 * len(heading) + 0.17 * len(notes)
-    bottom = 0.74 if rows else 0.05
-    height = top + bottom + len(rows) * (PANEL_INCHES + GAP_INCHES)
-    width = TEXT_INCHES + 3 * (PANEL_INCHES + GAP_INCHES) + MARGIN_INCHES - GAP_INCHES
-    figure = new_figure(width, height, settings.dpi)
-    y = height - MARGIN_INCHES
-    for text in heading:
-        _write(figure, MARGIN_INCHES, y, text, weight="bold", size=10)
-        y -= 0.17
-    for text in notes:
-        _write(figure, MARGIN_INCHES, y - 0.05, text, size=8.5, color=WARNING_COLOUR)
-        y -= 0.17
-    if scan is None or not rows:
-        return figure
+        rows, selection = _landmark_rows(detected, reference, settings, measure)
+    heading = f"{title}: {selection}" if selection else title
+    body = len(rows) * (PANEL_INCHES + GAP_INCHES) + BOTTOM_INCHES
+    figure = sheet(heading, note, PANELS_INCHES, body, settings.dpi)
+    width, height = figure.get_size_inches()
     pixels = round(PANEL_INCHES * settings.dpi)
-    slices = [
-        [_slice(scan, row.centre, row.window_mm, view, pixels) for view in VIEWS] for row in rows
-    ]
-    black, white = _intensity_window(slices, settings)
+    slices = [[slice_of(scan, row.place, view, pixels) for view in VIEWS] for row in rows]
+    intensity = intensity_window([image for images in slices for image in images], settings)
     for i, row in enumerate(rows):
-        base = height - top - (i + 1) * (PANEL_INCHES + GAP_INCHES)
-        _write_row_text(figure, row, base)
+        base = body - (i + 1) * (PANEL_INCHES + GAP_INCHES)
+        write_lines(figure, row.lines, base + PANEL_INCHES)
         for j, view in enumerate(VIEWS):
             left = TEXT_INCHES + j * (PANEL_INCHES + GAP_INCHES)
             box = (left / width, base / height, PANEL_INCHES / width, PANEL_INCHES / height)
             axes = figure.add_axes(box)
-            _draw_slice(axes, slices[i][j], row, view, (black, white))
+            draw_slice(axes, slices[i][j], row.place, view, intensity)
             if i == 0:
-                _side_text(axes, 0.03, 0.97, view.name, ha="left", va="top")
-                for (x, y, ha, va), side in zip(_SIDE_PLACES, view.sides, strict=True):
-                    _side_text(axes, x, y, side, ha=ha, va=va)
-    _write_legend(figure, rows, (black, white))
+                draw_sides(axes, view)
+    found = any(np.isfinite(row.place.detected).any() for row in rows)
+    through = "the detected point" if found else "the middle of the scan"
+    if found and any(np.isnan(row.place.detected).any() for row in rows):
+        through += " (the reference where it is missing)"
+    text = (
+        f"Slices through {through}. Radiological convention: the patient's right (R) is on the "
+        "left of axial and coronal slices, anterior (A) on the left of sagittal ones. Positions "
+        f"in LPS mm. Intensities {intensity[0]:.0f} to {intensity[1]:.0f}."
+    )
+    bar = f"{bar_length(rows[0].place.window):g} mm"
+    write_legend(figure, "reference (projected onto the slice)", bar, text)
     return figure
 
 
@@ -171,6 +164,8 @@ def write_overview(
     reference_path: Path | None,
     note: str | None,
     settings: ReportSettings,
+    unit: Unit = "mm",
+    scale: float | None = None,
 ) -> None:
     """Reads a scan and its points and writes its picture.
 
@@ -180,11 +175,13 @@ def write_overview(
     Args:
         path: The PNG file to write.
         scan_name: The scan's name in the sheet.
-        scan_path: The scan's volume.
+        scan_path: The scan's volume or picture.
         landmarks_path: Point lists; the first one is drawn.
         reference_path: Reference points, or None.
         note: A warning to print; without one, the reason of missing landmarks is printed.
         settings: Window, rows, intensities and resolution.
+        unit: The study's unit.
+        scale: The scan's own length in the unit of its coordinates, for "%".
 
     Raises:
         InputError: A points file is unreadable or empty.
@@ -203,7 +200,7 @@ def write_overview(
             reasons.append(f"{missing.sum()} of {missing.size} landmarks missing")
         reasons.extend(stated)
     try:
-        scan = volumes.read_volume(scan_path)
+        scan = read_volume(scan_path)
     except InputError as error:
         scan = None
         reasons.append(str(error))
@@ -214,15 +211,9 @@ def write_overview(
         title=scan_name,
         note="; ".join(reasons) or None,
         settings=settings,
+        measure=Measure(unit, scale),
     )
     save_png(figure, path)
-
-
-def _first_list(path: Path) -> PointList:
-    """Returns the first point list, one without points for a file that holds an empty place."""
-    if path.is_file() and path.stat().st_size == 0:
-        return PointList("none", Landmarks((), np.empty((0, 3))), None)
-    return read_point_lists(path)[0]
 
 
 def choose_landmarks(
@@ -231,7 +222,7 @@ def choose_landmarks(
     """Chooses the landmarks that a picture shows.
 
     Args:
-        errors: Error of each landmark in mm, (n,); infinite where a landmark with a reference is
+        errors: Error of each landmark, (n,); infinite where a landmark with a reference is
             missing, NaN where there is no reference.
         settings: How many rows there may be.
 
@@ -254,53 +245,110 @@ def choose_landmarks(
     return worst + spread, f"{len(worst) + wanted} of {count} landmarks, {how}"
 
 
+def _first_list(path: Path) -> PointList:
+    """Returns the first point list, one without points for a file that holds an empty place."""
+    if path.is_file() and path.stat().st_size == 0:
+        return PointList("none", Landmarks((), np.empty((0, 3))), None)
+    return read_point_lists(path)[0]
+
+
 def _truth(detected: Landmarks, reference: Landmarks | None) -> NDArray[np.float64]:
     """Returns the reference position of every detected landmark, NaN where there is none."""
-    if reference is None:
-        return np.full_like(detected.positions, np.nan)
-    return reference.select(detected.labels).positions
+    return np.full_like(detected.positions, np.nan) if reference is None else reference.positions
+
+
+def _whole_picture(
+    scan: sitk.Image,
+    detected: Landmarks,
+    reference: Landmarks | None,
+    *,
+    title: str,
+    note: str | None,
+    settings: ReportSettings,
+    measure: Measure,
+) -> Figure:
+    """Draws a scan of one slice with all of its points, the errors of some written beside it."""
+    if reference is not None and not detected.labels:
+        detected = Landmarks(reference.labels, np.full_like(reference.positions, np.nan))
+    truth = _truth(detected, reference)
+    chosen, selection = choose_landmarks(_errors(detected, truth), settings)
+    how = textwrap.wrap(selection.partition(", ")[2], LABEL_LETTERS)
+    lines = [(line, "small") for line in how]
+    for i in chosen:
+        lines.append((detected.labels[i][:LABEL_LETTERS], "label"))
+        error, style = _error_line(detected.positions[i], truth[i], measure)
+        if error:
+            lines.append((error, "value" if style == "error" else style))
+    columns, count = scan.GetSize()[:2]
+    scale = min(PICTURE_INCHES[0] / columns, PICTURE_INCHES[1] / count)
+    size = np.array([columns, count]) * scale
+    body = max(size[1], 0.38 * len(chosen)) + GAP_INCHES + BOTTOM_INCHES
+    figure = sheet(title, note, max(size[0], PANEL_INCHES), body, settings.dpi)
+    width, height = figure.get_size_inches()
+    write_lines(figure, tuple(lines), body)
+    base = body - size[1]
+    axes = figure.add_axes((TEXT_INCHES / width, base / height, *(size / (width, height))))
+    intensity = intensity_window([array_of(scan)], settings)
+    index = [grid_of(scan).to_index(points)[:, :2] for points in (detected.positions, truth)]
+    draw_picture(axes, scan, (index[0], index[1]), intensity)
+    for label, here, there in zip(detected.labels, *index, strict=True):
+        shown = bool(((here >= 0) & (here < (columns, count))).all())
+        place = (here if shown else there) + LABEL_INCHES / scale
+        if np.isfinite(place).all():
+            side_text(
+                axes, place[0], place[1], label, transform=axes.transData, size=6.5, clip_on=True
+            )
+    text = (
+        "The whole picture; coordinates in pixels, x to the right and y down from the centre of "
+        f"the first pixel. Intensities {intensity[0]:.0f} to {intensity[1]:.0f}."
+    )
+    write_legend(figure, "reference", f"{bar_length(columns):g} pixels", text)
+    return figure
 
 
 def _middle_row(scan: sitk.Image, reference: Landmarks | None) -> _Row:
-    grid = volumes.grid_of(scan)
-    return _Row(
+    grid = grid_of(scan)
+    place = Place(
         centre=grid.centre,
-        window_mm=float(np.ptp(grid.corners, axis=0).max()),
+        window=float(np.ptp(grid.corners, axis=0).max()),
         detected=np.full((1, 3), np.nan),
         reference=np.empty((0, 3)) if reference is None else reference.positions,
-        lines=(("middle of the scan", "name"), ("no landmark detected", "warning")),
     )
+    return _Row(place, (("middle of the scan", "name"), ("no landmark detected", "warning")))
 
 
 def _landmark_rows(
-    detected: Landmarks, truth: NDArray[np.float64], settings: ReportSettings
+    detected: Landmarks, reference: Landmarks | None, settings: ReportSettings, measure: Measure
 ) -> tuple[list[_Row], str]:
-    errors = np.linalg.norm(detected.positions - truth, axis=1)
-    errors[detected.missing & np.isfinite(truth).all(axis=1)] = np.inf
-    chosen, selection = choose_landmarks(errors, settings)
+    truth = _truth(detected, reference)
+    chosen, selection = choose_landmarks(_errors(detected, truth), settings)
     rows = []
     for i in chosen:
         point, true_point = detected.positions[i], truth[i]
         centre = true_point if detected.missing[i] else point
-        lines = _row_lines(detected.labels[i], point, true_point)
-        rows.append(
-            _Row(centre, settings.window_mm, point[np.newaxis], true_point[np.newaxis], lines)
-        )
+        place = Place(centre, settings.window, point[np.newaxis], true_point[np.newaxis])
+        rows.append(_Row(place, _row_lines(detected.labels[i], point, true_point, measure)))
     return rows, selection
 
 
+def _errors(detected: Landmarks, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns (n,) errors, infinite where a landmark with a reference is missing."""
+    errors: NDArray[np.float64] = np.linalg.norm(detected.positions - truth, axis=1)
+    errors[detected.missing & np.isfinite(truth).all(axis=1)] = np.inf
+    return errors
+
+
 def _row_lines(
-    label: str, point: NDArray[np.float64], truth: NDArray[np.float64]
-) -> tuple[tuple[str, str], ...]:
+    label: str, point: NDArray[np.float64], truth: NDArray[np.float64], measure: Measure
+) -> Lines:
     """Returns the text beside a row as (text, style)."""
     lines = [(line, "name") for line in textwrap.wrap(label, 19)]
-    if np.isnan(point).any():
-        lines.append(("missing", "warning"))
-    elif np.isfinite(truth).all():
-        offset = point - truth
-        lines.append((f"{np.linalg.norm(offset):.2f} mm", "error"))
+    error = _error_line(point, truth, measure)
+    if error[0]:
+        lines.append(error)
+    if error[1] == "error":
         lines.append(("detected lies", "small"))
-        names = zip(offset, ("RL", "AP", "IS"), strict=True)
+        names = zip(measure.factor * (point - truth), ("RL", "AP", "IS"), strict=True)
         lines.append(("  ".join(f"{abs(v):.2f} {pair[int(v > 0)]}" for v, pair in names), "small"))
         lines.append(("of the reference", "small"))
     if np.isfinite(point).all():
@@ -308,200 +356,33 @@ def _row_lines(
     return tuple(lines)
 
 
-def _slice(
-    scan: sitk.Image,
-    centre: NDArray[np.float64],
-    window_mm: float,
-    view: View,
-    fewest_pixels: int,
-) -> NDArray[np.float32]:
-    """Returns a square slice (vertical, horizontal), its coordinates growing, NaN outside."""
-    if np.isnan(centre).any():
-        return np.full((1, 1), np.nan, dtype=np.float32)
-    # Pixels finer than 1.5 voxels keep the resampling from smoothing the whole volume first.
-    finest = float(volumes.grid_of(scan).spacing.min())
-    pixels = max(fewest_pixels, int(np.ceil(window_mm / (1.4 * finest))))
-    size = [pixels, pixels, pixels]
-    size[view.normal] = 1
-    grid = Grid.centred(centre, size, window_mm / pixels)
-    sampled = volumes.resample(scan, grid, "linear", float("nan"))
-    return np.asarray(np.squeeze(volumes.array_of(sampled), axis=2 - view.normal))
+def _error_line(
+    point: NDArray[np.float64], truth: NDArray[np.float64], measure: Measure
+) -> tuple[str, str]:
+    """Returns a landmark's error and its style, an empty text where there is none to measure."""
+    if np.isnan(point).any():
+        return "missing", "warning"
+    error = measure.factor * float(np.linalg.norm(point - truth))
+    return ("", "small") if np.isnan(error) else (f"{error:.2f} {measure.unit}", "error")
 
 
-def _intensity_window(
-    slices: Sequence[Sequence[NDArray[np.float32]]], settings: ReportSettings
-) -> tuple[float, float]:
-    if settings.intensity is not None:
-        return settings.intensity
-    values = np.concatenate([image.ravel() for row in slices for image in row])
-    values = values[np.isfinite(values)]
-    if values.size == 0:
-        return 0.0, 1.0
-    black, white = (float(value) for value in np.percentile(values, settings.percentiles))
-    return black, white if white > black else black + 1.0
+def run(batch: Batch) -> None:
+    """Draw every scan; one without landmarks is drawn with the reason."""
+    settings = batch.settings(ReportSettings, "report")
 
+    def compute(task: Task) -> Record:
+        stage = read_record(task.inputs["landmarks_record"])
+        write_overview(
+            path=task.outputs["picture"],
+            scan_name=task.scan,
+            scan_path=Path(task.row["image"]),
+            landmarks_path=task.inputs["landmarks"],
+            reference_path=task.inputs["reference"],
+            note=None if stage.has_result else stage.reason,
+            settings=settings,
+            unit=batch.values["unit"],
+            scale=float(task.row["scale"]) if task.row["scale"] else None,
+        )
+        return Record(task.scan, "pictures")
 
-def _draw_slice(
-    axes: Axes,
-    image: NDArray[np.float32],
-    row: _Row,
-    view: View,
-    intensity: tuple[float, float],
-) -> None:
-    axes.set_axis_off()
-    half = row.window_mm / 2
-    centre = np.zeros(3) if np.isnan(row.centre).any() else row.centre
-    across, up = centre[view.horizontal], centre[view.vertical]
-    extent = (across - half, across + half, up - half, up + half)
-    axes.imshow(
-        image,
-        cmap=_GREY,
-        vmin=intensity[0],
-        vmax=intensity[1],
-        origin="lower",
-        extent=extent,
-        interpolation="auto",
-    )
-    axes.set_xlim(extent[0], extent[1])
-    axes.set_ylim(*(extent[2:] if view.upwards else extent[:1:-1]))
-    if not np.isfinite(image).any():
-        why = "no position" if np.isnan(row.centre).any() else "outside the volume"
-        _side_text(axes, 0.5, 0.75, why, ha="center", va="center")
-    for points, gid in ((row.reference, "reference"), (row.detected, "detected")):
-        for point in points[np.isfinite(points).all(axis=1)]:
-            _draw_point(axes, point[view.horizontal], point[view.vertical], gid)
-    _draw_scale_bar(axes, row.window_mm)
-
-
-def _draw_point(axes: Axes, across: float, up: float, gid: str) -> None:
-    """Draws a point's mark, or an arrow at the border towards a point beyond the view."""
-    colour = DETECTED_COLOUR if gid == "detected" else REFERENCE_COLOUR
-    inside = axes.transData.transform((across, up))
-    x, y = axes.transAxes.inverted().transform(inside)
-    if 0 <= x <= 1 and 0 <= y <= 1:
-        axes.add_line(_mark(gid, [across], [up]))
-        return
-    direction = np.array([x - 0.5, y - 0.5])
-    place = 0.5 + 0.45 * direction / np.abs(direction).max()
-    angle = float(np.degrees(np.arctan2(direction[1], direction[0]))) - 90
-    axes.plot(
-        *place,
-        marker=(3, 0, angle),
-        color=colour,
-        markersize=7,
-        transform=axes.transAxes,
-        gid=f"{gid} {BEYOND}",
-        linestyle="none",
-    )
-
-
-def _mark(gid: str, across: Sequence[float], up: Sequence[float]) -> Line2D:
-    detected = gid == "detected"
-    line = Line2D(
-        across,
-        up,
-        linestyle="none",
-        marker=_CROSS if detected else "o",
-        markersize=15 if detected else 8,
-        color=DETECTED_COLOUR if detected else REFERENCE_COLOUR,
-        markerfacecolor="none",
-        markeredgewidth=1.2,
-    )
-    line.set_gid(gid)
-    return line
-
-
-def _side_text(axes: Axes, x: float, y: float, text: str, *, ha: str, va: str) -> None:
-    axes.text(
-        x,
-        y,
-        text,
-        ha=ha,
-        va=va,
-        size=7.5,
-        color="white",
-        transform=axes.transAxes,
-        path_effects=_OUTLINE,
-    )
-
-
-def _bar_mm(window_mm: float) -> float:
-    """Returns the longest of 1, 2, 5, 10, ... mm that fits into a quarter of the window."""
-    power = 10.0 ** np.floor(np.log10(window_mm / 4))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= window_mm / 4))
-
-
-def _draw_scale_bar(axes: Axes, window_mm: float) -> None:
-    length = _bar_mm(window_mm) / window_mm
-    axes.plot(
-        [0.04, 0.04 + length],
-        [0.045, 0.045],
-        color="white",
-        linewidth=2,
-        solid_capstyle="butt",
-        transform=axes.transAxes,
-        gid="scale bar",
-        path_effects=_OUTLINE,
-    )
-
-
-def _write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-    """Writes one line whose upper left corner lies x, y inches from the lower left corner.
-
-    A name may hold dollar signs: they are no mathematics.
-    """
-    width, height = figure.get_size_inches()
-    figure.text(x / width, y / height, text, va="top", parse_math=False, **style)
-
-
-def _write_row_text(figure: Figure, row: _Row, base: float) -> None:
-    styles = {
-        "name": (9.5, "bold", "black", 0.17),
-        "error": (13, "normal", "black", 0.27),
-        "warning": (9, "bold", WARNING_COLOUR, 0.2),
-        "small": (7.5, "normal", "#333333", 0.14),
-        "position": (7.5, "normal", "#777777", 0.2),
-    }
-    y = base + PANEL_INCHES - 0.06
-    for text, style in row.lines:
-        size, weight, colour, step = styles[style]
-        if style in ("error", "position"):
-            y -= 0.06
-        _write(figure, MARGIN_INCHES, y, text, size=size, weight=weight, color=colour)
-        y -= step
-
-
-def _write_legend(figure: Figure, rows: Sequence[_Row], intensity: tuple[float, float]) -> None:
-    width, height = figure.get_size_inches()
-    found = any(np.isfinite(row.detected).any() for row in rows)
-    marks = [_mark("detected", [], [])] if found else []
-    names = ["detected"] if found else []
-    if any(np.isfinite(row.reference).any() for row in rows):
-        marks.append(_mark("reference", [], []))
-        names.append("reference (projected onto the slice)")
-    marks.append(Line2D([], [], color="black", linewidth=2))
-    names.append(f"{_bar_mm(rows[0].window_mm):g} mm")
-    figure.legend(
-        marks,
-        names,
-        loc="lower left",
-        bbox_to_anchor=(MARGIN_INCHES / width, 0.42 / height),
-        ncols=3,
-        frameon=False,
-        fontsize=8,
-        borderpad=0,
-        borderaxespad=0.2,
-    )
-    through = "the detected point" if found else "the middle of the scan"
-    if found and any(np.isnan(row.detected).any() for row in rows):
-        through += " (the reference where it is missing)"
-    arrows = ""
-    if any(str(line.get_gid()).endswith(BEYOND) for axes in figure.axes for line in axes.lines):
-        arrows = " A triangle points to a mark beyond the view."
-    text = (
-        f"Slices through {through}. Radiological convention: the patient's right (R) is on the "
-        "left of axial and coronal slices, anterior (A) on the left of sagittal ones. Positions "
-        f"in LPS mm. Intensities {intensity[0]:.0f} to {intensity[1]:.0f}.{arrows}"
-    )
-    for number, line in enumerate(textwrap.wrap(text, 135)):
-        _write(figure, MARGIN_INCHES, 0.38 - 0.135 * number, line, size=7.5, color="#555555")
+    batch.run(compute)

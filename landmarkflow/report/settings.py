@@ -2,18 +2,20 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from landmarkflow.core.settings import Settings
 
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
-class ReportSettings(BaseModel):
+class ReportSettings(Settings):
     """How the pictures of the scans look."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    window_mm: float = Field(
-        24.0, gt=0, allow_inf_nan=False, description="Side of each slice around a landmark, in mm."
+    window: float = Field(
+        24.0,
+        gt=0,
+        description="Side of each slice around a landmark, in mm; a picture is shown whole.",
     )
     rows_limit: int = Field(
         12, ge=1, description="With more landmarks, a picture shows a selection of them."
@@ -23,7 +25,7 @@ class ReportSettings(BaseModel):
         4, ge=0, description="How many of the selected are the worst, where a reference exists."
     )
     intensity: tuple[float, float] | None = Field(
-        None, description="Values shown black and white; None takes them from the percentiles."
+        None, description="Values shown black and white; null takes them from the percentiles."
     )
     percentiles: tuple[Percentile, Percentile] = Field(
         (0.5, 99.7), description="Percentiles of the shown slices that are black and white."

@@ -1,26 +1,38 @@
-"""Errors, success rates and tables of all scans with a reference."""
+"""Errors, success rates and tables of every run, all runs side by side, and the last check."""
 
-TABLES = ["errors.csv", "landmarks.csv", "summary.json", "failures.csv"]
-TABLES += ["table1.csv", "table1.md", "table1.tex"]
-if CONFIG.evaluate.published:
-    TABLES += ["comparison.csv", "comparison.md", "published.csv"]
-# Of several templates the last record says whether enough of them are beyond doubt.
-DOUBTING = [] if FURTHER_TEMPLATES else ["centred", "rigid", "bspline", "refined"]
-STAGES = ["references", "foi", *DOUBTING, "landmarks"]
+SCANS = tuple(STUDY.scans)
+ALL_RUNS = tuple(STUDY.runs)
 
 
 rule evaluate_landmarks:
-    """Table 1, errors, success rates and failures."""
+    """A run's errors, success rates, overlaps, failures and Table 1."""
     input:
-        landmarks=for_scans("landmarks/{scan}.mrk.json", STUDY.scans),
-        references=for_scans("references/{scan}.mrk.json", STUDY.scans),
-        records=expand(
-            RESULTS / "{stage}" / "{scan}.json", stage=STAGES, scan=STUDY.scans
-        ),
+        **FLOW.reads(evaluation.EVALUATE, SCANS),
     output:
-        [RESULTS / "evaluation" / table for table in TABLES],
+        **FLOW.writes(evaluation.EVALUATE, SCANS),
     log:
-        RESULTS / "logs/evaluate_landmarks.log",
+        FLOW.log(evaluation.EVALUATE),
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(1500),
+        runtime=growing(10 + len(SCANS) // 4),
+    params:
+        **FLOW.decides(evaluation.EVALUATE, SCANS),
+    shell:
+        FLOW.command(evaluation.EVALUATE)
+
+
+rule compare_runs:
+    """All runs side by side, and what each of their steps is worth."""
+    input:
+        **FLOW.reads(evaluation.COMPARE, runs=ALL_RUNS),
+    output:
+        **FLOW.writes(evaluation.COMPARE),
+    log:
+        FLOW.log(evaluation.COMPARE),
     localrule: True
     conda:
         "../../envs/report.yaml"
@@ -29,16 +41,9 @@ rule evaluate_landmarks:
         mem_mb=1000,
         runtime=5,
     params:
-        folder=RESULTS / "evaluation",
-        scans=list(STUDY.scans),
-        settings=settings(CONFIG.evaluate),
-        seed=CONFIG.seed,
-        code=code("evaluate_landmarks"),
+        **FLOW.decides(evaluation.COMPARE, runs=ALL_RUNS),
     shell:
-        command("evaluate_landmarks")
-        + " --settings {params.settings:q} --seed {params.seed}"
-        " --scans {params.scans} --landmarks {input.landmarks} --references {input.references}"
-        " --records {input.records} --folder {params.folder}"
+        FLOW.command(evaluation.COMPARE)
 
 
 rule check_scans:
@@ -46,15 +51,11 @@ rule check_scans:
     input:
         # Everything else first: one bad scan takes nothing from the others.
         page=RESULTS / "report.html",
-        records=expand(
-            RESULTS / "{stage}" / "{scan}.json",
-            stage=["references", "foi"],
-            scan=STUDY.scans,
-        ),
+        **FLOW.reads(evaluation.CHECK, SCANS, runs=ALL_RUNS),
     output:
-        checked=RESULTS / "checked.txt",
+        **FLOW.writes(evaluation.CHECK),
     log:
-        RESULTS / "logs/check_scans.log",
+        FLOW.log(evaluation.CHECK),
     retries: 0
     localrule: True
     conda:
@@ -64,8 +65,6 @@ rule check_scans:
         mem_mb=300,
         runtime=5,
     params:
-        bad_scans=CONFIG.bad_scans,
-        code=code("check_scans"),
+        **FLOW.decides(evaluation.CHECK, SCANS, runs=ALL_RUNS),
     shell:
-        command("check_scans") + " --bad-scans {params.bad_scans}"
-        " --records {input.records} --checked {output.checked}"
+        FLOW.command(evaluation.CHECK)

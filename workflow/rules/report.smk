@@ -1,46 +1,16 @@
 """What made the results, and the pictures and the page that people look at."""
 
+GIVEN = (TEMPLATE, *STUDY.templates, *STUDY.scans, *STUDY.training)
 
-rule checksum_inputs:
-    """The digest of every file that the study was given."""
+
+rule record_run:
+    """What made a run: its method, seed, settings, steps, devices and versions."""
     input:
-        images=[file for scan in STUDY.scans for file in scan_files(scan)],
-        template=scan_files(TEMPLATE),
-        others=[path for scan, role, path in GIVEN if role != "image"],
+        **FLOW.reads(report.MADE, SCANS),
     output:
-        checksums=RESULTS / "checksums.tsv",
+        **FLOW.writes(report.MADE),
     log:
-        RESULTS / "logs/checksum_inputs.log",
-    # Nothing but the page waits for it.
-    priority: -10
-    conda:
-        "../../envs/imaging.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(1000),
-        runtime=growing(30),
-    params:
-        scans=[scan for scan, role, path in GIVEN],
-        roles=[role for scan, role, path in GIVEN],
-        paths=[path for scan, role, path in GIVEN],
-        code=code("checksum_inputs"),
-    shell:
-        command("checksum_inputs") + " --scans {params.scans} --roles {params.roles}"
-        " --paths {params.paths:q} --checksums {output.checksums}"
-
-
-rule record_provenance:
-    """Settings, inputs, code, packages, machine and devices, as the tables were made."""
-    input:
-        tables=[RESULTS / "evaluation" / table for table in TABLES],
-        checksums=RESULTS / "checksums.tsv",
-        training=RESULTS / "model/training.json",
-        centred=for_scans("centred/{scan}.json", [TEMPLATE, *STUDY.scans]),
-    output:
-        provenance=RESULTS / "provenance.json",
-        config=RESULTS / "config.yaml",
-    log:
-        RESULTS / "logs/record_provenance.log",
+        FLOW.log(report.MADE),
     localrule: True
     conda:
         "../../envs/imaging.yaml"
@@ -49,13 +19,30 @@ rule record_provenance:
         mem_mb=300,
         runtime=5,
     params:
-        study=settings(CONFIG),
-        code=code("record_provenance"),
+        **FLOW.decides(report.MADE, SCANS),
     shell:
-        command("record_provenance") + " --study {params.study:q}"
-        " --centred {input.centred} --training {input.training}"
-        " --checksums {input.checksums} --config {output.config}"
-        " --provenance {output.provenance}"
+        FLOW.command(report.MADE)
+
+
+rule record_provenance:
+    """Settings, inputs, code, packages, machine and devices, as the tables were made."""
+    input:
+        **FLOW.reads(report.PROVENANCE, GIVEN, runs=ALL_RUNS),
+    output:
+        **FLOW.writes(report.PROVENANCE),
+    log:
+        FLOW.log(report.PROVENANCE),
+    localrule: True
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=300,
+        runtime=5,
+    params:
+        **FLOW.decides(report.PROVENANCE, GIVEN, runs=ALL_RUNS),
+    shell:
+        FLOW.command(report.PROVENANCE)
 
 
 for batch, scans in STUDY.batches.items():
@@ -65,15 +52,11 @@ for batch, scans in STUDY.batches.items():
         name:
             f"draw_overviews_{batch}"
         input:
-            image=[file for scan in scans for file in scan_files(scan)],
-            landmarks=for_scans("landmarks/{scan}.mrk.json", scans),
-            landmarks_record=for_scans("landmarks/{scan}.json", scans),
-            reference=for_scans("references/{scan}.mrk.json", scans),
+            **FLOW.reads(report.PICTURES, scans),
         output:
-            picture=for_scans("pictures/{scan}.png", scans),
-            record=for_scans("pictures/{scan}.json", scans),
+            **FLOW.writes(report.PICTURES, scans),
         log:
-            RESULTS / f"logs/draw_overviews/{batch}.log",
+            FLOW.log(report.PICTURES, batch),
         group:
             f"finish_{batch}"
         conda:
@@ -83,30 +66,19 @@ for batch, scans in STUDY.batches.items():
             mem_mb=growing(2000),
             runtime=growing(5 + len(scans)),
         params:
-            image=[image_of(scan) for scan in scans],
-            scans=scans,
-            store=STORE / "picture",
-            settings=settings(CONFIG.report),
-            code=code("draw_overviews"),
+            **FLOW.decides(report.PICTURES, scans),
         shell:
-            command("draw_overviews")
-            + " --settings {params.settings:q} --scans {params.scans}"
-            " --store {params.store} --image {params.image:q} --landmarks {input.landmarks}"
-            " --landmarks_record {input.landmarks_record} --reference {input.reference}"
-            " --picture {output.picture} --record {output.record}"
+            FLOW.command(report.PICTURES)
 
 
 rule write_report:
-    """One page with Table 1, curves, failures and every scan's picture."""
+    """One page with all runs: tables, curves, failures and every scan's picture."""
     input:
-        tables=[RESULTS / "evaluation" / table for table in TABLES],
-        history=RESULTS / "model/training.csv",
-        provenance=RESULTS / "provenance.json",
-        pictures=for_scans("pictures/{scan}.png", STUDY.scans),
+        **FLOW.reads(report.PAGE, SCANS, runs=ALL_RUNS),
     output:
-        report=RESULTS / "report.html",
+        **FLOW.writes(report.PAGE),
     log:
-        RESULTS / "logs/write_report.log",
+        FLOW.log(report.PAGE),
     localrule: True
     conda:
         "../../envs/report.yaml"
@@ -115,12 +87,6 @@ rule write_report:
         mem_mb=1000,
         runtime=5,
     params:
-        title=CONFIG.study,
-        study=settings(CONFIG),
-        evaluation=RESULTS / "evaluation",
-        code=code("write_report"),
+        **FLOW.decides(report.PAGE, SCANS, runs=ALL_RUNS),
     shell:
-        command("write_report") + " --title {params.title:q} --study {params.study:q}"
-        " --evaluation {params.evaluation} --history {input.history}"
-        " --provenance {input.provenance}"
-        " --pictures {input.pictures} --report {output.report}"
+        FLOW.command(report.PAGE)

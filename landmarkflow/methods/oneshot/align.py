@@ -1,7 +1,9 @@
 """Align rigidly: moments of inertia (Eq. 2), then normalised cross-correlation (Eq. 3)."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,10 +12,17 @@ from scipy import optimize
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.errors import ScanFailure
-from landmarkflow.formats.volumes import array_of, cropped, grid_of, resample, shrunk
+from landmarkflow.core.records import TEMPLATE, Record, read_record
+from landmarkflow.engine.batch import Batch, require_result
+from landmarkflow.engine.store import Task
+from landmarkflow.formats.transforms import write_transform
+from landmarkflow.formats.volumes import read_written
+from landmarkflow.images.operations import array_of, cropped, grid_of, mirrored, shrunk
+from landmarkflow.images.sampling import resample
 from landmarkflow.images.similarity import Interpolator, correlation, normalised
 from landmarkflow.methods.oneshot.mixture import Mixture
 from landmarkflow.methods.oneshot.settings import AlignSettings
+from landmarkflow.methods.oneshot.template import crop_and_mask
 
 Array = NDArray[np.float64]
 
@@ -272,3 +281,58 @@ class Similarity:
             options={"maxiter": settings.iterations, "ftol": 1e-7},
         )
         return pose.moved(found.x * scale), float(-found.fun)
+
+
+def run(batch: Batch) -> None:
+    """Align every scan of the batch with the template prepared once.
+
+    The template itself is only ever aligned with its own mirror image.
+    """
+    settings = batch.settings(AlignSettings)
+    template = functools.cache(lambda: _template(batch, settings))
+    side = batch.sheet[TEMPLATE]["side"]
+
+    def compute(task: Task) -> Record:
+        crop = read_written(task.inputs["centred"])
+        mixture = _mixture(task.inputs["locate_record"])
+        flips = (True,) if task.scan == TEMPLATE else _flips(task.row["side"], side)
+        outcomes = [
+            (align(template(), Subject(mirrored(crop) if flip else crop, mixture), settings), flip)
+            for flip in flips
+        ]
+        found, flip = max(outcomes, key=lambda outcome: outcome[0].correlation)
+        if found.correlation < settings.least_correlation:
+            raise ScanFailure(
+                f"rigid registration ends at a correlation of {found.correlation:.3f}, expected "
+                f"at least {settings.least_correlation:g}: this does not look like the "
+                "template's anatomy"
+            )
+        for role, pose in (("rigid", found.pose), ("moments", found.moments)):
+            write_transform(pose.transform(mirrored=flip), task.outputs[role])
+        details = {
+            "correlation": found.correlation,
+            "mirrored": flip,
+            "start": found.start,
+            "tried": {start.name: start.correlation for start in found.tried},
+        }
+        return Record(task.scan, "align", details=details)
+
+    batch.run(compute)
+
+
+def _flips(side: str, template: str) -> tuple[bool, ...]:
+    """Whether a scan is mirrored before it is aligned: known from the sides, or tried both ways."""
+    if not template:
+        return (False,)
+    return (side != template,) if side else (False, True)
+
+
+def _template(batch: Batch, settings: AlignSettings) -> Template:
+    require_result(batch.path("template_centre_record"), "template")
+    crop, mask = crop_and_mask(batch, settings.mask_margin_mm)
+    mixture = _mixture(batch.path("template_locate_record"))
+    return prepare_template(Subject(crop, mixture), mask, settings)
+
+
+def _mixture(record: Path) -> Mixture:
+    return Mixture.from_record(read_record(record).details)

@@ -1,6 +1,6 @@
 """Centre the target by iterated three-view localisation (Algorithm 2)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -9,9 +9,20 @@ from numpy.typing import NDArray
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import array_of, grid_of, image_on, resample, shrunk
-from landmarkflow.methods.oneshot.network import UNet, predict_slices
-from landmarkflow.methods.oneshot.settings import CentreSettings, NetworkSettings
+from landmarkflow.core.records import Record, read_record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.engine.store import Task
+from landmarkflow.formats.volumes import read_written, write_volume
+from landmarkflow.images.operations import array_of, grid_of, image_on, shrunk
+from landmarkflow.images.sampling import resample
+from landmarkflow.learning.device import best_device, device_name
+from landmarkflow.methods.oneshot.network import (
+    UNet,
+    folded,
+    load_network,
+    predict_slices,
+)
+from landmarkflow.methods.oneshot.settings import CentreSettings, NetworkSettings, TrainSettings
 
 # A slice in which the views so far leave no voxel more than this is not looked at.
 NEGLIGIBLE = 1e-3
@@ -172,3 +183,37 @@ def _mass(joint: sitk.Image) -> float:
 
 def _triple(point: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(point[0]), float(point[1]), float(point[2])
+
+
+def run(batch: Batch) -> None:
+    """Centre every scan of the batch with one loading of the network."""
+    torch.set_num_threads(batch.threads)
+    settings = batch.settings(CentreSettings)
+    network_settings = batch.settings(TrainSettings, "train").network
+    device = best_device()
+    network, target_mm3 = load_network(batch.path("weights"), network_settings)
+    localiser = Localiser(folded(network).to(device), network_settings, device, target_mm3)
+
+    def compute(task: Task) -> Record:
+        candidates = read_record(task.inputs["locate_record"]).details["candidates"]
+        centres = np.array([candidate["centre"] for candidate in candidates])
+        found = centre(read_written(task.inputs["region"]), centres, localiser, settings)
+        write_volume(found.crop, task.outputs["centred"])
+        write_volume(found.probability, task.outputs["probability"])
+        details = {
+            "converged": found.converged,
+            "steps": [asdict(step) for step in found.steps],
+            "candidate": found.candidate,
+            "candidate_mass_mm3": found.candidate_mass_mm3,
+            "mass_mm3": found.mass_mm3,
+            "device": device_name(device),
+        }
+        if found.converged:
+            return Record(task.scan, "centre", details=details)
+        reason = (
+            f"not converged after {len(found.steps)} iterations; the last moved the centre by "
+            f"{found.steps[-1].move_mm:.2f} mm"
+        )
+        return Record(task.scan, "centre", "doubtful", reason, details)
+
+    batch.run(compute, also={"threads": batch.threads, "device": device.type})

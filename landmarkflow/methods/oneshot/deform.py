@@ -1,5 +1,6 @@
 """Deform with B-splines (Eq. 5 and 6), template fixed, so that nothing is inverted."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -7,17 +8,19 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from landmarkflow.core.errors import InputError, ScanFailure
-from landmarkflow.formats.volumes import (
-    array_of,
-    carried,
-    cropped,
-    grid_of,
-    image_on,
-    points_inside,
-)
-from landmarkflow.images.transforms import map_points
+from landmarkflow.core.records import Record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.engine.store import Task
+from landmarkflow.formats.transforms import read_transform, write_transform
+from landmarkflow.formats.volumes import read_written
+from landmarkflow.images.masks import points_inside
+from landmarkflow.images.operations import array_of, cropped, grid_of, image_on, shrunk
+from landmarkflow.images.sampling import carried, map_points
 from landmarkflow.methods.oneshot import lbfgs
 from landmarkflow.methods.oneshot.settings import DeformSettings
+from landmarkflow.methods.oneshot.template import crop_and_mask
+
+FOLDING_SPACING_MM = 0.5
 
 # What the registration can look at: the mask's surroundings for the smoothing, and as far again
 # as a landmark may move.
@@ -111,3 +114,30 @@ def _method(fixed: sitk.Image, mask: sitk.Image, settings: DeformSettings, seed:
         return lambda moving: elastix.register(fixed, mask, moving, settings.elastix, seed=seed)
     prepared = lbfgs.prepare(fixed, mask, settings.lbfgs, seed=seed)
     return lambda moving: lbfgs.register(prepared, moving, settings.lbfgs)
+
+
+def run(batch: Batch) -> None:
+    """Register every scan of the batch."""
+    settings = batch.settings(DeformSettings)
+
+    @functools.cache
+    def template() -> tuple[Deform, sitk.Image]:
+        """What deforms a scan, and a coarse mask in which to look for folds."""
+        crop, mask = crop_and_mask(batch, settings.mask_margin_mm)
+        part = cropped(mask, points_inside(mask), FOLDING_SPACING_MM)
+        deform = prepare(crop, mask, settings, seed=batch.values["seed"])
+        return deform, shrunk(part, FOLDING_SPACING_MM)
+
+    def compute(task: Task) -> Record:
+        deform, mask = template()
+        target = read_written(task.inputs["centred"])
+        whole = deform(target, read_transform(task.inputs["rigid"]))
+        write_transform(whole, task.outputs["bspline"])
+        folded = folded_share(whole, mask)
+        details = {"folded_share": folded}
+        if folded > settings.most_folded:
+            reason = f"the B-spline folds in {100 * folded:.2f} % of the region compared"
+            return Record(task.scan, "deform", "doubtful", reason, details)
+        return Record(task.scan, "deform", details=details)
+
+    batch.run(compute)

@@ -5,8 +5,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmarkflow.core.points import Landmarks
+from landmarkflow.images.sampling import map_points
 from landmarkflow.images.similarity import Interpolator, Surroundings
-from landmarkflow.images.transforms import map_points
 
 Array = NDArray[np.float64]
 

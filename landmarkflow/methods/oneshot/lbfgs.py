@@ -12,8 +12,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import optimize, sparse
 
-from landmarkflow.formats.volumes import points_inside, shrunk
 from landmarkflow.images.bsplines import Lattice, Raster, Spline
+from landmarkflow.images.masks import points_inside
+from landmarkflow.images.operations import shrunk
 from landmarkflow.images.similarity import Interpolator, Values, correlation, feature, normalised
 from landmarkflow.methods.oneshot.settings import LbfgsSettings, LevelSettings, SplineLevelSettings
 

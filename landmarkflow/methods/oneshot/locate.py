@@ -1,16 +1,23 @@
 """Find the rough region of interest: a mixture of intensities and its dense component (Eq. 1)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.errors import InputError, ScanFailure
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import array_of, cropped, grid_of, resample, shrunk
+from landmarkflow.core.records import Record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.engine.store import Task
+from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.images.operations import array_of, cropped, grid_of, shrunk
+from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.mixture import Mixture, fit_mixture
+from landmarkflow.methods.oneshot.normalise import normalise
 from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
 
 # Around the crop, for the smoothing that a coarser working grid needs.
@@ -163,3 +170,29 @@ def _crop_grid(
     low = np.maximum(centre.min(axis=0) - half, corners.min(axis=0))
     high = np.minimum(centre.max(axis=0) + half, corners.max(axis=0))
     return _box_grid(low, high, settings.spacing_mm)
+
+
+def run(batch: Batch) -> None:
+    """Read, normalise, locate and crop every scan; one that cannot be read is set aside."""
+    settings = batch.settings(LocateSettings)
+    intensities = batch.settings(NormaliseSettings, "normalise")
+    largest = int(batch.values["largest_gib"] * 2**30)
+
+    def compute(task: Task) -> Record:
+        try:
+            scan = read_volume(Path(task.row["image"]), largest)
+        except InputError as error:
+            if batch.is_required:
+                raise
+            return Record(task.scan, "locate", "refused", str(error))
+        found = locate(normalise(scan, intensities), settings, intensities)
+        write_volume(found.crop, task.outputs["region"])
+        details = {
+            "grid": grid_of(scan).as_lists(),
+            "centre": found.centre,
+            "candidates": [asdict(candidate) for candidate in found.candidates],
+            "mixture": found.mixture.as_record(),
+        }
+        return Record(task.scan, "locate", details=details)
+
+    batch.run(compute)

@@ -1,7 +1,5 @@
 """The 2D U-Net that marks the target in a slice, and its file."""
 
-import json
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import replacing
+from landmarkflow.learning.weights import load_weights, save_weights
 from landmarkflow.methods.oneshot.settings import NetworkSettings
 
 SLICES_AT_ONCE = 32
-LARGEST_WEIGHTS_BYTES = 1 << 30
 
 
 class UNet(nn.Module):
@@ -82,22 +79,10 @@ def channels_last(network: UNet) -> UNet:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def best_device() -> torch.device:
-    """CUDA when there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def device_name(device: torch.device) -> str:
-    """Name of a GPU as its driver has it, or `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
 def save_network(path: Path, network: UNet, settings: NetworkSettings, target_mm3: float) -> None:
-    """Write weights, architecture and the target's volume (mm³) to one .npz, without pickle."""
+    """Write weights, architecture and the target's volume (mm³)."""
     description = {"network": settings.model_dump(mode="json"), "target_mm3": target_mm3}
-    arrays = {name: value.cpu().numpy() for name, value in network.state_dict().items()}
-    with replacing(path) as beside:
-        np.savez(beside, description=np.array(json.dumps(description)), **arrays)
+    save_weights(path, network, description)
 
 
 def load_network(path: Path, settings: NetworkSettings) -> tuple[UNet, float]:
@@ -106,36 +91,12 @@ def load_network(path: Path, settings: NetworkSettings) -> tuple[UNet, float]:
     Raises:
         InputError: the file is missing, damaged, or of another architecture.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > LARGEST_WEIGHTS_BYTES:
-            raise InputError(
-                f"{path}: unpacks to {unpacked} bytes, expected the weights of a network of at "
-                f"most {LARGEST_WEIGHTS_BYTES} bytes"
-            )
-        with np.load(path, allow_pickle=False) as stored:
-            description = json.loads(str(stored["description"]))
-            arrays = {name: stored[name] for name in stored.files if name != "description"}
-        architecture, target_mm3 = description["network"], float(description["target_mm3"])
-    except (
-        OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile
-    ) as error:  # fmt: skip
-        raise InputError(
-            f"{path}: cannot be read as the weights of a network ({error}), expected a file that "
-            "train_network wrote"
-        ) from error
-    if architecture != settings.model_dump(mode="json"):
-        raise InputError(
-            f"{path}: holds a network of {architecture}, "
-            f"expected {settings.model_dump(mode='json')}"
-        )
     network = UNet(settings)
+    description = load_weights(path, network, settings.model_dump(mode="json"))
     try:
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
-    except (RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: its weights do not fit its network ({reason})") from error
+        target_mm3 = float(description["target_mm3"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: states no target_mm3, expected the target's volume") from None
     return channels_last(network).eval(), target_mm3
 
 

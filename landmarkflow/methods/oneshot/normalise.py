@@ -3,7 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 
-from landmarkflow.formats.volumes import grid_of, image_on
+from landmarkflow.images.operations import grid_of, image_on
 from landmarkflow.methods.oneshot.settings import NormaliseSettings
 
 

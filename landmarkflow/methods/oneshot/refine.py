@@ -5,14 +5,24 @@ them, tell its place better. Windows of several sizes each give a shift; their m
 how far they differ tells, with the noise that each window leaves, how sure the place is.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.core.points import Landmarks
-from landmarkflow.formats.volumes import grid_of
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.engine.store import Task
+from landmarkflow.formats.landmarks import read_complete_landmarks
+from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.transforms import read_transform
+from landmarkflow.formats.volumes import read_written
+from landmarkflow.images.operations import grid_of
+from landmarkflow.images.sampling import map_points
 from landmarkflow.images.similarity import (
     Interpolator,
     Surroundings,
@@ -22,8 +32,9 @@ from landmarkflow.images.similarity import (
     interpolated,
     rim,
 )
-from landmarkflow.images.transforms import map_points
+from landmarkflow.methods.oneshot.landmarks import place_landmarks
 from landmarkflow.methods.oneshot.settings import RefineSettings, SearchSettings
+from landmarkflow.methods.oneshot.template import annotated_of
 
 Array = NDArray[np.float64]
 
@@ -255,3 +266,43 @@ def _shifts(
         if not unsettled.any():
             break
     return shift, np.trace(np.linalg.inv(information), axis1=1, axis2=2)
+
+
+def run(batch: Batch) -> None:
+    """Refine every scan's landmarks; the record says how sure each place is, in mm."""
+    settings = batch.settings(RefineSettings)
+    annotated = annotated_of(batch)
+    crop = functools.cache(lambda: read_written(batch.path("template_centred")))
+    template = functools.cache(lambda: prepare(annotated, crop(), settings))
+
+    def compute(task: Task) -> Record:
+        transform = read_transform(task.inputs["bspline"])
+        target = read_written(task.inputs["centred"])
+        start = place_landmarks(annotated, transform)
+        if "voted" in task.inputs:
+            start = read_complete_landmarks(task.inputs["voted"])
+        looked = start
+        if settings.enabled:
+            looked = search(
+                annotated, transform, crop(), target, start=start, settings=settings.search
+            )
+        found = refine(template(), transform, target, settings, looked)
+        write_markups(task.outputs["refined"], [PointList("refined", found.landmarks, None)])
+        return _record(task.scan, start.labels, found.deviation, looked.positions - start.positions)
+
+    batch.run(compute)
+
+
+def _record(
+    scan: str, labels: Sequence[str], deviation: NDArray[np.float64], moves: NDArray[np.float64]
+) -> Record:
+    """How sure each place is, (n,) mm, and doubt where the search moved any, (n, 3) mm."""
+    details = {"deviation_mm": [None if np.isnan(d) else float(d) for d in deviation]}
+    lengths = zip(labels, np.linalg.norm(moves, axis=1).tolist(), strict=True)
+    moved = [f"{label} by {length:.1f} mm" for label, length in lengths if length > 0]
+    if moved:
+        reason = (
+            f"the search took landmarks far from where they were registered: {', '.join(moved)}"
+        )
+        return Record(scan, "refine", "doubtful", reason, details)
+    return Record(scan, "refine", details=details)

@@ -1,34 +1,37 @@
-"""The template as commands are given it: its files, crop, and mask in which it is compared."""
-
-import argparse
+"""What several stages take of the template: its crop, its target and its landmarks."""
 
 import SimpleITK as sitk
 
-from landmarkflow.engine.arguments import add_paths
-from landmarkflow.formats.volumes import mask_around_target, read_written
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks
+from landmarkflow.core.records import read_record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.formats.landmarks import read_complete_landmarks
+from landmarkflow.formats.volumes import read_segmentation, read_written
+from landmarkflow.images.masks import mask_around_target
 
 
-def add_template(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that name the template's files, and the labels that are its target."""
-    parser.add_argument("--labels", nargs="*", type=int, default=[])
-    add_paths(parser, "template-image", "template-segmentation", "template-centred")
+def target_of(batch: Batch) -> sitk.Image:
+    """The template's target as a mask on the grid of its scan.
+
+    Raises:
+        InputError: the segmentation is unusable.
+    """
+    grid = Grid.of_lists(read_record(batch.path("template_locate_record")).details["grid"])
+    return read_segmentation(batch.path("segmentation"), grid, batch.values["labels"])
 
 
-def crop_and_mask(arguments: argparse.Namespace, margin_mm: float) -> tuple[sitk.Image, sitk.Image]:
+def crop_and_mask(batch: Batch, margin_mm: float) -> tuple[sitk.Image, sitk.Image]:
     """The template's crop and, on its grid, the target with a margin around it.
 
     Raises:
         InputError: the segmentation is unusable.
     """
-    crop = read_written(arguments.template_centred)
-    image, segmentation = arguments.template_image, arguments.template_segmentation
-    return crop, mask_around_target(crop, image, segmentation, arguments.labels, margin_mm)
+    crop = read_written(batch.path("template_centred"))
+    return crop, mask_around_target(crop, target_of(batch), margin_mm)
 
 
-def shared_template(arguments: argparse.Namespace) -> dict[str, object]:
-    """What of the template all scans of a batch depend on."""
-    return {
-        "labels": arguments.labels,
-        "template": arguments.template_centred,
-        "segmentation": arguments.template_segmentation,
-    }
+def annotated_of(batch: Batch) -> Landmarks:
+    """The template's landmarks as annotated, or evened out where the run asks for that."""
+    even = batch.stage.has("symmetrised", batch.values)
+    return read_complete_landmarks(batch.path("symmetrised" if even else "template_reference"))

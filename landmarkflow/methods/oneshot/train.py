@@ -1,5 +1,6 @@
 """Train the U-Net on the one annotated scan (Algorithm 1)."""
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import write_json
 from landmarkflow.core.grids import Grid
-from landmarkflow.formats.volumes import array_of, grid_of, shrunk
-from landmarkflow.methods.oneshot.network import UNet, channels_last
+from landmarkflow.engine.batch import Batch, require_result
+from landmarkflow.formats.volumes import read_written
+from landmarkflow.images.operations import array_of, grid_of, shrunk
+from landmarkflow.images.sampling import resample
+from landmarkflow.learning.device import best_device, device_name
+from landmarkflow.learning.history import write_history
+from landmarkflow.methods.oneshot.network import UNet, channels_last, save_network
 from landmarkflow.methods.oneshot.settings import TrainSettings
+from landmarkflow.methods.oneshot.template import target_of
+
+logger = logging.getLogger(__name__)
 
 # The plane of a slice across axis 0 (x), 1 (y), 2 (z): its rows run along the first axis named,
 # its columns along the second, as in an array z,y,x that is cut at one index.
@@ -290,3 +300,46 @@ def _validate(network: UNet, slices: list[tuple[Tensor, Tensor]]) -> tuple[float
             overlap += float((marked * targets).sum())
             sizes += float(marked.sum() + targets.sum())
     return float(np.mean(losses)), 2 * overlap / sizes if sizes else 0.0
+
+
+def run(batch: Batch) -> None:
+    """Train, and write weights, the epochs' losses and what was trained.
+
+    Raises:
+        InputError: the network does not find the target even in the template.
+    """
+    torch.set_num_threads(batch.threads)
+    require_result(batch.path("template_locate_record"), "template")
+    settings, seed = batch.settings(TrainSettings), int(batch.values["seed"])
+    region = read_written(batch.path("template_region"))
+    device = best_device()
+    target = resample(target_of(batch), grid_of(region), "nearest")
+    trained = train(region, target, settings, seed, device)
+    best = trained.epochs[trained.best_epoch - 1]
+    if best.validation_dice < settings.least_dice:
+        raise InputError(
+            f"training with seed {seed} ends at a Dice coefficient of "
+            f"{best.validation_dice:.3f} in validation, expected at least "
+            f"{settings.least_dice:g}: the network does not find the target even in the "
+            "template; train longer or with another seed or loss"
+        )
+    save_network(batch.path("weights"), trained.network, settings.network, trained.target_mm3)
+    write_history(batch.path("history"), trained.epochs)
+    summary = {
+        "seed": seed,
+        "threads": batch.threads,
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "best_epoch": trained.best_epoch,
+        "converged": trained.converged,
+        "target_mm3": round(trained.target_mm3, 3),
+        "settings": batch.values["train"],
+    }
+    write_json(batch.path("training"), summary)
+    logger.info(
+        "epoch %d of %d is the best: validation loss %.4f, Dice %.3f",
+        best.epoch,
+        len(trained.epochs),
+        best.validation_loss,
+        best.validation_dice,
+    )

@@ -1,0 +1,36 @@
+"""The base of all settings: checked, frozen, and refused in one sentence where they do not fit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, an unknown key is an error, and so is NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def explain(error: ValidationError) -> str:
+    """Put pydantic's first finding into one sentence, with the number of others."""
+    first, *others = error.errors()
+    key = ".".join(str(part) for part in first["loc"]) or "the whole"
+    if first["type"] == "extra_forbidden":
+        text = f"`{key}` is not a known key"
+    elif first["type"] == "missing":
+        text = f"`{key}` is missing"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"`{key}` is {first['input']!r}: {message[0].lower()}{message[1:]}"
+    return text + (f" (and {len(others)} more)" if others else "")
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings `above` on top of others: mappings are merged key by key, the rest is replaced."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(old, value) if both else value  # type: ignore[arg-type]
+    return result

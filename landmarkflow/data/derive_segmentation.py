@@ -1,0 +1,68 @@
+"""A target's mask from the scan and landmarks alone, for a template that has none."""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+from scipy.spatial import Delaunay, QhullError
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.points import Landmarks
+from landmarkflow.engine.batch import Batch
+from landmarkflow.formats.landmarks import frame_of, read_landmarks
+from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.images.operations import array_of, grid_of, image_on
+
+
+def derive_segmentation(
+    scan: sitk.Image, landmarks: Landmarks, above: float, margin_mm: float
+) -> sitk.Image:
+    """Mark the bright voxels of the largest component that the landmarks enclose.
+
+    Args:
+        scan: the template in its own intensity units.
+        landmarks: the template's landmarks, at least four that do not lie in one plane.
+        above: intensity above which a voxel is bright.
+        margin_mm: how far the landmarks' convex hull is pushed outwards from their centre.
+
+    Returns:
+        uint8 mask on the scan's grid.
+
+    Raises:
+        InputError: the landmarks enclose no volume, or no bright voxel lies among them.
+    """
+    points = landmarks.positions[~landmarks.missing]
+    centre = points.mean(axis=0) if len(points) else np.zeros(3)
+    distance = np.linalg.norm(points - centre, axis=1, keepdims=True)
+    pushed = centre + (points - centre) * (1 + margin_mm / np.maximum(distance, 1e-9))
+    try:
+        hull = Delaunay(pushed)
+    except (QhullError, ValueError):
+        raise InputError(
+            f"the template's {len(points)} landmarks enclose no volume; a segmentation can only "
+            "be derived from four or more that do not lie in one plane: give one"
+        ) from None
+    parts, count = ndimage.label(array_of(scan) > above)
+    if count:
+        largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+        voxels = np.argwhere(parts == largest)
+        inside = hull.find_simplex(grid_of(scan).to_physical(voxels[:, ::-1].astype(float))) >= 0
+        mask = np.zeros(parts.shape, dtype=np.uint8)
+        mask[tuple(voxels[inside].T)] = 1
+        if mask.any():
+            return image_on(grid_of(scan), mask)
+    raise InputError(
+        f"no voxel above {above:g} lies among the template's landmarks; check "
+        "`derive_segmentation.above` or give a segmentation"
+    )
+
+
+def run(batch: Batch) -> None:
+    """Derive each template's segmentation and write it."""
+    asked = batch.values["derive_segmentation"]
+    for task in batch.tasks:
+        scan = read_volume(Path(task.row["image"]), int(batch.values["largest_gib"] * 2**30))
+        landmarks = read_landmarks(Path(task.row["landmarks"]), frame_of(task.row["frame"]))
+        mask = derive_segmentation(scan, landmarks, asked["above"], asked["margin_mm"])
+        write_volume(mask, task.outputs["segmentation"])

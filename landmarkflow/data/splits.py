@@ -1,0 +1,54 @@
+"""Which annotated scans are learned from, and in which fold each is held back."""
+
+import csv
+import io
+
+import numpy as np
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import read_json, write_text
+from landmarkflow.engine.batch import Batch
+
+COLUMNS = ("scan", "split", "fold")
+
+
+def run(batch: Batch) -> None:
+    """Write split and fold of every scan that is learned from.
+
+    Raises:
+        InputError: an image to learn from is an evaluated one's, or there are more folds than
+            scans.
+    """
+    seen: dict[str, str] = {}
+    splits = {task.scan: task.row["split"] for task in batch.tasks}
+    for task in batch.tasks:
+        files = read_json(task.inputs["scans_record"])["files"]
+        content = " ".join(sorted(file["sha256"] for file in files))
+        other = seen.setdefault(content, task.scan)
+        if bool(splits[other]) != bool(splits[task.scan]):
+            learned, measured = sorted((other, task.scan), key=lambda scan: not splits[scan])
+            raise InputError(
+                f"scan {learned}: holds the same image as the evaluated scan {measured}, expected "
+                "scans to learn from that are not evaluated"
+            )
+    learned_from = [scan for scan in batch.scans if splits[scan]]
+    folds = int(batch.values["folds"])
+    if folds > len(learned_from):
+        raise InputError(
+            f"config: `data.folds` is {folds}, expected at most the {len(learned_from)} scans to "
+            "learn from"
+        )
+    of_fold = dict(zip(learned_from, _folds(len(learned_from), folds, batch), strict=True))
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((scan, splits[scan], of_fold[scan]) for scan in learned_from)
+    write_text(batch.path("splits"), text.getvalue())
+
+
+def _folds(count: int, folds: int, batch: Batch) -> list[int]:
+    """A fold for each scan, as many of each as can be, drawn by the study's seed; 0 for none."""
+    if not folds:
+        return [0] * count
+    order = np.random.default_rng([batch.values["seed"], folds]).permutation(count)
+    return [int(place) % folds + 1 for place in np.argsort(order)]

@@ -1,0 +1,34 @@
+"""A method as the workflow knows it: its settings, its stages, and what it leaves."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from landmarkflow.core.settings import Settings
+from landmarkflow.engine.stage import Stage
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        name: its folder, its rule file and the key of its settings.
+        settings: the model of its settings.
+        stages: in their order.
+        steps: printed name of each list in its landmark files, the first step first.
+        shared: names of settings of stages that all runs of a study share.
+        histories: patterns of tables with one row an epoch, by what was trained.
+        segments: whether a run leaves segmentations, by its settings and by whether its template
+            was given one.
+        reads_runs: whether a run of it is made of other runs (`of`).
+    """
+
+    name: str
+    settings: type[Settings]
+    stages: tuple[Stage, ...]
+    steps: Mapping[str, str]
+    shared: tuple[str, ...] = ()
+    histories: Mapping[str, str] = field(default_factory=dict)
+    segments: Callable[[Any, bool], bool] = lambda settings, given: False
+    reads_runs: bool = False

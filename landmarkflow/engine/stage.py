@@ -1,0 +1,106 @@
+"""A stage, said once: what it reads, writes and is set by; rules and commands take it from here.
+
+Patterns of paths are relative to the study's results folder. In them {run} is the run, {scan} each
+scan of a batch, {template} the scan that is the run's template, {of} each run that this run reads.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from landmarkflow.core.records import TEMPLATE
+
+SHARED = "work/"
+# A role whose file the study's sheet names: the template's segmentation.
+SEGMENTATION = "{segmentation}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage reads and writes, and what else decides its results.
+
+    Attributes:
+        name: one word; the stage's folder, record, settings and log carry it.
+        command: `verb_object`, the name of its rule and of its command.
+        module: the module whose `run` does the work, with its full name.
+        what: what it does, in one line.
+        reads: pattern of each role that is read; one with {scan} is read for each scan.
+        writes: pattern of each role that is written; the role `record` is written last.
+        settings: names of the settings that decide its results.
+        columns: columns of the sheet that decide a scan's results.
+        after: role of the earlier stage's record: where that has no result, there is none here.
+        peers: patterns that are read of a few other scans.
+        of: patterns that are read of each scan in each run that this run is made of.
+        only_if: roles that are read or written under a condition on the settings.
+    """
+
+    name: str
+    command: str
+    module: str
+    what: str
+    writes: Mapping[str, str]
+    reads: Mapping[str, str] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    after: str = ""
+    peers: Mapping[str, str] = field(default_factory=dict)
+    of: Mapping[str, str] = field(default_factory=dict)
+    only_if: Mapping[str, Callable[[Mapping[str, Any]], bool]] = field(default_factory=dict)
+
+    def gives(self, *roles: str, of: str = "{scan}") -> dict[str, str]:
+        """Patterns of what the stage writes, as another one reads them.
+
+        Args:
+            roles: of its files; a record is read under the stage's own name, `align_record`, say.
+            of: the scan whose files they are; by default each scan of a batch.
+        """
+        names = {role: f"{self.name}_record" if role == "record" else role for role in roles}
+        before = "" if of == "{scan}" else "template_"
+        return {before + names[role]: self.writes[role].replace("{scan}", of) for role in roles}
+
+    def has(self, role: str, settings: Mapping[str, Any]) -> bool:
+        """Whether a role is read or written under these settings."""
+        return role not in self.only_if or self.only_if[role](settings)
+
+    @property
+    def is_of_a_run(self) -> bool:
+        """Whether it is run once for each run, and not once for all."""
+        return any("{run}" in pattern for pattern in self.writes.values())
+
+    @property
+    def is_by_scan(self) -> bool:
+        """Whether it is given scans."""
+        patterns = [*self.reads.values(), *self.writes.values(), *self.of.values()]
+        return bool(self.columns) or any("{scan}" in pattern for pattern in patterns)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the files of one run of a study lie.
+
+    Attributes:
+        results: the study's results folder.
+        run: name of the run; empty for what all runs share.
+        template: id of the scan that is the run's template.
+        segmentation: file of that scan's segmentation.
+    """
+
+    results: Path
+    run: str = ""
+    template: str = TEMPLATE
+    segmentation: str = ""
+
+    def path(self, pattern: str, scan: str = "", of: str = "") -> Path:
+        """The file of a pattern."""
+        if pattern == SEGMENTATION:
+            return Path(self.segmentation)
+        if scan == TEMPLATE and pattern.startswith(SHARED):
+            scan = self.template
+        names = {"run": self.run, "scan": scan, "template": self.template, "of": of}
+        return self.results / pattern.format(**names)
+
+    def paths(self, pattern: str, scans: Sequence[str], runs: Sequence[str] = ("",)) -> list[str]:
+        """The files of a pattern: one for each run and scan that it names, or one in all."""
+        found = [self.path(pattern, scan, run) for run in runs for scan in scans or ("",)]
+        return list(dict.fromkeys(map(str, found)))

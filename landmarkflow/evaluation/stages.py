@@ -1,0 +1,79 @@
+"""The stages that measure runs, set them side by side, and say which scans were unusable."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from landmarkflow.data.stages import REFERENCES
+from landmarkflow.engine.stage import Stage
+
+PACKAGE = "landmarkflow.evaluation"
+TABLES = {
+    "errors": "errors.csv",
+    "landmarks": "landmarks.csv",
+    "summary": "summary.json",
+    "failures": "failures.csv",
+    "table1": "table1.csv",
+    "table1_markdown": "table1.md",
+    "table1_latex": "table1.tex",
+    "overlap": "overlap.csv",
+    "published": "published.csv",
+    "published_markdown": "published.md",
+    "published_table": "published_table.csv",
+}
+
+
+def _beside_published(settings: Mapping[str, Any]) -> bool:
+    return bool(settings["evaluate"]["published"])
+
+
+EVALUATE = Stage(
+    "evaluate",
+    "evaluate_landmarks",
+    f"{PACKAGE}.evaluate",
+    "a run's errors, success rates, overlaps, failures and Table 1",
+    reads={
+        "found": "{run}/landmarks/{scan}.mrk.json",
+        "record": "{run}/landmarks/{scan}.json",
+        **REFERENCES.gives("reference", "record"),
+        "segmentation": "{run}/segmentations/{scan}.nii.gz",
+    },
+    writes={role: f"{{run}}/evaluation/{name}" for role, name in TABLES.items()},
+    settings=("evaluate", "seed", "unit", "segmented", "references_segmented"),
+    columns=("segmentation", "scale"),
+    only_if={
+        "segmentation": lambda settings: bool(settings["segmented"]),
+        "overlap": lambda settings: bool(settings["references_segmented"]),
+        "published": _beside_published,
+        "published_markdown": _beside_published,
+        "published_table": _beside_published,
+    },
+)
+COMPARE = Stage(
+    "compare",
+    "compare_runs",
+    f"{PACKAGE}.comparison",
+    "all runs of a study side by side, and what each step of them is worth",
+    writes={
+        "comparison": "comparison.csv",
+        "comparison_markdown": "comparison.md",
+        "comparison_latex": "comparison.tex",
+        "steps": "steps.csv",
+        "steps_markdown": "steps.md",
+    },
+    of={
+        "made": "{of}/made.json",
+        "errors": "{of}/evaluation/errors.csv",
+        "summary": "{of}/evaluation/summary.json",
+    },
+)
+CHECK = Stage(
+    "check",
+    "check_scans",
+    f"{PACKAGE}.check",
+    "ends a run in an error where scans were refused, or the program met a defect",
+    reads=REFERENCES.gives("record"),
+    writes={"checked": "work/check/checked.txt"},
+    settings=("bad_scans",),
+    of={"record": "{of}/landmarks/{scan}.json"},
+)
+STAGES = (EVALUATE, COMPARE, CHECK)

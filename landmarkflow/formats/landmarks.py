@@ -1,0 +1,72 @@
+"""Landmarks of one scan from a file in any format: frames end here, in that of the scan's volume.
+
+RAS and LPS differ in the signs of x and y: (x, y, z) in one is (-x, -y, z) in the other.
+"""
+
+from pathlib import Path
+from typing import cast
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import read_json
+from landmarkflow.core.points import Landmarks
+from landmarkflow.formats.point_checks import Frame
+from landmarkflow.formats.slicer import read_fcsv, read_first_list
+from landmarkflow.formats.tables import read_csv, read_plain_json
+
+
+def read_landmarks(path: Path, frame: Frame | None = None, image: str | None = None) -> Landmarks:
+    """Reads the landmarks of one scan.
+
+    Args:
+        path: 3D Slicer markups (.mrk.json, the first list; .fcsv), a table (.csv) with the columns
+            label, x, y, z and its frame in a column `frame` or a line "# frame: LPS", or a plain
+            .json of {"label": [x, y, z], ..., "frame": "LPS"}. Millimetres; or, where the frame is
+            "pixels", x and y alone in a picture's pixels, the centre of the first at (0, 0).
+        frame: The frame of a file that does not state its own.
+        image: Whose rows to take of a table with a column `image`: the name of the scan's file,
+            with or without its suffix; None where the table holds those of one image alone.
+
+    Returns:
+        The landmarks in the file's order, LPS mm or pixels (z = 0); NaN rows for points that a
+        markups file calls undefined or missing.
+
+    Raises:
+        InputError: The file cannot be read, holds no points (of the image), repeats or omits a
+            label, gives a position that is not three (in pixels two) finite numbers, does not
+            state its frame while `frame` is None, or states another one than `frame`.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    if name.endswith(".fcsv"):
+        return read_fcsv(path, frame)
+    if name.endswith(".csv"):
+        return read_csv(path, frame, image)
+    if name.endswith(".json"):
+        data = read_json(path)
+        if isinstance(data, dict) and "markups" in data:
+            return read_first_list(path, data, frame)
+        return read_plain_json(path, data, frame)
+    raise InputError(
+        f'{path}: has the suffix "{path.suffix}", expected landmarks as .mrk.json, .fcsv, .csv '
+        "or .json"
+    )
+
+
+def read_complete_landmarks(
+    path: Path, frame: Frame | None = None, image: str | None = None
+) -> Landmarks:
+    """Reads landmarks as `read_landmarks` does, each of which must have a position.
+
+    Raises:
+        InputError: As in `read_landmarks`, or a landmark is undefined or missing.
+    """
+    landmarks = read_landmarks(path, frame, image)
+    if landmarks.missing.any():
+        label = landmarks.labels[int(landmarks.missing.argmax())]
+        raise InputError(f'{path}: the landmark "{label}" has no position, expected one')
+    return landmarks
+
+
+def frame_of(text: str) -> Frame | None:
+    """The frame that a sheet states, None where it states none."""
+    return cast(Frame, text) if text else None

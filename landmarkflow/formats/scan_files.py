@@ -1,0 +1,171 @@
+"""The files of a scan: which format their names say, and whose bytes decide what is read.
+
+Nothing here opens an image, so that programs that only list and hash files start fast.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import sha256
+
+READABLE = (
+    "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a picture (.png, .jpg, "
+    ".tif) or a DICOM folder"
+)
+NIFTI: Final = (".nii.gz", ".nii")
+NRRD: Final = (".nrrd", ".nhdr")
+META_IMAGE: Final = (".mha", ".mhd")
+PICTURES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+# A longer text is no header but voxels without an end of line.
+LARGEST_HEADER_BYTES = 1 << 20
+LONGEST_LINE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class TextHeader:
+    """The header of an NRRD or MetaImage file.
+
+    Attributes:
+        path: The file that begins with the header.
+        fields: What it states, by keys in lower case.
+        length: Its bytes.
+    """
+
+    path: Path
+    fields: dict[str, str]
+    length: int
+
+    @property
+    def data_file(self) -> Path:
+        """The file that holds the voxels: the header's own, or one beside it.
+
+        Raises:
+            InputError: The header names several files, one in another folder, or none that exists.
+        """
+        fields = self.fields
+        if suffix_of(self.path) in NRRD:
+            name = fields.get("data file", fields.get("datafile", "LOCAL"))
+        else:
+            name = fields.get("elementdatafile", "")
+        if name.upper() == "LOCAL":
+            return self.path
+        if name.upper().startswith("LIST") or "%" in name:
+            raise InputError(f'{self.path}: names the data files "{name}", expected one data file')
+        if "/" in name or "\\" in name or name == "..":
+            # What lies elsewhere is not copied, moved or shared together with its header.
+            raise InputError(
+                f'{self.path}: names the data file "{name}", expected the bare name of a file '
+                "beside it"
+            )
+        data_file = self.path.parent / name
+        if not name or not data_file.is_file():
+            raise InputError(
+                f'{self.path}: names the data file "{name}", which does not exist beside it'
+            )
+        return data_file
+
+
+def suffix_of(path: Path) -> str:
+    """Returns the suffix that says a scan's format, in lower case.
+
+    Raises:
+        InputError: It is that of no format that is read.
+    """
+    name = path.name.lower()
+    for suffix in (*NIFTI, *NRRD, *META_IMAGE, *PICTURES):
+        if name.endswith(suffix):
+            return suffix
+    raise InputError(f'{path}: has the suffix "{path.suffix}", expected {READABLE}')
+
+
+def is_folder(path: Path) -> bool:
+    """Tells a folder from a file that can be opened.
+
+    Raises:
+        InputError: There is neither, or it may not be read.
+    """
+    try:
+        if path.is_dir():
+            return True
+        if path.is_file():
+            with path.open("rb"):  # What may not be read is told here.
+                return False
+        found = "no such file or folder"
+        if path.exists():
+            found = "cannot be read (no regular file)"
+    except OSError as error:
+        found = f"cannot be read ({error.strerror})"
+    raise InputError(f"{path}: {found}, expected a scan as {READABLE}")
+
+
+def read_text_header(path: Path) -> TextHeader:
+    """Reads the fields of an NRRD ("key: value") or MetaImage ("key = value") header.
+
+    Raises:
+        InputError: The header is too long or states no count of dimensions from 1 to 9.
+    """
+    suffix = suffix_of(path)
+    nrrd = suffix in NRRD
+    fields: dict[str, str] = {}
+    length = 0
+    with path.open("rb") as file:
+        while raw := file.readline(LONGEST_LINE_BYTES):
+            length += len(raw)
+            if length > LARGEST_HEADER_BYTES:
+                raise InputError(
+                    f"{path}: has a header of more than {LARGEST_HEADER_BYTES} bytes, expected "
+                    f"that of a {suffix} file in 3D"
+                )
+            line = raw.decode("latin-1").strip()
+            if nrrd and not line:
+                break
+            key, _, value = line.partition(":" if nrrd else "=")
+            key = key.strip().lower()
+            fields[key] = value.strip()
+            if not nrrd and key == "elementdatafile":
+                break
+    dimensions = fields.get("dimension" if nrrd else "ndims", "")
+    if not re.fullmatch("[1-9]", dimensions):
+        # ITK crashes on a negative count.
+        found = f'states "{dimensions[:20]}" dimensions' if dimensions else "states no dimensions"
+        raise InputError(f"{path}: {found}, expected the header of a {suffix} file in 3D")
+    return TextHeader(path, fields, length)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Returns every file whose bytes decide what is read of a scan.
+
+    Args:
+        path: A scan's file or DICOM folder.
+
+    Returns:
+        The file; a header and the file of its voxels; or the regular files of a folder, sorted.
+
+    Raises:
+        InputError: There is no such file or folder, or a header names no data file beside it.
+    """
+    path = Path(path)
+    if is_folder(path):
+        return sorted(file for file in path.iterdir() if file.is_file())
+    if not path.name.lower().endswith((*NRRD, *META_IMAGE)):
+        return [path]
+    return list(dict.fromkeys([path, read_text_header(path).data_file]))
+
+
+def digest_of(path: Path) -> str:
+    """Returns a SHA-256 digest of all the bytes that decide a scan, 64 hexadecimal digits.
+
+    That of a single file is the file's own; that of several is of their names and digests.
+
+    Raises:
+        InputError: As in `files_of`, or a file cannot be read.
+    """
+    files = files_of(path)
+    if files == [Path(path)]:
+        return sha256(files[0])
+    listing = "".join(f"{file.name} {sha256(file)}\n" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()

@@ -1,0 +1,42 @@
+"""Masks: images that are 0 outside and another number inside."""
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from landmarkflow.images.operations import array_of, cropped, grid_of
+from landmarkflow.images.sampling import resample
+
+
+def dilated(mask: sitk.Image, margin_mm: float) -> sitk.Image:
+    """Returns a 0/1 mask grown by a margin, mm, on its own grid."""
+    grown: sitk.Image = sitk.Cast(mask > 0, sitk.sitkUInt8)
+    inside = points_inside(grown)
+    if not len(inside):
+        return grown
+    # Distances are taken no further than they matter.
+    part = cropped(grown, inside, margin_mm + 1e-6)
+    distance = sitk.SignedMaurerDistanceMap(
+        part, insideIsPositive=False, squaredDistance=False, useImageSpacing=True
+    )
+    near = sitk.Cast(distance <= margin_mm, sitk.sitkUInt8)
+    first = mask.TransformPhysicalPointToIndex(part.GetOrigin())
+    pasted: sitk.Image = sitk.Paste(grown, near, near.GetSize(), destinationIndex=first)
+    return pasted
+
+
+def mask_around_target(crop: sitk.Image, target: sitk.Image, margin_mm: float) -> sitk.Image:
+    """Returns the target and a margin around it, as a mask on a crop's grid.
+
+    Args:
+        crop: A part of the template, on any grid.
+        target: A mask on the grid of the template's scan.
+        margin_mm: How far beyond the target the mask reaches.
+    """
+    return dilated(resample(target, grid_of(crop), "nearest"), margin_mm)
+
+
+def points_inside(mask: sitk.Image) -> NDArray[np.float64]:
+    """Returns (n, 3) LPS mm, the centres of a mask's voxels that are not zero, x fastest."""
+    index = np.argwhere(array_of(mask) > 0)[:, ::-1]
+    return grid_of(mask).to_physical(index.astype(np.float64))

@@ -1,0 +1,253 @@
+"""Place the template's landmarks in a scan, each with a radius calibrated without any reference.
+
+A few scans of the study are registered back to the template. Where the loop ends, beside where it
+began, is the study's own measure of error; what the windows say of a landmark (`refine`) spreads
+it over the landmarks.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landmarkflow.core.files import read_json
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, read_record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.engine.store import Task
+from landmarkflow.formats.landmarks import read_complete_landmarks
+from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.transforms import read_transform
+from landmarkflow.formats.volumes import read_written
+from landmarkflow.methods.oneshot.landmarks import place_landmarks, shift, similarity_around
+from landmarkflow.methods.oneshot.settings import PlaceSettings
+from landmarkflow.methods.oneshot.template import annotated_of
+
+Array = NDArray[np.float64]
+
+# Of the loops' landmarks so many end within the length that measures the study's error. Beyond,
+# single loops that went astray decide.
+LOOP_SHARE = 0.8
+# A scan whose loops end this many times as far off as is usual was lost, and measures no error.
+LOST = 3.0
+
+FINAL = "final"
+# The lists after the final one, from the last step back to the first.
+TRANSFORMS = ("bspline", "rigid", "moments")
+CENTRES = {"centred": "centre_record", "region": "locate_record"}
+LISTS = (FINAL, *TRANSFORMS, *CENTRES)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a study's loops say.
+
+    Attributes:
+        loop_mm: within which `LOOP_SHARE` of the landmarks return.
+        deviation_mm: the landmarks' median deviation in the same scans.
+    """
+
+    loop_mm: float
+    deviation_mm: float
+
+
+def calibrate(loops: Array, deviations: Array) -> Calibration | None:
+    """Measure a study's error.
+
+    Args:
+        loops: (scans, n) mm from where a landmark began to where it returned.
+        deviations: (m,) mm of the landmarks of the same scans; NaN where there is none.
+
+    Returns:
+        The calibration; None where there is nothing to measure.
+    """
+    known = deviations[np.isfinite(deviations)]
+    if not len(loops) or not len(known):
+        return None
+    of_scan = np.median(loops, axis=1)
+    kept = loops[of_scan <= LOST * np.median(of_scan)]
+    return Calibration(float(np.quantile(kept, LOOP_SHARE)), float(np.median(known)))
+
+
+def radii(deviation: Array, calibration: Calibration | None, settings: PlaceSettings) -> Array:
+    """The radius, (n,) mm, that holds 9 of 10 true places around landmarks of (n,) deviations.
+
+    r² = annotation² + (`radius_in_loops` · loop)² · (1 + deviation / usual deviation): annotations
+    of one point scatter too, and what misleads both ways of a loop alike is common to all
+    landmarks. NaN where a landmark has no deviation or the study no calibration.
+    """
+    if calibration is None:
+        return np.full(len(deviation), np.nan)
+    ratio = deviation / calibration.deviation_mm
+    detection = settings.radius_in_loops * calibration.loop_mm * np.sqrt(1 + ratio)
+    radius: Array = np.hypot(settings.annotation_mm, detection)
+    return radius
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What tells a wrong answer from a right one in a scan.
+
+    Attributes:
+        median_similarity: of the landmarks' surroundings, in [-1, 1].
+        median_deviation_mm: of the places; None where no landmark has one.
+        scaling: how many times as far apart as the template's the landmarks lie; 1 for one alone.
+        beyond: landmarks that lie outside the scan, by more than a voxel.
+        most_unlike: the landmark whose surroundings are the least similar.
+        lowest_similarity: of these surroundings.
+    """
+
+    median_similarity: float
+    median_deviation_mm: float | None
+    scaling: float
+    beyond: tuple[str, ...] = ()
+    most_unlike: str = ""
+    lowest_similarity: float = 1.0
+
+    @staticmethod
+    def of(
+        annotated: Landmarks, found: Landmarks, similarity: Array, deviation: Array, scan: Grid
+    ) -> "Evidence":
+        """Sum up (n,) similarities and deviations (mm, NaN for none) of landmarks in LPS mm."""
+        outside = scan.distance_to(found.positions) > scan.spacing.max()
+        known = deviation[np.isfinite(deviation)]
+        size = _size(annotated)
+        lowest = int(np.argmin(similarity))
+        return Evidence(
+            float(np.median(similarity)),
+            float(np.median(known)) if len(known) else None,
+            _size(found) / size if size > 0 else 1.0,
+            tuple(label for label, out in zip(found.labels, outside, strict=True) if out),
+            found.labels[lowest],
+            float(similarity[lowest]),
+        )
+
+
+def doubts(
+    evidence: Evidence, calibration: Calibration | None, settings: PlaceSettings
+) -> list[str]:
+    """What makes a scan's landmarks doubtful, one clause each."""
+    reasons = []
+    if evidence.beyond:
+        reasons.append(f"outside the scan lie the landmarks {', '.join(evidence.beyond)}")
+    if not evidence.median_similarity >= settings.least_similarity:
+        reasons.append(
+            f"the landmarks' surroundings are alike to {evidence.median_similarity:.2f} in the "
+            f"median, expected at least {settings.least_similarity:g}"
+        )
+    if not evidence.lowest_similarity >= settings.least_landmark_similarity:
+        reasons.append(
+            f"the surroundings of the landmark {evidence.most_unlike} are alike to "
+            f"{evidence.lowest_similarity:.2f}, expected at least "
+            f"{settings.least_landmark_similarity:g}"
+        )
+    if not 1 / settings.most_scaling <= evidence.scaling <= settings.most_scaling:
+        reasons.append(
+            f"the landmarks lie {evidence.scaling:.2f} times as far apart as the template's, "
+            f"expected at most {settings.most_scaling:g} times more or less"
+        )
+    if calibration is None:
+        reasons.append(
+            "no scan of the study could be registered back, so nothing says how sure the "
+            "landmarks are"
+        )
+    elif evidence.median_deviation_mm is None:
+        reasons.append("every landmark lies at the edge of the scan")
+    else:
+        unsure = evidence.median_deviation_mm / calibration.deviation_mm
+        if unsure > settings.most_unsure:
+            reasons.append(
+                f"the landmarks' places are {unsure:.1f} times as unsure as usual in this study, "
+                f"expected at most {settings.most_unsure:g} times"
+            )
+    return reasons
+
+
+def _size(landmarks: Landmarks) -> float:
+    """Root mean square distance from the centre, mm."""
+    return float(np.linalg.norm(landmarks.positions.std(axis=0)))
+
+
+def run(batch: Batch) -> None:
+    """Place the landmarks of every scan; where there are none, say why at each."""
+    settings = batch.settings(PlaceSettings)
+    annotated = annotated_of(batch)
+    template = read_written(batch.path("template_centred"))
+    starts = {
+        "centred": _centre_of(batch.path("template_centre_record")),
+        "region": _centre_of(batch.path("template_locate_record")),
+    }
+    calibration = _calibration(batch)
+    training = read_json(batch.path("training"))
+
+    def compute(task: Task) -> Record:
+        target = read_written(task.inputs["centred"])
+        transforms = {name: read_transform(task.inputs[name]) for name in TRANSFORMS}
+        mirrored = read_record(task.inputs["align_record"]).details["mirrored"]
+        for name, record in CENTRES.items():
+            goal = _centre_of(task.inputs[record])
+            transforms[name] = shift(starts[name], goal, mirrored=mirrored)
+        final = read_complete_landmarks(task.inputs["refined"])
+        similarity = similarity_around(
+            annotated,
+            transforms["bspline"],
+            final,
+            template,
+            target,
+            radius_mm=settings.similarity_radius_mm,
+        )
+        deviation = _deviation(task.inputs["refine_record"])
+        lists = [PointList(FINAL, final, radii(deviation, calibration, settings))]
+        if "voted" in task.inputs:
+            lists.append(PointList("voted", read_complete_landmarks(task.inputs["voted"]), None))
+        lists += [
+            PointList(name, place_landmarks(annotated, way), None)
+            for name, way in transforms.items()
+        ]
+        write_markups(task.outputs["landmarks"], lists)
+        grid = Grid.of_lists(read_record(task.inputs["locate_record"]).details["grid"])
+        evidence = Evidence.of(annotated, final, similarity, deviation, grid)
+        details = {
+            **asdict(evidence),
+            "similarity": dict(zip(final.labels, similarity.round(4).tolist(), strict=True)),
+            "devices": [training["device"], _device_of(task.inputs["centre_record"])],
+        }
+        reasons = doubts(evidence, calibration, settings)
+        if reasons:
+            return Record(task.scan, "place", "doubtful", "; ".join(reasons), details)
+        return Record(task.scan, "place", details=details)
+
+    def write_missing(task: Task, record: Record) -> None:
+        nowhere = Landmarks(annotated.labels, np.full((len(annotated.labels), 3), np.nan))
+        notes = (f"{record.stage} {record.status}: {record.reason}",) * len(annotated.labels)
+        lists = [PointList(name, nowhere, None, notes) for name in LISTS]
+        write_markups(task.outputs["landmarks"], lists)
+
+    also = {"calibration": calibration and asdict(calibration)}
+    batch.run(compute, also=also, nothing=write_missing)
+
+
+def _calibration(batch: Batch) -> Calibration | None:
+    """What the scans say that were registered back; those without a result say nothing."""
+    loops = {peer: read_record(batch.peer_path("close_record", peer)) for peer in batch.peers}
+    closed = [peer for peer, record in loops.items() if record.has_result]
+    distances = [list(loops[peer].details["loop_mm"].values()) for peer in closed]
+    deviations = [_deviation(batch.peer_path("refine_record", peer)) for peer in closed]
+    return calibrate(np.array(distances), np.concatenate([np.empty(0), *deviations]))
+
+
+def _deviation(record: Path) -> Array:
+    """(n,) mm, NaN where a landmark has none."""
+    return np.array(read_record(record).details["deviation_mm"], dtype=np.float64)
+
+
+def _centre_of(record: Path) -> Array:
+    """The region's centre (Eq. 1), or the last of Algorithm 2, LPS mm."""
+    details = read_record(record).details
+    return np.array(details["steps"][-1]["centre"] if "steps" in details else details["centre"])
+
+
+def _device_of(record: Path) -> str:
+    return str(read_record(record).details["device"])

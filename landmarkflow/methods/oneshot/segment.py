@@ -1,0 +1,127 @@
+"""Warp the template's labels into each scan.
+
+The registration takes template points to the scan. A voxel of the scan is labelled by that voxel of
+the template that comes to lie there: the map is inverted, on a lattice around the target.
+"""
+
+import functools
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.grids import Grid
+from landmarkflow.core.records import Record, read_record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.engine.store import Task
+from landmarkflow.formats.transforms import read_transform
+from landmarkflow.formats.volumes import read_labels, write_volume
+from landmarkflow.images.masks import points_inside
+from landmarkflow.images.operations import array_of, cropped, grid_of, image_on
+from landmarkflow.images.sampling import map_points
+
+Array = NDArray[np.float64]
+
+# Between the points at which the map is inverted. A registration's lattices are two to four times
+# as wide; a finer lattice costs more and changes no label.
+LATTICE_MM = 0.75
+# So far beyond the mapped voxels' centres the target may reach.
+MARGIN_MM = 0.5
+# Of the template's voxels so many, evenly taken, measure where the target comes to lie.
+MEASURED = 5000
+# The inverse ends when each point is met this closely, mm, or after so many rounds.
+CLOSE_MM = 0.02
+ROUNDS = 20
+
+
+def warp_labels(labels: sitk.Image, transform: sitk.Transform, scan: Grid) -> sitk.Image:
+    """Label a scan's voxels by the template's.
+
+    Args:
+        labels: whole numbers, 0 for none, on any grid around the template's target.
+        transform: takes template points to the scan's, LPS mm.
+        scan: the grid to label.
+
+    Returns:
+        uint8 or the labels' own type, on the scan's grid.
+
+    Raises:
+        ScanFailure: the target comes to lie outside the scan.
+    """
+    inside = points_inside(labels)
+    known = inside[:: max(1, len(inside) // MEASURED)]
+    mapped = map_points(transform, known)
+    index = scan.to_index(mapped)
+    margin = MARGIN_MM / scan.spacing + 1
+    first = np.maximum(np.floor(index.min(axis=0) - margin), 0).astype(int)
+    last = np.minimum(np.ceil(index.max(axis=0) + margin), np.array(scan.size) - 1).astype(int)
+    whole = np.zeros(scan.size[::-1], dtype=array_of(labels).dtype)
+    if (last < first).any():
+        raise ScanFailure("the template's target comes to lie outside the scan")
+    affine = np.asarray(np.linalg.lstsq(_homogeneous(mapped), known, rcond=None)[0], np.float64)
+    source = _inverse_on(scan, (first, last), transform, affine)
+    place = np.rint(grid_of(labels).to_index(source)).astype(int)
+    within = ((place >= 0) & (place < np.array(labels.GetSize()))).all(axis=1)
+    values = np.zeros(len(place), dtype=whole.dtype)
+    values[within] = array_of(labels)[tuple(place[within].T[::-1])]
+    box = tuple(slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True))
+    whole[box] = values.reshape(whole[box].shape)
+    return image_on(scan, whole)
+
+
+def _inverse_on(
+    scan: Grid,
+    box: tuple[NDArray[np.int_], NDArray[np.int_]],
+    transform: sitk.Transform,
+    affine: Array,
+) -> Array:
+    """(n, 3) template points, LPS mm, of a box of voxels, x fastest: affine plus a smooth rest."""
+    first, last = box
+    counts = np.ceil((last - first) * scan.spacing / LATTICE_MM).astype(int) + 1
+    steps = np.maximum(last - first, 1) / np.maximum(counts - 1, 1)
+    nodes = scan.to_physical(first + _raster(counts) * steps)
+    start = _homogeneous(nodes) @ affine
+    found = start.copy()
+    for _ in range(ROUNDS):
+        missed = nodes - map_points(transform, found)
+        if np.abs(missed).max() < CLOSE_MM:
+            break
+        found += missed @ affine[:3]
+    rest = (found - start).reshape(*counts[::-1], 3)
+    voxels = _raster(last - first + 1)
+    places = (voxels / steps)[:, ::-1].T
+    smooth = [
+        ndimage.map_coordinates(rest[..., k], places, order=1, mode="nearest") for k in range(3)
+    ]
+    linear = _homogeneous(scan.to_physical(first + voxels)) @ affine
+    return np.asarray(linear + np.stack(smooth, axis=1))
+
+
+def _raster(counts: NDArray[np.int_]) -> Array:
+    """(n, 3) indices x, y, z of a box, x fastest."""
+    z, y, x = np.meshgrid(*(np.arange(count) for count in counts[::-1]), indexing="ij")
+    return np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1).astype(np.float64)
+
+
+def _homogeneous(points: Array) -> Array:
+    return np.column_stack([points, np.ones(len(points))])
+
+
+def run(batch: Batch) -> None:
+    """Write every scan's labels on its own grid."""
+
+    @functools.cache
+    def template() -> sitk.Image:
+        grid = Grid.of_lists(read_record(batch.path("template_locate_record")).details["grid"])
+        labels = read_labels(batch.path("segmentation"), grid)
+        return cropped(labels, points_inside(labels), 0.0)
+
+    def compute(task: Task) -> Record:
+        grid = Grid.of_lists(read_record(task.inputs["locate_record"]).details["grid"])
+        found = warp_labels(template(), read_transform(task.inputs["bspline"]), grid)
+        write_volume(found, task.outputs["found"])
+        return Record(task.scan, "segment")
+
+    batch.run(compute)

@@ -1,0 +1,185 @@
+"""The settings of a study, checked before anything runs."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, ValidationError, create_model
+
+from landmarkflow.cohorts.settings import CohortSettings
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.settings import Settings, explain
+from landmarkflow.evaluation.settings import EvaluateSettings
+from landmarkflow.report.settings import ReportSettings
+
+Side = Literal["left", "right", ""]
+Frame = Literal["LPS", "RAS", "pixels", ""]
+Split = Literal["train", "validation", ""]
+Unit = Literal["mm", "px", "%"]
+Identifier = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
+]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Names in the results folder that no run can have.
+RESERVED = ("work",)
+
+
+class Template(Settings):
+    """The one annotated scan."""
+
+    image: str = Field(min_length=1, description="its file, or folder of one DICOM series")
+    landmarks: str = Field(min_length=1, description="file of its landmarks")
+    segmentation: str = Field("", description="file of its target; empty to derive one")
+    side: Side = Field("", description="the side that it shows")
+    frame: Frame = Field("", description="frame of its landmarks, where their file states none")
+
+
+class CohortSource(Settings):
+    """Scans that the workflow simulates; the study's own seed does not change them."""
+
+    seed: int = Field(1, ge=0, lt=2**31, description="of the scans; another makes other ears")
+    scans: int = Field(24, ge=1, le=9999, description="how many scans there are")
+    evaluated: int = Field(24, ge=0, description="how many of them have reference landmarks")
+    training: int = Field(
+        0, ge=0, le=9999, description="annotated scans for supervised methods, numbered after these"
+    )
+    anatomy: CohortSettings = Field(CohortSettings(), description="the scanner and the poses")
+
+
+class SheetSource(Settings):
+    """A sheet of scans, tab-separated, with the template beside it."""
+
+    sheet: str = Field(min_length=1, description="file of the sheet")
+    template: Template = Field(description="the annotated scan")
+
+
+class OriginFile(Settings):
+    """A file at its public origin."""
+
+    path: str = Field(min_length=1, description="below the origin's address")
+    sha256: Digest = Field(description="the digest that its content must have")
+
+
+class OriginScan(Settings):
+    """A scan and its landmarks at their public origin."""
+
+    image: OriginFile = Field(description="the scan")
+    landmarks: OriginFile = Field(description="its landmarks")
+
+
+class OriginSource(Settings):
+    """Scans that the workflow fetches, each file checked against its SHA-256."""
+
+    url: str = Field(pattern=r"^https://", description="address of the origin")
+    template: OriginScan = Field(description="the annotated scan")
+    scans: dict[Identifier, OriginScan] = Field(min_length=1, description="the other scans by id")
+
+
+class DataSource(Settings):
+    """Where the scans come from: `folder` where it is set, else the one other that is given."""
+
+    folder: str = Field(
+        "", description="folder with template/ and scans/; data_folder=<folder> on the command line"
+    )
+    cohort: CohortSource | None = Field(None, description="scans that the workflow simulates")
+    sheet: SheetSource | None = Field(None, description="a sheet of scans and a template")
+    origin: OriginSource | None = Field(None, description="scans that the workflow fetches")
+    template_side: Side = Field(
+        "", description="left or right: scans of the other side are mirrored"
+    )
+    labels: tuple[int, ...] = Field(
+        (), description="of the template's segmentation that are the target; [] is all"
+    )
+    landmarks: tuple[str, ...] = Field(
+        (), description="of the template that are looked for and evaluated, in order; [] is all"
+    )
+    folds: int = Field(
+        0,
+        ge=0,
+        description="into so many parts the annotated scans are split, each predicted by networks "
+        "that were trained without it; 0 for none",
+    )
+    largest_gib: float = Field(
+        8.0, gt=0, description="GiB that a scan may hold in memory; a larger one is refused"
+    )
+
+
+class DeriveSettings(Settings):
+    """How the segmentation of a template that has none is derived from its scan and landmarks."""
+
+    above: float = Field(0.0, description="intensity above which a voxel is part of the target")
+    margin_mm: float = Field(
+        1.5, ge=0, description="how far beyond the landmarks' convex hull the target reaches"
+    )
+
+
+class RunEntry(Settings):
+    """A run as a study states it."""
+
+    method: str = Field(description="the method")
+    preset: str = Field("", description="file studies/presets/<method>/<preset>.yaml, on top")
+    seed: int | None = Field(None, ge=0, lt=2**31, description="of this run; null is the study's")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(
+        (), description="one run for each, pooled in the tables"
+    )
+    template: Identifier = Field("template", description="annotated scan that is its template")
+    of: tuple[Identifier, ...] = Field((), description="runs whose landmarks it reads")
+    train: int | None = Field(None, ge=1, description="annotated scans to learn from; null is all")
+    train_on: str = Field("", description="run whose landmarks and segmentations it learns from")
+    settings: dict[str, Any] = Field({}, description="settings of the method, on top")
+
+
+class StudyConfig(Settings):
+    """A whole configuration, as in `config.yaml`, but for the methods' own settings."""
+
+    study: Identifier = Field(description="name, and folder under results/")
+    base: str = Field("", description="study file beside this one, of which this is a variant")
+    unit: Unit = Field("mm", description="of errors: mm, px, or % of each scan's `scale`")
+    seed: int = Field(
+        1, ge=0, lt=2**31, description="of training, registration and bootstrap; not of the scans"
+    )
+    bad_scans: Literal["refuse", "set_aside"] = Field(
+        "refuse",
+        description="what unusable scans do: the run ends in an error after all else is done, or "
+        "they are set aside",
+    )
+    batch_scans: int = Field(12, ge=1, description="scans served by one process")
+    data: DataSource = Field(description="where the scans come from; one source")
+    runs: dict[Identifier, RunEntry] = Field(
+        {"oneshot": RunEntry(method="oneshot")}, min_length=1, description="what is run on them"
+    )
+    derive_segmentation: DeriveSettings = Field(
+        DeriveSettings(), description="only for a template without a segmentation"
+    )
+    evaluate: EvaluateSettings = Field(EvaluateSettings(), description="what is measured")
+    report: ReportSettings = Field(ReportSettings(), description="the pictures and the page")
+
+    def of_method(self, name: str) -> Settings:
+        """The settings of a method, as the study states them."""
+        found: Settings = getattr(self, name)
+        return found
+
+
+def config_model(methods: Mapping[str, type[Settings]]) -> type[StudyConfig]:
+    """The model of a configuration with the settings of each method under its name."""
+    fields: Any = {
+        name: (model, Field(model(), description=(model.__doc__ or "").split("\n")[0].rstrip(".")))
+        for name, model in methods.items()
+    }
+    return create_model("Study", __base__=StudyConfig, __doc__=StudyConfig.__doc__, **fields)
+
+
+def load_config(raw: Mapping[str, Any], methods: Mapping[str, type[Settings]]) -> StudyConfig:
+    """Check a configuration.
+
+    Args:
+        raw: as read from its file.
+        methods: the settings' model of each method.
+
+    Raises:
+        InputError: An unknown key, a missing key, or a value of the wrong type or range; the
+            message names the first such key, what was found and what was expected.
+    """
+    try:
+        return config_model(methods).model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"config: {explain(error)}") from None

@@ -1,0 +1,188 @@
+"""The sheet of scans: one row a scan, read with every check, written for people and programs."""
+
+import csv
+import io
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import read_text
+from landmarkflow.core.records import TEMPLATE
+from landmarkflow.core.settings import Settings, explain
+from landmarkflow.study.config import Frame, Identifier, Side, Split, Template
+
+SHEET_COLUMNS = (
+    "scan",
+    "image",
+    "side",
+    "landmarks",
+    "frame",
+    "segmentation",
+    "split",
+    "gaze",
+    "scale",
+)
+FILE_COLUMNS = ("image", "landmarks", "segmentation", "gaze")
+
+
+class Scan(Settings):
+    """One row of the sheet."""
+
+    scan: Identifier = Field(description="id of the scan, in every table and file name")
+    image: str = Field(min_length=1, description="file of the scan, or folder of a DICOM series")
+    side: Side = Field("", description="left or right, where the anatomy has sides")
+    landmarks: str = Field("", description="file of reference landmarks")
+    frame: Frame = Field("", description="frame of the landmarks, where their file states none")
+    segmentation: str = Field("", description="file of the reference segmentation")
+    split: Split = Field("", description="train or validation: an annotated scan to learn from")
+    gaze: str = Field("", description="file of gaze points")
+    scale: float | None = Field(None, gt=0, description="length of which errors in % are parts")
+
+    @property
+    def row(self) -> dict[str, str]:
+        """The row as texts."""
+        found = {name: getattr(self, name) for name in SHEET_COLUMNS}
+        return {name: "" if value is None else str(value) for name, value in found.items()}
+
+
+def read_sheet(path: Path) -> list[Scan]:
+    """Read `samples.tsv`; relative paths are relative to the sheet's own folder.
+
+    Columns: `scan` (id), `image`, and optionally the others of `SHEET_COLUMNS`.
+
+    Raises:
+        InputError: the sheet is missing or has unknown or no columns, a row is wrong, an id
+            stands twice, or a file that a row names is missing; the message names sheet and row.
+    """
+    rows = read_rows(path, required=("scan", "image"), known=SHEET_COLUMNS)
+    check_ids((row["scan"], f"{path}, row {number}") for number, row in rows)
+    scans = []
+    for number, row in rows:
+        where = f"{path}, row {number}"
+        for column in FILE_COLUMNS:
+            if row.get(column):
+                row[column] = str(path.parent / row[column])
+        scan = scan_of(row, where)
+        check_files(where, scan)
+        scans.append(scan)
+    return scans
+
+
+def write_sheet(scans: Iterable[Scan]) -> str:
+    """Text of a sheet, tab-separated with a header, which `read_sheet` reads as the same scans."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(SHEET_COLUMNS)
+    writer.writerows(scan.row.values() for scan in scans)
+    return text.getvalue()
+
+
+def read_rows(
+    path: Path, required: Sequence[str], known: Sequence[str]
+) -> list[tuple[int, dict[str, str]]]:
+    """Rows with their line numbers, cells stripped; lines that start with # are comments."""
+    lines = read_text(path, "a sheet of scans").split("\n")
+    numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+    if not numbered:
+        raise InputError(f"{path}: is empty, expected a header and one row for each scan")
+    header = _cells(path, *numbered[0])
+    for column in header:
+        if column not in known:
+            raise InputError(
+                f"{path}: `{column}` is not a known column, expected {', '.join(known)}, "
+                "separated by tabs"
+            )
+        if header.count(column) > 1:
+            raise InputError(f"{path}: has the column `{column}` twice, expected once")
+    for column in required:
+        if column not in header:
+            raise InputError(f"{path}: has no column `{column}`, found {', '.join(header)}")
+    rows = []
+    for number, line in numbered[1:]:
+        cells = _cells(path, number, line)
+        if len(cells) > len(header):
+            raise InputError(
+                f"{path}, row {number}: has {len(cells)} cells, expected {len(header)}"
+            )
+        cells += [""] * (len(header) - len(cells))
+        rows.append((number, dict(zip(header, cells, strict=True))))
+    if not rows:
+        raise InputError(f"{path}: has a header and no rows, expected one for each scan")
+    return rows
+
+
+def _cells(path: Path, number: int, line: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter="\t"))]
+    except csv.Error as error:
+        raise InputError(f"{path}, row {number}: cannot be read ({error})") from None
+
+
+def scan_of(row: Mapping[str, str], where: str) -> Scan:
+    """Check a row; empty cells are as if they were not there.
+
+    Raises:
+        InputError: a cell is wrong; the message names place and column.
+    """
+    try:
+        return Scan.model_validate({k: v for k, v in row.items() if v or k == "image"})
+    except ValidationError as error:
+        if error.errors()[0]["loc"] == ("scan",):
+            raise InputError(
+                f"{where}: the scan id is {row['scan']!r}, expected up to 64 letters, digits, "
+                "- and _, the first a letter or digit"
+            ) from None
+        raise InputError(f"{where}: {explain(error)}") from None
+
+
+def check_files(where: str, entry: Scan | Template) -> None:
+    """Refuse a file that is missing, or whose path is something else to the programs it meets.
+
+    Raises:
+        InputError: such a file; the message names place, column and file.
+    """
+    for column in FILE_COLUMNS:
+        name = getattr(entry, column, "")
+        if name:
+            _check_path(f"{where}: `{column}`", name)
+        if name and not _exists(Path(name)):
+            raise InputError(f"{where}: the file {name} of column `{column}` does not exist")
+
+
+def _check_path(where: str, name: str) -> None:
+    """Refuses a path that is something else to Snakemake, to a command or to a table."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        found, expected = "a control character or a byte that is no UTF-8", "a name without"
+    elif "{" in name or "}" in name:
+        found, expected = "a brace, which stands for a wildcard", "a name without"
+    elif name.startswith("-"):
+        found, expected = "a dash in front, as options have", "its whole path"
+    else:
+        return
+    raise InputError(f"{where} is {name!r} with {found}, expected {expected}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, say, or in a folder that cannot be read
+        return False
+
+
+def check_ids(places: Iterable[tuple[str, str]]) -> None:
+    """Refuse an id that stands twice or is the template's; each comes with where it stands."""
+    seen: dict[str, str] = {}
+    for name, where in places:
+        if name == TEMPLATE:
+            raise InputError(
+                f"{where}: the scan id `{TEMPLATE}` is the annotated scan's in the results, "
+                "expected another"
+            )
+        if name in seen:
+            raise InputError(
+                f"{where}: the scan id `{name}` stands at {seen[name]} already, expected each once"
+            )
+        seen[name] = where

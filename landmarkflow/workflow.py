@@ -1,0 +1,338 @@
+"""A stage as a rule: its inputs, outputs, parameters and command, for Snakemake.
+
+What depends on the run is given as a function of the rule's wildcards, of which only `run` counts.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from landmarkflow.core.code_hash import code_hash
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import stamp
+from landmarkflow.core.records import TEMPLATE
+from landmarkflow.data.stages import DERIVE, SCANS
+from landmarkflow.engine.method import Method
+from landmarkflow.engine.stage import SEGMENTATION, Places, Stage
+from landmarkflow.study.runs import MethodFacts, Run
+from landmarkflow.study.sheet import FILE_COLUMNS
+from landmarkflow.study.study import Study, load_study, with_base
+
+Files = Callable[[Any], list[str]]
+# The scans of a rule, for a run of it.
+Scans = Callable[[Run], Sequence[str]]
+
+
+def study_of(
+    settings: Mapping[str, Any], methods: Mapping[str, Method], results: Path, studies: Path
+) -> Study:
+    """The study of a configuration and of what the command line says beside it.
+
+    Args:
+        settings: the configuration; `data_folder` overrules where its scans are, `seeds` how often
+            each of its runs is made.
+        methods: every method.
+        results: folder of all studies' results.
+        studies: folder of the study files, for `base`, with `presets/`.
+
+    Raises:
+        InputError: anything in it is wrong, in one sentence.
+    """
+    stated = with_base(settings, studies)
+    if folder := stated.pop("data_folder", None):
+        stated["data"] = {**(stated.get("data") or {}), "folder": str(folder)}
+    if seeds := stated.pop("seeds", None):
+        stated["runs"] = _with_seeds(stated.get("runs"), str(seeds))
+    facts = {m.name: MethodFacts(m.settings, m.shared, m.reads_runs) for m in methods.values()}
+    return load_study(stated, facts, results, studies / "presets")
+
+
+def _with_seeds(runs: Mapping[str, Any] | None, seeds: str) -> dict[str, Any]:
+    """The runs of a study, each that reads no other once for every seed."""
+    numbers = seeds.split()
+    if not numbers or not all(number.isdecimal() for number in numbers):
+        raise InputError(
+            f"seeds is {seeds!r}, expected different whole numbers separated by spaces, such as "
+            '"1 2 3"'
+        )
+    several = {"seeds": [int(number) for number in numbers]}
+    stated = runs or {"oneshot": {"method": "oneshot"}}
+    return {name: run if run.get("of") else {**run, **several} for name, run in stated.items()}
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """What the rules of a study are made from.
+
+    Attributes:
+        study: the study.
+        methods: every method.
+        stages: every stage.
+        root: folder of all studies' results, as Snakemake names it.
+    """
+
+    study: Study
+    methods: Mapping[str, Method]
+    stages: Sequence[Stage]
+    root: Path = Path("results")
+
+    @property
+    def results(self) -> Path:
+        """The study's results folder."""
+        return self.root / self.study.config.study
+
+    def reads(
+        self,
+        stage: Stage,
+        scans: Sequence[str] = (),
+        peers: Scans | None = None,
+        runs: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """The inputs of a stage's rule, by role.
+
+        Args:
+            stage: the stage.
+            scans: that one job serves.
+            peers: other scans that are read in a run.
+            runs: that are read by what all runs share.
+        """
+        found: dict[str, Any] = {
+            role: self._files(stage, role, pattern, scans) for role, pattern in stage.reads.items()
+        }
+        if stage.peers and peers is not None:
+            found["peers"] = self._peer_files(stage, peers)
+        if stage.of:
+            found["of"] = self._run_files(stage, scans, runs)
+        for column in self._file_columns(stage):
+            files = self._given(column, scans)
+            found[f"sheet_{column}"] = [file for file in files if not Path(file).is_dir()]
+        return found
+
+    def writes(self, stage: Stage, scans: Sequence[str] = ()) -> dict[str, list[str]]:
+        """The outputs of a stage's rule, by role; they say of which runs it is."""
+        names = self.runs_of(stage)
+        run = self.study.runs[names[0]] if names else None
+        values = self.values(stage, run) if stage.only_if else {}
+        constrained = f"{{run,{'|'.join(names)}}}"
+        return {
+            role: [
+                file.replace("{run}", constrained, 1)
+                for file in Places(self.results, "{run}").paths(pattern, scans)
+            ]
+            for role, pattern in stage.writes.items()
+            if stage.has(role, values)
+        }
+
+    def decides(
+        self,
+        stage: Stage,
+        scans: Sequence[str] = (),
+        peers: Scans | None = None,
+        runs: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """The parameters of a stage's rule: what decides its results beside the files it reads."""
+        found: dict[str, Any] = {"code": code_hash(stage.module)}
+        if stage.is_of_a_run:
+            found["template"] = lambda wildcards: self.run(wildcards).template
+        if stage.is_by_scan:
+            found["scans"] = list(scans)
+        if stage.settings:
+            found["settings"] = lambda w: as_json(self.values(stage, self._run_or_none(w)))
+        if self._has_sheet(stage):
+            found["sheet"] = lambda w: as_json(self._rows(stage, scans, self._run_or_none(w)))
+        if stage.peers and peers is not None:
+            found["peers"] = lambda wildcards: list(peers(self.run(wildcards)))
+        if stage.of:
+            found["of"] = lambda wildcards: self._runs_read(wildcards, runs)
+        files = [f for column in self._file_columns(stage) for f in self._given(column, scans)]
+        if files:
+            # A file that is replaced by one as old, or older, is told by more than its date.
+            found["stamp"] = stamp(files, apart_from=self.results)
+        return found
+
+    def command(self, stage: Stage) -> str:
+        """The shell command of a stage's rule."""
+        options = {
+            "run": "{wildcards.run}" if stage.is_of_a_run else "",
+            "template": "{params.template}" if stage.is_of_a_run else "",
+            "scans": "{params.scans:q}" if stage.is_by_scan else "",
+            "settings": "{params.settings:q}" if stage.settings else "",
+            "sheet": "{params.sheet:q}" if self._has_sheet(stage) else "",
+            "peers": "{params.peers}" if stage.peers else "",
+            "of": "{params.of}" if stage.of else "",
+        }
+        given = " ".join(f"--{name} {value}" for name, value in options.items() if value)
+        return (
+            f"python -m landmarkflow --log {{log}} {stage.command} --threads {{threads}}"
+            f" --results {self.results} {given}"
+        )
+
+    def log(self, stage: Stage, batch: str = "") -> Path:
+        """The log of a stage's rule."""
+        return self._work(stage) / "logs" / stage.name / f"{batch or stage.name}.log"
+
+    def benchmark(self, stage: Stage, batch: str = "") -> Path:
+        """What the jobs of a stage's rule cost."""
+        return self._work(stage) / "benchmarks" / stage.name / f"{batch or stage.name}.tsv"
+
+    def every(self, pattern: str) -> list[str]:
+        """The files of a pattern in every run and for every scan."""
+        scans = list(self.study.scans)
+        runs = self.study.runs.values()
+        return [file for run in runs for file in self.places(run).paths(pattern, scans)]
+
+    def run(self, wildcards: Any) -> Run:
+        """The run that a job is of."""
+        return self.study.runs[wildcards.run]
+
+    def runs_of(self, stage: Stage) -> list[str]:
+        """Names of the runs that a stage is run for; none where it is run once for all."""
+        if not stage.is_of_a_run:
+            return []
+        own = [method.name for method in self.methods.values() if stage in method.stages]
+        runs = self.study.runs.items()
+        return [name for name, run in runs if not own or run.method in own]
+
+    def places(self, run: Run | None) -> Places:
+        """Where the files of a run lie, or of what all runs share."""
+        if run is None:
+            return Places(self.results, segmentation=self.segmentation(TEMPLATE))
+        return Places(self.results, run.name, run.template, self.segmentation(run.template))
+
+    def segmentation(self, scan: str) -> str:
+        """A template's segmentation: the given one, or the one to derive."""
+        derived = Places(self.results).path(DERIVE.writes["segmentation"], scan)
+        return self.study.entry(scan).segmentation or str(derived)
+
+    @cached_property
+    def underived(self) -> list[str]:
+        """The templates whose segmentation is to be derived."""
+        templates = (TEMPLATE, *self.study.templates)
+        return [scan for scan in templates if not self.study.entry(scan).segmentation]
+
+    def segments(self, run: Run) -> bool:
+        """Whether a run leaves segmentations."""
+        return self.methods[run.method].segments(run.settings, run.template not in self.underived)
+
+    def values(self, stage: Stage, run: Run | None) -> dict[str, Any]:
+        """A stage's settings by name, of a run or of what all runs share."""
+        known: dict[str, Callable[[], Any]] = {
+            "seed": lambda: run.seed if run else self.study.config.seed,
+            "segmented": lambda: run is not None and self.segments(run),
+            "references_segmented": lambda: any(s.segmentation for s in self.study.scans.values()),
+            "run": lambda: run and self._description(run),
+            "study": lambda: self.study.config.model_dump(mode="json"),
+            "modules": lambda: [(each.command, each.module) for each in self.stages],
+            "histories": lambda: {n: self._histories(r) for n, r in self.study.runs.items()},
+        }
+        return {
+            name: known[name]() if name in known else self._setting(stage, run, name)
+            for name in stage.settings
+        }
+
+    def _setting(self, stage: Stage, run: Run | None, name: str) -> Any:
+        config = self.study.config
+        of_method = [
+            run.settings if run else config.of_method(method.name)
+            for method in self.methods.values()
+            if stage in method.stages
+        ]
+        for settings in (*of_method, config.data, config):
+            if name in type(settings).model_fields:
+                return settings.model_dump(mode="json")[name]
+        raise KeyError(f"{stage.command}: no setting has the name {name}")
+
+    def _description(self, run: Run) -> dict[str, Any]:
+        """What the study states of a run, with the printed names of its steps."""
+        steps = dict(self.methods[run.method].steps)
+        for other in run.of[:1]:
+            before = self._description(self.study.runs[other])["steps"]
+            steps = {name: before.get(name, "") for name in before if name != "final"} | steps
+        return {
+            "run": run.name,
+            "entry": run.entry,
+            "method": run.method,
+            "seed": run.seed,
+            "template": run.template,
+            "preset": run.preset,
+            "of": list(run.of),
+            "steps": steps,
+            "settings": run.settings.model_dump(mode="json"),
+        }
+
+    def _histories(self, run: Run) -> dict[str, str]:
+        patterns = self.methods[run.method].histories
+        return {name: str(self.places(run).path(pattern)) for name, pattern in patterns.items()}
+
+    def _rows(self, stage: Stage, scans: Sequence[str], run: Run | None) -> dict[str, Any]:
+        """What the sheet says of each scan that a stage needs, and of the run's template."""
+        template = run.template if run else TEMPLATE
+        columns = dict.fromkeys((*stage.columns, *self._segmentation_column(stage)))
+        rows = {}
+        for scan in (*scans, TEMPLATE):
+            name = template if scan == TEMPLATE else scan
+            entry = self.study.entry(name)
+            row = {column: getattr(entry, column, None) for column in columns}
+            if scan == TEMPLATE and self._segmentation_column(stage):
+                row["segmentation"] = self.segmentation(name)
+            rows[scan] = {n: "" if value is None else str(value) for n, value in row.items()}
+        return rows
+
+    def _files(self, stage: Stage, role: str, pattern: str, scans: Sequence[str]) -> Files:
+        def files(wildcards: Any) -> list[str]:
+            run = self._run_or_none(wildcards)
+            if not stage.has(role, self.values(stage, run) if stage.only_if else {}):
+                return []
+            return self.places(run).paths(pattern, scans)
+
+        return files
+
+    def _peer_files(self, stage: Stage, peers: Scans) -> Files:
+        def files(wildcards: Any) -> list[str]:
+            run = self.run(wildcards)
+            paths = self.places(run).paths
+            return [file for p in stage.peers.values() for file in paths(p, peers(run))]
+
+        return files
+
+    def _run_files(self, stage: Stage, scans: Sequence[str], runs: Sequence[str]) -> Files:
+        def files(wildcards: Any) -> list[str]:
+            read = self._runs_read(wildcards, runs)
+            paths = Places(self.results).paths
+            return [file for pattern in stage.of.values() for file in paths(pattern, scans, read)]
+
+        return files
+
+    def _runs_read(self, wildcards: Any, runs: Sequence[str]) -> list[str]:
+        run = self._run_or_none(wildcards)
+        return list(run.of if run else runs)
+
+    def _run_or_none(self, wildcards: Any) -> Run | None:
+        return self.run(wildcards) if hasattr(wildcards, "run") else None
+
+    def _has_sheet(self, stage: Stage) -> bool:
+        return bool(stage.columns or self._segmentation_column(stage))
+
+    @staticmethod
+    def _segmentation_column(stage: Stage) -> tuple[str, ...]:
+        return ("segmentation",) if SEGMENTATION in stage.reads.values() else ()
+
+    @staticmethod
+    def _file_columns(stage: Stage) -> list[str]:
+        """The sheet's columns whose files a stage reads; an image only where it is digested."""
+        return [c for c in stage.columns if c in FILE_COLUMNS and (c != "image" or stage == SCANS)]
+
+    def _given(self, column: str, scans: Iterable[str]) -> list[str]:
+        names = dict.fromkeys((*scans, TEMPLATE) if column == "landmarks" else scans)
+        return [file for scan in names if (file := getattr(self.study.entry(scan), column, ""))]
+
+    def _work(self, stage: Stage) -> Path:
+        return self.results / ("{run}/work" if stage.is_of_a_run else "work")
+
+
+def as_json(values: Any) -> str:
+    """Plain data as JSON; what is printed keeps its order."""
+    return json.dumps(values)

@@ -1,0 +1,47 @@
+"""Move the template's landmarks with the mass centre of what is bright."""
+
+from pathlib import Path
+
+import numpy as np
+
+from landmarkflow.core.errors import InputError, ScanFailure
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import TEMPLATE, Record
+from landmarkflow.engine.batch import Batch
+from landmarkflow.engine.store import Task
+from landmarkflow.formats.landmarks import read_complete_landmarks
+from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.volumes import read_volume
+from landmarkflow.images.masks import points_inside
+
+
+def mass_centre(path: Path, above: float):
+    """(3,) in the unit of the scan."""
+    inside = points_inside(read_volume(path) > above)
+    if not len(inside):
+        raise ScanFailure(f"nothing is brighter than {above:g}")
+    return inside.mean(axis=0)
+
+
+def run(batch: Batch) -> None:
+    """Find every scan's landmarks."""
+    annotated = read_complete_landmarks(batch.path("template_reference"), None)
+    above, unit = batch.values["above"], batch.values["unit"]
+    start = mass_centre(Path(batch.sheet[TEMPLATE]["image"]), above)
+
+    def compute(task: Task) -> Record:
+        try:
+            moved = mass_centre(Path(task.row["image"]), above) - start
+        except InputError as error:
+            return Record(task.scan, "shift", "refused", str(error))
+        found = Landmarks(annotated.labels, annotated.positions + moved)
+        radius = np.full(len(found.labels), 1.0)
+        write_markups(task.outputs["landmarks"], [PointList("final", found, radius)], unit)
+        return Record(task.scan, "shift")
+
+    def missing(task: Task, record: Record) -> None:
+        nowhere = Landmarks(annotated.labels, np.full((len(annotated.labels), 3), np.nan))
+        notes = (f"{record.stage} {record.status}: {record.reason}",) * len(annotated.labels)
+        write_markups(task.outputs["landmarks"], [PointList("final", nowhere, None, notes)], unit)
+
+    batch.run(compute, nothing=missing)

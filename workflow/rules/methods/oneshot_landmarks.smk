@@ -1,0 +1,171 @@
+"""The one-shot method's second half: from registered scans to landmarks, radii and segmentations."""
+
+# A run with votes waits for the scans that vote, which no job of one batch can do.
+VOTING = any(run.settings.vote.peers for run in ONESHOT_RUNS)
+SETTLE = "settle" if VOTING else "register"
+
+
+def voters(run) -> list[str]:
+    """The first scans of the study, one more than vote, so that each scan has its number."""
+    peers = run.settings.vote.peers
+    return first_scans(peers + 1) if peers else []
+
+
+def looped(run) -> list[str]:
+    """The scans that are registered back to the template."""
+    return first_scans(run.settings.close.loops)
+
+
+LOOPED = first_scans(max(run.settings.close.loops for run in ONESHOT_RUNS))
+LOOPS = {
+    batch: [scan for scan in scans if scan in LOOPED]
+    for batch, scans in STUDY.batches.items()
+    if set(scans) & set(LOOPED)
+}
+
+
+if EVENED_OUT:
+
+    rule symmetrise_landmarks:
+        """The template's landmarks, evened out by their left-right symmetry."""
+        input:
+            **FLOW.reads(oneshot.SYMMETRISE),
+        output:
+            **FLOW.writes(oneshot.SYMMETRISE),
+        log:
+            FLOW.log(oneshot.SYMMETRISE),
+        group:
+            f"register_{TEMPLATE}"
+        conda:
+            "../../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(1000),
+            runtime=growing(5),
+        params:
+            **FLOW.decides(oneshot.SYMMETRISE),
+        shell:
+            FLOW.command(oneshot.SYMMETRISE)
+
+
+for batch, scans in STUDY.batches.items():
+
+    rule:
+        """A few scans' votes on the landmarks of a batch, each by its own registration."""
+        name:
+            f"vote_landmarks_{batch}"
+        input:
+            **FLOW.reads(oneshot.VOTE, scans, voters),
+        output:
+            **FLOW.writes(oneshot.VOTE, scans),
+        log:
+            FLOW.log(oneshot.VOTE, batch),
+        benchmark:
+            FLOW.benchmark(oneshot.VOTE, batch)
+        group:
+            f"{SETTLE}_{batch}"
+        conda:
+            "../../../envs/elastix.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(4000),
+            runtime=growing(10 + 8 * len(scans)),
+        params:
+            **FLOW.decides(oneshot.VOTE, scans, voters),
+        shell:
+            FLOW.command(oneshot.VOTE)
+
+    rule:
+        """The template's landmarks in a batch of scans, each fitted once more by its window."""
+        name:
+            f"refine_landmarks_{batch}"
+        input:
+            **FLOW.reads(oneshot.REFINE, scans),
+        output:
+            **FLOW.writes(oneshot.REFINE, scans),
+        log:
+            FLOW.log(oneshot.REFINE, batch),
+        group:
+            f"{SETTLE}_{batch}"
+        conda:
+            "../../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(1000),
+            runtime=growing(5 + len(scans)),
+        params:
+            **FLOW.decides(oneshot.REFINE, scans),
+        shell:
+            FLOW.command(oneshot.REFINE)
+
+    rule:
+        """The landmarks of a batch of scans as Slicer markups, step by step, with their radii."""
+        name:
+            f"place_landmarks_{batch}"
+        input:
+            **FLOW.reads(oneshot.PLACE, scans, looped),
+        output:
+            **FLOW.writes(oneshot.PLACE, scans),
+        log:
+            FLOW.log(oneshot.PLACE, batch),
+        group:
+            f"finish_{batch}"
+        conda:
+            "../../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(1000),
+            runtime=growing(5 + len(scans)),
+        params:
+            **FLOW.decides(oneshot.PLACE, scans, looped),
+        shell:
+            FLOW.command(oneshot.PLACE)
+
+    rule:
+        """The template's labels, warped into a batch of scans."""
+        name:
+            f"segment_scans_{batch}"
+        input:
+            **FLOW.reads(oneshot.SEGMENT, scans),
+        output:
+            **FLOW.writes(oneshot.SEGMENT, scans),
+        log:
+            FLOW.log(oneshot.SEGMENT, batch),
+        group:
+            f"finish_{batch}"
+        conda:
+            "../../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(2000),
+            runtime=growing(5 + len(scans)),
+        params:
+            **FLOW.decides(oneshot.SEGMENT, scans),
+        shell:
+            FLOW.command(oneshot.SEGMENT)
+
+
+for batch, scans in LOOPS.items():
+
+    rule:
+        """A batch of scans registered back to the template, which says how far errors reach."""
+        name:
+            f"close_loops_{batch}"
+        input:
+            **FLOW.reads(oneshot.CLOSE, scans),
+        output:
+            **FLOW.writes(oneshot.CLOSE, scans),
+        log:
+            FLOW.log(oneshot.CLOSE, batch),
+        benchmark:
+            FLOW.benchmark(oneshot.CLOSE, batch)
+        conda:
+            "../../../envs/elastix.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(3000),
+            runtime=growing(10 + 2 * len(scans)),
+        params:
+            **FLOW.decides(oneshot.CLOSE, scans),
+        shell:
+            FLOW.command(oneshot.CLOSE)
