@@ -33,3 +33,5 @@ rule all:
         RESULTS / "provenance.json",
         RESULTS / "report.html",
         RESULTS / "work/check/checked.txt",
+        # A scan that is learned from must not be one that is evaluated.
+        FLOW.writes(data.SPLITS)["splits"] if STUDY.training else [],

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from landmarkflow.core.files import write_text
 from landmarkflow.core.settings import Settings
 from landmarkflow.data.stages import STAGES as SHARED
-from landmarkflow.engine.stage import SEGMENTATION, Stage
+from landmarkflow.engine.stage import Stage
 from landmarkflow.evaluation.stages import STAGES as EVALUATION
 from landmarkflow.registry import METHODS
 from landmarkflow.report.stages import STAGES as REPORT
@@ -258,8 +258,6 @@ def _stage_row(stage: Stage) -> tuple[str, ...]:
 
 def _place(stage: Stage, role: str, pattern: str) -> str:
     """A pattern of paths as people write it."""
-    if pattern == SEGMENTATION:
-        return "the template's segmentation"
     text = pattern.replace("{", "<").replace("}", ">")
     return f"`{text}`" + (" (under some settings)" if role in stage.only_if else "")
 

@@ -6,7 +6,6 @@ What depends on the run is given as a function of the rule's wildcards, of which
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from landmarkflow.core.code_hash import code_hash
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import stamp
 from landmarkflow.core.records import TEMPLATE
-from landmarkflow.data.stages import DERIVE, SCANS
+from landmarkflow.data.stages import SCANS
 from landmarkflow.engine.method import Method
-from landmarkflow.engine.stage import SEGMENTATION, Places, Stage
+from landmarkflow.engine.stage import Places, Stage
 from landmarkflow.study.runs import MethodFacts, Run
 from landmarkflow.study.sheet import FILE_COLUMNS
 from landmarkflow.study.study import Study, load_study, with_base
@@ -141,7 +140,7 @@ class Workflow:
             found["scans"] = list(scans)
         if stage.settings:
             found["settings"] = lambda w: as_json(self.values(stage, self._run_or_none(w)))
-        if self._has_sheet(stage):
+        if stage.columns:
             found["sheet"] = lambda w: as_json(self._rows(stage, scans, self._run_or_none(w)))
         if stage.peers and peers is not None:
             found["peers"] = lambda wildcards: list(peers(self.run(wildcards)))
@@ -160,7 +159,7 @@ class Workflow:
             "template": "{params.template}" if stage.is_of_a_run else "",
             "scans": "{params.scans:q}" if stage.is_by_scan else "",
             "settings": "{params.settings:q}" if stage.settings else "",
-            "sheet": "{params.sheet:q}" if self._has_sheet(stage) else "",
+            "sheet": "{params.sheet:q}" if stage.columns else "",
             "peers": "{params.peers}" if stage.peers else "",
             "of": "{params.of}" if stage.of else "",
         }
@@ -198,24 +197,12 @@ class Workflow:
 
     def places(self, run: Run | None) -> Places:
         """Where the files of a run lie, or of what all runs share."""
-        if run is None:
-            return Places(self.results, segmentation=self.segmentation(TEMPLATE))
-        return Places(self.results, run.name, run.template, self.segmentation(run.template))
-
-    def segmentation(self, scan: str) -> str:
-        """A template's segmentation: the given one, or the one to derive."""
-        derived = Places(self.results).path(DERIVE.writes["segmentation"], scan)
-        return self.study.entry(scan).segmentation or str(derived)
-
-    @cached_property
-    def underived(self) -> list[str]:
-        """The templates whose segmentation is to be derived."""
-        templates = (TEMPLATE, *self.study.templates)
-        return [scan for scan in templates if not self.study.entry(scan).segmentation]
+        return Places(self.results, run.name, run.template) if run else Places(self.results)
 
     def segments(self, run: Run) -> bool:
         """Whether a run leaves segmentations."""
-        return self.methods[run.method].segments(run.settings, run.template not in self.underived)
+        given = bool(self.study.entry(run.template).segmentation)
+        return self.methods[run.method].segments(run.settings, given)
 
     def values(self, stage: Stage, run: Run | None) -> dict[str, Any]:
         """A stage's settings by name, of a run or of what all runs share."""
@@ -270,14 +257,11 @@ class Workflow:
     def _rows(self, stage: Stage, scans: Sequence[str], run: Run | None) -> dict[str, Any]:
         """What the sheet says of each scan that a stage needs, and of the run's template."""
         template = run.template if run else TEMPLATE
-        columns = dict.fromkeys((*stage.columns, *self._segmentation_column(stage)))
         rows = {}
         for scan in (*scans, TEMPLATE):
             name = template if scan == TEMPLATE else scan
             entry = self.study.entry(name)
-            row = {column: getattr(entry, column, None) for column in columns}
-            if scan == TEMPLATE and self._segmentation_column(stage):
-                row["segmentation"] = self.segmentation(name)
+            row = {column: getattr(entry, column, None) for column in stage.columns}
             rows[scan] = {n: "" if value is None else str(value) for n, value in row.items()}
         return rows
 
@@ -312,13 +296,6 @@ class Workflow:
 
     def _run_or_none(self, wildcards: Any) -> Run | None:
         return self.run(wildcards) if hasattr(wildcards, "run") else None
-
-    def _has_sheet(self, stage: Stage) -> bool:
-        return bool(stage.columns or self._segmentation_column(stage))
-
-    @staticmethod
-    def _segmentation_column(stage: Stage) -> tuple[str, ...]:
-        return ("segmentation",) if SEGMENTATION in stage.reads.values() else ()
 
     @staticmethod
     def _file_columns(stage: Stage) -> list[str]:

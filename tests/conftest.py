@@ -1,5 +1,7 @@
+import fcntl
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -10,6 +12,16 @@ from workflow_runs import TINY, copy_repository, run_workflow
 sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+# These take minutes: started first, no processor waits for the last of them.
+LONG = ("test_slurm", "test_interruptions", "test_workflow", "test_bare_environments")
+LONG += ("test_given_scans", "test_runs", "test_methods")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture
@@ -23,17 +35,42 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository that nobody edits meanwhile, in a folder with a space."""
-    return copy_repository(
-        Path(__file__).parents[1], tmp_path_factory.mktemp("copy") / "my repository"
-    )
+def once(
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Makes a folder once for all of pytest's processes; the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, made = shared / name, shared / f"{name}.made"
+        with (shared / f"{name}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                fill(folder)
+                made.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def tiny(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A copy of the repository that nobody edits meanwhile, in a folder with a space."""
+    return once("my repository", lambda folder: _copy(folder))
+
+
+def _copy(folder: Path) -> None:
+    copy_repository(Path(__file__).parents[1], folder)
+
+
+@pytest.fixture(scope="session")
+def tiny(root: Path, once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """The folder of a finished run of tests/studies/tiny.yaml; tests only read it."""
-    folder = tmp_path_factory.mktemp("tiny")
-    run = run_workflow(root, folder, "--configfile", TINY)
-    assert run.status == 0, run.text
-    return folder
+
+    def run_it(folder: Path) -> None:
+        run = run_workflow(root, folder, "--configfile", TINY)
+        assert run.status == 0, run.text
+
+    return once("tiny", run_it)

@@ -42,7 +42,8 @@ from landmarkflow.core.files import LARGEST_TEXT_BYTES
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import Record, write_record
 from landmarkflow.formats.landmarks import read_landmarks
-from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.formats.volumes import read_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import image_on
 from landmarkflow.methods.oneshot.settings import (
     CentreSettings,
@@ -636,8 +637,8 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         "config: `study` is '../other': string should match pattern "
         "'^[A-Za-z0-9][A-Za-z0-9_-]*$'"),
     "NaN": (
-        lambda: {"data": {}, "derive_segmentation": {"above": float("nan")}},
-        "config: `derive_segmentation.above` is nan: input should be a finite number"),
+        lambda: {"data": {}, "target": {"above": float("nan")}},
+        "config: `target.above` is nan: input should be a finite number"),
     "no source": (
         lambda: {"data": {}},
         "config: `data` gives no source, expected one of folder, cohort, sheet and origin"),

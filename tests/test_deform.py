@@ -13,7 +13,7 @@ from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import PointList
 from landmarkflow.core.records import Record, read_record, write_record
 from landmarkflow.formats.slicer import read_point_lists, write_markups
-from landmarkflow.formats.volumes import write_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.images.sampling import carried, resample
 from landmarkflow.methods.oneshot.deform import folded_share, prepare

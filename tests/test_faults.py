@@ -15,7 +15,8 @@ from workflow_runs import TINY, run_workflow
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.formats.landmarks import read_landmarks
 from landmarkflow.formats.slicer import write_markups
-from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.formats.volumes import read_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, grid_of, image_on
 
 Array = NDArray[np.float64]

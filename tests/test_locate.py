@@ -1,17 +1,23 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import sampled
 from scipy.spatial.transform import Rotation
+from stage_runs import Outcome, assert_refused, path_of, run_stage
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
+from landmarkflow.core.records import TEMPLATE, Record, read_record
+from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.operations import array_of, grid_of
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.locate import Region, find_candidates, locate
 from landmarkflow.methods.oneshot.normalise import normalise
 from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
+from landmarkflow.methods.oneshot.stages import LOCATE
 
 Points = NDArray[np.float64]
 
@@ -37,10 +43,13 @@ def head(points: Points, balls: tuple[tuple[Points, float], ...]) -> Points:
     return values
 
 
-def scan(*balls: tuple[Points, float]) -> sitk.Image:
+def hounsfield(*balls: tuple[Points, float]) -> sitk.Image:
     random = np.random.default_rng(0)
-    noisy = sampled(SCAN_GRID, lambda p: head(p, balls) + random.normal(0, 20, len(p)))
-    return normalise(noisy, INTENSITIES)
+    return sampled(SCAN_GRID, lambda p: head(p, balls) + random.normal(0, 20, len(p)))
+
+
+def scan(*balls: tuple[Points, float]) -> sitk.Image:
+    return normalise(hounsfield(*balls), INTENSITIES)
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +188,57 @@ def test_there_are_no_more_candidates_than_asked_for() -> None:
 def test_no_mass_is_a_failure() -> None:
     with pytest.raises(ScanFailure, match=r"check `normalise` and `locate\.dense`"):
         find_candidates(np.zeros(GRID.size[::-1]), GRID, SETTINGS)
+
+
+# The stage
+
+
+def run(folder: Path, image: Path, name: str = "a") -> Outcome:
+    settings = {"locate": SETTINGS, "normalise": INTENSITIES}
+    return run_stage(LOCATE, folder, [name], settings=settings, sheet={name: {"image": image}})
+
+
+def files(folder: Path, name: str = "a") -> tuple[Path, Path]:
+    return path_of(folder, LOCATE, "region", name), path_of(folder, LOCATE, "record", name)
+
+
+def test_a_scan_is_normalised_located_and_cut_out(tmp_path: Path) -> None:
+    write_volume(sitk.Cast(hounsfield(LARGE), sitk.sitkInt16), tmp_path / "a.nrrd")
+    assert run(tmp_path, tmp_path / "a.nrrd").status == 0
+    region, record = files(tmp_path)
+    found = read_record(record)
+    assert found == Record("a", "locate", details=found.details)
+    assert set(found.details) == {"grid", "centre", "candidates", "mixture"}
+    assert Grid.of_lists(found.details["grid"]).size == SCAN_GRID.size
+    heaviest = found.details["candidates"][0]
+    np.testing.assert_allclose(heaviest["centre"], LARGE[0], atol=0.1)
+    assert heaviest["mass_mm3"] > 50
+    cut = read_written(region)
+    assert grid_of(cut).contains(LARGE[0][None]).all()
+    expected = locate(scan(LARGE), SETTINGS, INTENSITIES).crop
+    # A scan is stored in whole HU.
+    np.testing.assert_allclose(array_of(cut), array_of(expected), atol=1e-3)
+
+
+def test_an_unreadable_scan_is_set_aside_and_a_template_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.nii.gz"
+    write_volume(hounsfield(LARGE), broken)
+    broken.write_bytes(broken.read_bytes()[:5000])
+    assert_refused(run(tmp_path, broken, TEMPLATE), broken)
+    assert not any(path.exists() for path in files(tmp_path, TEMPLATE))
+    done = run(tmp_path, broken)
+    assert done.status == 0
+    assert f"a: refused: {broken}: " in done.stderr
+    region, record = files(tmp_path)
+    assert (read_record(record).stage, read_record(record).status) == ("locate", "refused")
+    assert str(broken) in str(read_record(record).reason)
+    assert region.stat().st_size == 0
+
+
+def test_a_scan_without_dense_bone_fails_and_the_study_goes_on(tmp_path: Path) -> None:
+    write_volume(hounsfield(), tmp_path / "soft.nrrd")
+    assert run(tmp_path, tmp_path / "soft.nrrd").status == 0
+    region, record = files(tmp_path)
+    assert read_record(record).status == "failed"
+    assert "no voxel of the dense component" in str(read_record(record).reason)
+    assert region.stat().st_size == 0

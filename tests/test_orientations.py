@@ -21,7 +21,8 @@ from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import PointList
 from landmarkflow.formats.landmarks import read_landmarks
 from landmarkflow.formats.slicer import read_point_lists, write_markups
-from landmarkflow.formats.volumes import read_grid, read_segmentation, read_volume, write_volume
+from landmarkflow.formats.volumes import read_grid, read_segmentation, read_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, grid_of, mirrored
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.locate import locate

@@ -20,7 +20,7 @@ from landmarkflow.evaluation.evaluate import ScanFiles, evaluate
 from landmarkflow.evaluation.overlap import MISSING, overlap_table, scan_overlap
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.formats.slicer import write_markups
-from landmarkflow.formats.volumes import write_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import image_on
 
 SIZE = (40, 30, 20)

@@ -15,14 +15,8 @@ from PIL import Image
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
 from landmarkflow.formats.pictures import read_picture
-from landmarkflow.formats.volumes import (
-    read_grid,
-    read_labels,
-    read_segmentation,
-    read_volume,
-    read_written,
-    write_volume,
-)
+from landmarkflow.formats.volumes import read_grid, read_labels, read_segmentation, read_volume
+from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.operations import array_of, grid_of
 
 ROWS, COLUMNS = 20, 30

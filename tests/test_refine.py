@@ -13,7 +13,7 @@ from landmarkflow.core.records import Record, read_record, write_record
 from landmarkflow.formats.landmarks import read_complete_landmarks
 from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.transforms import write_transform
-from landmarkflow.formats.volumes import write_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.methods.oneshot.landmarks import place_landmarks
 from landmarkflow.methods.oneshot.refine import ball, prepare, refine, search
 from landmarkflow.methods.oneshot.settings import RefineSettings, SearchSettings

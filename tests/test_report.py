@@ -18,7 +18,8 @@ from landmarkflow.evaluation.evaluate import ScanFiles, evaluate
 from landmarkflow.evaluation.results import read_errors
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.formats.slicer import write_markups
-from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.formats.volumes import read_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import image_on
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.figures import png_bytes, save_png

@@ -14,7 +14,8 @@ from PIL import Image
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
 from landmarkflow.formats.scan_files import digest_of, files_of
-from landmarkflow.formats.volumes import read_grid, read_volume, write_volume
+from landmarkflow.formats.volumes import read_grid, read_volume
+from landmarkflow.formats.written import write_volume
 
 AXES = "1 0 0 0 1 0 0 0 1"
 READERS = [read_volume, read_grid]

@@ -11,15 +11,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stage_runs import RUN, assert_refused, path_of, run_command, run_stage
+from stage_runs import RUN, path_of
 
 from landmarkflow.core.errors import InputError, ScanFailure
 from landmarkflow.core.files import write_text
 from landmarkflow.core.records import DEFECT, TEMPLATE, Record, Step, read_record, write_record
-from landmarkflow.data.stages import DERIVE, FETCH, REFERENCES, SCANS, SIMULATE
+from landmarkflow.data.stages import FETCH, SIMULATE
 from landmarkflow.engine.batch import Batch, require_result, rows_of, values_of
 from landmarkflow.engine.cli import add_stage_arguments, batch_of
-from landmarkflow.engine.stage import SEGMENTATION, Places, Stage
+from landmarkflow.engine.stage import Places, Stage
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.stages import CHECK, EVALUATE
 from landmarkflow.methods.fuse.stages import FUSE
@@ -30,7 +30,6 @@ from landmarkflow.methods.oneshot.stages import (
     LOCATE,
     PLACE,
     REFINE,
-    SEGMENT,
     SYMMETRISE,
     TRAIN,
     VOTE,
@@ -45,21 +44,20 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_a_template_has_its_own_id_in_what_runs_share_and_one_name_in_a_run() -> None:
-    places = Places(Path("r"), "mine", "ear002", "s.nii.gz")
+    places = Places(Path("r"), "mine", "ear002")
     assert places.path("work/locate/{scan}.json", TEMPLATE) == Path("r/work/locate/ear002.json")
     assert places.path("{run}/work/align/{scan}.tfm", TEMPLATE) == Path(
         "r/mine/work/align/template.tfm"
     )
     assert places.path("work/locate/{template}.json") == Path("r/work/locate/ear002.json")
     assert places.path("{of}/made.json", of="other") == Path("r/other/made.json")
-    assert places.path(SEGMENTATION) == Path("s.nii.gz")
 
 
 def test_a_pattern_has_a_file_for_each_scan_and_run_that_it_names() -> None:
     places = Places(Path("r"), "mine")
     assert places.paths("{run}/{scan}", ["a", "b"]) == ["r/mine/a", "r/mine/b"]
     assert places.paths("{run}/made.json", ["a", "b"]) == ["r/mine/made.json"]
-    assert places.paths("{of}/{scan}", ["a", "b"], ["x", "y"]) == ["r/x/a", "r/x/b", "r/y/a", "r/y/b"]
+    assert places.paths("{of}/{scan}", "ab", "xy") == ["r/x/a", "r/x/b", "r/y/a", "r/y/b"]
 
 
 # What stages say
@@ -89,7 +87,7 @@ def test_a_stage_reads_only_what_another_one_writes(stage: Stage) -> None:
 
     written = {plain(pattern) for one in STAGES for pattern in one.writes.values()}
     read = [*stage.reads.values(), *stage.peers.values(), *stage.of.values()]
-    assert {plain(pattern) for pattern in read} <= written | {SEGMENTATION}
+    assert {plain(pattern) for pattern in read} <= written
     assert set(stage.columns) <= set(SHEET_COLUMNS)
     assert set(stage.only_if) <= {*stage.reads, *stage.writes}
     assert not stage.after or "{scan}" in stage.reads[stage.after]
@@ -172,15 +170,15 @@ def test_rule_and_command_of_a_stage_name_the_same_files(flow: Workflow, stage: 
         add_stage_arguments(parser, stage)
         batch = batch_of(stage, parser.parse_args(words[words.index(stage.command) + 1 :]))
         assert batch.threads == 3
-        shared = [r for r, p in stage.reads.items() if "{scan}" not in p and stage.has(r, batch.values)]
+        shared = [r for r in stage.reads if "{scan}" not in stage.reads[r]]
         read = [path for task in batch.tasks for path in task.files.values()]
-        read += [batch.path(role) for role in shared]
+        read += [batch.path(role) for role in shared if stage.has(role, batch.values)]
         read += [batch.peer_path(role, peer) for peer in batch.peers for role in stage.peers]
         if not stage.is_by_scan:
             read += [batch.places.path(p, of=of) for of in batch.runs for p in stage.of.values()]
-        rule = flow.reads(stage, *given)
-        named = [p for role, v in rule.items() if not role.startswith("sheet_") for p in asked(v, run)]
-        assert {str(path) for path in read} == set(named)
+        rule = flow.reads(stage, *given).items()
+        named = [asked(paths, run) for role, paths in rule if not role.startswith("sheet_")]
+        assert {str(path) for path in read} == {path for paths in named for path in paths}
         written = [path for task in batch.tasks for path in task.outputs.values()]
         written += [] if scans else [batch.path(role) for role in stage.writes]
         outputs = [p for paths in flow.writes(stage, scans).values() for p in paths]
@@ -212,24 +210,25 @@ def test_a_run_s_settings_template_and_sheet_decide_its_results(flow: Workflow) 
     rows = json.loads(asked(decided["sheet"], "rich"))
     assert rows == {
         "ear001": {"side": study.scans["ear001"].side},
-        TEMPLATE: {
-            "side": study.templates["ear002"].side,
-            "segmentation": study.templates["ear002"].segmentation,
-        },
+        TEMPLATE: {"side": study.templates["ear002"].side},
     }
     assert json.loads(asked(flow.decides(VOTE)["settings"], "rich"))["vote"]["peers"] == 1
 
 
-def test_a_template_without_a_segmentation_gets_one_and_leaves_none(tmp_path: Path) -> None:
+def test_a_run_leaves_segmentations_where_its_template_was_given_one(tmp_path: Path) -> None:
     for name in ("template/scan.nii", "template/landmarks.csv", "scans/a.nii"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     raw = {"study": "mine", "data": {"folder": str(tmp_path)}}
-    flow = Workflow(study_of(raw, METHODS, Path("results"), ROOT / "studies"), METHODS, STAGES)
-    assert flow.underived == [TEMPLATE]
-    derived = Places(flow.results).path(DERIVE.writes["segmentation"], TEMPLATE)
-    assert asked(flow.reads(TRAIN)["segmentation"], "oneshot") == [str(derived)]
-    assert not flow.segments(flow.study.runs["oneshot"])
+
+    def segments(**more: object) -> bool:
+        study = study_of(raw | more, METHODS, Path("results"), ROOT / "studies")
+        return Workflow(study, METHODS, STAGES).segments(study.runs["oneshot"])
+
+    assert not segments()
+    (tmp_path / "template/segmentation.nii").touch()
+    assert segments()
+    assert not segments(oneshot={"segment": {"enabled": False}})
 
 
 # Batches
@@ -284,7 +283,7 @@ class Ran:
         return path_of(self.results, LOOK, "loud", scan).read_text()
 
 
-def look(results: Path, before: Record | None = None, threads: int = 1, **texts: str) -> Ran:
+def look(results: Path, before: Record | None = None, **texts: str) -> Ran:
     """Run the stage on scans of these texts."""
     write_text(results / "all.txt", "shared")
     for scan, text in texts.items():
@@ -383,102 +382,3 @@ def test_settings_and_sheet_are_objects_of_json(text: str) -> None:
     for read, option in ((rows_of, "--sheet"), (values_of, "--settings")):
         with pytest.raises(InputError, match=f"^{option}: is .*expected a"):
             read(text)
-
-
-# The check after all else
-
-
-def checked(results: Path, *records: Record, bad_scans: str = "refuse") -> Any:
-    """Check the last records of two runs of three scans, and those of their references."""
-    for scan in ("good", "lost", "bad"):
-        found = {record.scan: record for record in records}
-        refused = found.get(scan, Record(scan, "references"))
-        write_record(path_of(results, REFERENCES, "record", scan), refused)
-        for run in ("one", "two"):
-            lost = scan == "lost" and run == "two"
-            record = Record(scan, "place", *(("failed", "no dense bone") if lost else ()))
-            write_record(results / f"{run}/landmarks/{scan}.json", record)
-    return lambda: run_stage(
-        CHECK, results, ("good", "lost", "bad"), settings={"bad_scans": bad_scans}, of=("one", "two")
-    )
-
-
-REFUSED = Record("bad", "references", "refused", "bad.csv: is empty")
-
-
-def test_a_refused_scan_ends_the_run_in_an_error(tmp_path: Path) -> None:
-    done = checked(tmp_path, REFUSED)()
-    assert done.status == 1
-    reason, sentence = done.stderr.splitlines()
-    assert reason == "bad.csv: is empty"
-    assert sentence.startswith("1 of 3 scans refused (bad) and all else done")
-    assert not path_of(tmp_path, CHECK, "checked").exists()
-
-
-def test_a_refused_scan_that_may_be_set_aside_is_only_told(tmp_path: Path) -> None:
-    done = checked(tmp_path, REFUSED, bad_scans="set_aside")()
-    assert (done.status, done.stderr) == (0, "bad.csv: is empty\n")
-    assert path_of(tmp_path, CHECK, "checked").read_text() == "1 of 3 scans refused\n"
-
-
-def test_failed_and_doubtful_scans_are_no_error(tmp_path: Path) -> None:
-    assert (checked(tmp_path)().status, checked(tmp_path)().stderr) == (0, "")
-
-
-@pytest.mark.parametrize("bad_scans", ["refuse", "set_aside"])
-def test_a_defect_ends_the_run_in_an_error_that_names_the_scan(
-    tmp_path: Path, bad_scans: str
-) -> None:
-    check = checked(tmp_path, bad_scans=bad_scans)
-    reason = f"{DEFECT} (KeyError: 'a'); its traceback is in the log"
-    step = Step("align", "failed", reason)
-    # Whatever a later stage made of it.
-    write_record(tmp_path / "two/landmarks/good.json", Record("good", "fuse", earlier=(step,)))
-    done = check()
-    assert done.status == 1
-    told, sentence = done.stderr.splitlines()
-    assert told == f"good: align: {reason}"
-    assert sentence.startswith(f"{DEFECT} stopped 1 of 3 scans (good) and all else is done")
-
-
-# Whole commands
-
-
-def test_a_batch_that_meets_a_defect_goes_on_and_its_command_ends_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from landmarkflow.methods.oneshot import locate  # noqa: PLC0415
-
-    def broken(*_: object) -> None:
-        raise KeyError("mixture")
-
-    (tmp_path / "a.txt").write_text("no scan")
-    monkeypatch.setattr(locate, "read_volume", broken)
-    write_text(path_of(tmp_path, SCANS, "record", "a"), "{}")
-    done = run_stage(LOCATE, tmp_path, ["a"], sheet={"a": {"image": tmp_path / "a.txt"}})
-    assert done.status == 0
-    assert "Traceback" in done.log
-    assert "KeyError: 'mixture'" in done.log
-    record = read_record(path_of(tmp_path, LOCATE, "record", "a"))
-    assert str(record.reason).startswith(f"{DEFECT} (KeyError: 'mixture')")
-
-
-def test_settings_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
-    def located(**settings: object) -> Any:
-        return run_stage(LOCATE, tmp_path, settings=settings)
-
-    assert_refused(
-        located(normalise={"low": 5, "high": 1}),
-        "--settings: normalise",
-        "low (5) must be below high (1)",
-    )
-    assert_refused(located(normalise={"lo": 5}), "--settings: normalise: `lo` is not a known key")
-    command = ["locate_regions", "--results", str(tmp_path), "--settings", "{"]
-    assert_refused(run_command(tmp_path / "a.log", command), "--settings: is no JSON")
-
-
-def test_segmenting_reads_the_segmentation_that_the_sheet_names() -> None:
-    parser = argparse.ArgumentParser()
-    add_stage_arguments(parser, SEGMENT)
-    given = ["--results", "r", "--run", "a", "--sheet", '{"template": {"segmentation": "s.nrrd"}}']
-    assert batch_of(SEGMENT, parser.parse_args(given)).path("segmentation") == Path("s.nrrd")

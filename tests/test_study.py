@@ -67,7 +67,7 @@ def config(**more: Any) -> dict[str, Any]:
             config(oneshot={"locate": {"dense": {"mean": float("nan"), "sd": 1}}}),
             "`oneshot.locate.dense.mean` is nan",
         ),
-        (config(derive_segmentation={"above": float("nan")}), "`derive_segmentation.above` is nan"),
+        (config(target={"above": float("nan")}), "`target.above` is nan"),
         ([], "the whole"),
         (None, "the whole"),
     ],

@@ -13,7 +13,7 @@ from landmarkflow.__main__ import main
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import Record, write_record
-from landmarkflow.formats.volumes import write_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, image_on
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.network import predict_slices

@@ -39,14 +39,8 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
 from landmarkflow.formats.scan_files import READABLE
 from landmarkflow.formats.transforms import read_transform, write_transform
-from landmarkflow.formats.volumes import (
-    read_grid,
-    read_labels,
-    read_segmentation,
-    read_volume,
-    read_written,
-    write_volume,
-)
+from landmarkflow.formats.volumes import read_grid, read_labels, read_segmentation, read_volume
+from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.masks import dilated
 from landmarkflow.images.operations import array_of, cropped, grid_of, image_on, mirrored, shrunk
 from landmarkflow.images.sampling import carried, resample

@@ -14,7 +14,7 @@ from landmarkflow.core.points import PointList
 from landmarkflow.core.records import Record, read_record, write_record
 from landmarkflow.formats.landmarks import read_landmarks
 from landmarkflow.formats.slicer import write_markups
-from landmarkflow.formats.volumes import write_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.methods.oneshot.settings import DeformSettings, LbfgsSettings, VoteSettings
 
 Points = NDArray[np.float64]

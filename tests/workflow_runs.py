@@ -1,17 +1,28 @@
-"""Runs of the workflow in folders of their own, and what Snakemake says of them."""
+"""Runs of the workflow in folders of their own, what Snakemake says of them, and their results."""
 
+import csv
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
 
 # What Snakemake itself says on stderr of a run that is refused.
 NOTES = re.compile(r"Using workflow specific profile .*|Config file .* is extended by .*")
+NOTHING = "Nothing to be done (all requested files are present and up to date)."
 LONGEST_RUN_S = 600
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
+# What a job did of each scan of its batch, as its log says.
+SERVED = re.compile(r"INFO \d+/\d+ (\S+): (known|computed)")
 
 
 @dataclass(frozen=True)
@@ -76,3 +87,63 @@ def copy_repository(root: Path, folder: Path) -> Path:
     for name in ("Snakefile", "config.yaml"):
         shutil.copy(root / name, folder / name)
     return folder
+
+
+def copy_run(folder: Path, copy: Path) -> Path:
+    """Copies the folder of a finished run, without what Snakemake said; returns the copy."""
+    return Path(shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("log", "locks")))
+
+
+def write_yaml(path: Path, data: Mapping[str, Any]) -> Path:
+    """Writes a study file; returns its path."""
+    path.write_text(yaml.safe_dump(dict(data)), encoding="utf-8")
+    return path
+
+
+def by_batch(batches: Collection[str], *rules: str) -> set[str]:
+    """Names of rules with those of batches."""
+    return {f"{rule}_{batch}" for rule in rules for batch in batches}
+
+
+def results(folder: Path, study: str = "tiny") -> Path:
+    """The results of a study that ran in a folder."""
+    return folder / "results" / study
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def points(path: Path, name: str = "") -> dict[str, NDArray[np.float64]]:
+    """The positions in one list of a markups file, by default its only one; NaN where none is."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    (node,) = [node for node in data["markups"] if name in ("", node["name"])]
+    assert node["coordinateSystem"] == "LPS"
+    nowhere = [np.nan] * 3
+    return {
+        point["label"]: np.array(point.get("position", nowhere)) for point in node["controlPoints"]
+    }
+
+
+def errors(run: Path, stage: str = "final") -> dict[tuple[str, str], float]:
+    """errors.csv of one step of a run: by scan and landmark, NaN where it is empty."""
+    found = [row for row in rows(run / "evaluation/errors.csv") if row["stage"] == stage]
+    return {(row["scan"], row["landmark"]): float(row["error"] or "nan") for row in found}
+
+
+def mean(run: Path, stage: str = "final", scans: Collection[str] = ()) -> float:
+    """The mean error of one step of a run, of all scans or of some."""
+    found = [error for (scan, _), error in errors(run, stage).items() if not scans or scan in scans]
+    return float(np.mean(found))
+
+
+def differing(one: Path, other: Path, *names: str) -> list[str]:
+    """Which files have not the same bytes in two folders."""
+    return [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()]
+
+
+def served(log: Path) -> dict[str, str]:
+    """What a job did of each scan of its batch: `known` or `computed`."""
+    return dict(SERVED.findall(log.read_text(encoding="utf-8")))

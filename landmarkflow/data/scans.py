@@ -1,4 +1,4 @@
-"""What each scan's files hold: sizes and digests, by which every later stage takes its content."""
+"""What each scan holds: its size and digest, by which every later stage knows its content."""
 
 import logging
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import check_readable, sha256, write_json
 from landmarkflow.engine.batch import Batch
-from landmarkflow.formats.scan_files import files_of
+from landmarkflow.formats.scan_files import digest_of, files_of
 
 logger = logging.getLogger(__name__)
 
 
 def run(batch: Batch) -> None:
-    """Write each scan's image, and name, size and SHA-256 of every file that it consists of.
+    """Write each scan's image, and number, size and SHA-256 of the files that it consists of.
 
     A header that names no usable data file is taken alone: whoever reads the scan refuses it.
 
@@ -23,13 +23,15 @@ def run(batch: Batch) -> None:
         image = Path(task.row["image"])
         check_readable(image)
         try:
-            files = files_of(image)
+            files, digest = files_of(image), digest_of(image)
         except InputError as error:
             logger.warning("%s: %s", task.scan, error)
-            files = [image] if image.is_file() else []
-        listed = [
-            {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
-            for path in files
-        ]
-        content = {"scan": task.scan, "image": str(image), "files": listed}
+            files, digest = [image], sha256(image)
+        content = {
+            "scan": task.scan,
+            "image": str(image),
+            "files": len(files),
+            "bytes": sum(file.stat().st_size for file in files),
+            "sha256": digest,
+        }
         write_json(task.outputs["record"], content)

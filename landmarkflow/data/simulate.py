@@ -5,7 +5,7 @@ from landmarkflow.cohorts.simulate import simulate_subject
 from landmarkflow.core.points import PointList
 from landmarkflow.engine.batch import Batch
 from landmarkflow.formats.slicer import write_markups
-from landmarkflow.formats.volumes import write_volume
+from landmarkflow.formats.written import write_volume
 
 
 def run(batch: Batch) -> None:

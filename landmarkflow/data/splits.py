@@ -22,8 +22,7 @@ def run(batch: Batch) -> None:
     seen: dict[str, str] = {}
     splits = {task.scan: task.row["split"] for task in batch.tasks}
     for task in batch.tasks:
-        files = read_json(task.inputs["scans_record"])["files"]
-        content = " ".join(sorted(file["sha256"] for file in files))
+        content = read_json(task.inputs["scans_record"])["sha256"]
         other = seen.setdefault(content, task.scan)
         if bool(splits[other]) != bool(splits[task.scan]):
             learned, measured = sorted((other, task.scan), key=lambda scan: not splits[scan])

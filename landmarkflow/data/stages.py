@@ -28,7 +28,7 @@ SCANS = Stage(
     "scans",
     "digest_scans",
     f"{PACKAGE}.scans",
-    "size and SHA-256 of each file of each scan: what later stages take a scan's content by",
+    "size and SHA-256 of each scan, by which every later stage knows its content",
     writes={"record": "work/scans/{scan}.json"},
     columns=("image",),
 )
@@ -55,14 +55,14 @@ SPLITS = Stage(
     columns=("split",),
     settings=("seed", "folds"),
 )
-DERIVE = Stage(
-    "derive_segmentation",
-    "derive_segmentation",
-    f"{PACKAGE}.derive_segmentation",
-    "the template's segmentation from its scan and landmarks, where none is given",
+TARGET = Stage(
+    "target",
+    "prepare_targets",
+    f"{PACKAGE}.target",
+    "the templates' target: the labels as given, or derived from scan and landmarks",
     reads=SCANS.gives("record"),
-    writes={"segmentation": "work/derive_segmentation/{scan}.nii.gz"},
-    columns=("image", "landmarks", "frame"),
-    settings=("derive_segmentation", "largest_gib"),
+    writes={"target": "work/target/{scan}.nii.gz"},
+    settings=("target", "labels", "largest_gib"),
+    columns=("image", "landmarks", "frame", "segmentation"),
 )
-STAGES = (SIMULATE, FETCH, SCANS, REFERENCES, SPLITS, DERIVE)
+STAGES = (SIMULATE, FETCH, SCANS, REFERENCES, SPLITS, TARGET)

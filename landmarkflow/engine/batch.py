@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -239,8 +239,3 @@ def _object(option: str, text: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{option}: is {text[:80]}, expected a JSON object")
     return data
-
-
-def unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Names without repetitions, in their order."""
-    return tuple(dict.fromkeys(names))

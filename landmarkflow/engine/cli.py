@@ -15,7 +15,7 @@ from landmarkflow.core import locks
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.engine.batch import Batch, rows_of, values_of
-from landmarkflow.engine.stage import SEGMENTATION, Places, Stage
+from landmarkflow.engine.stage import Places, Stage
 
 DEFECT = "stopped by a defect in the program or the machine"
 # No space left on the disk, no permission, a bad disk: no traceback says more.
@@ -94,7 +94,7 @@ def add_stage_arguments(parser: argparse.ArgumentParser, stage: Stage) -> None:
         add("--scans", nargs="*", default=[], metavar="ID", help="the scans to serve")
     if stage.settings:
         add("--settings", default="{}", metavar="JSON", help="its settings by name")
-    if stage.columns or SEGMENTATION in stage.reads.values():
+    if stage.columns:
         add("--sheet", default="{}", metavar="JSON", help="what the sheet says of each scan")
     if stage.is_of_a_run:
         add("--template", default=TEMPLATE, metavar="ID", help="scan that is the run's template")
@@ -112,7 +112,6 @@ def batch_of(stage: Stage, arguments: argparse.Namespace) -> Batch:
         arguments.results,
         getattr(arguments, "run", ""),
         getattr(arguments, "template", TEMPLATE),
-        sheet.get(TEMPLATE, {}).get("segmentation", ""),
     )
     return Batch(
         stage,

@@ -12,8 +12,6 @@ from typing import Any
 from landmarkflow.core.records import TEMPLATE
 
 SHARED = "work/"
-# A role whose file the study's sheet names: the template's segmentation.
-SEGMENTATION = "{segmentation}"
 
 
 @dataclass(frozen=True)
@@ -83,18 +81,14 @@ class Places:
         results: the study's results folder.
         run: name of the run; empty for what all runs share.
         template: id of the scan that is the run's template.
-        segmentation: file of that scan's segmentation.
     """
 
     results: Path
     run: str = ""
     template: str = TEMPLATE
-    segmentation: str = ""
 
     def path(self, pattern: str, scan: str = "", of: str = "") -> Path:
         """The file of a pattern."""
-        if pattern == SEGMENTATION:
-            return Path(self.segmentation)
         if scan == TEMPLATE and pattern.startswith(SHARED):
             scan = self.template
         names = {"run": self.run, "scan": scan, "template": self.template, "of": of}

@@ -10,9 +10,8 @@ import pandas as pd
 from landmarkflow.core.files import write_text
 from landmarkflow.engine.batch import Batch
 from landmarkflow.evaluation.errors import labels_of, main_errors
-from landmarkflow.evaluation.overlap import ALL_LABELS
 from landmarkflow.evaluation.reliability import reliability
-from landmarkflow.evaluation.results import Run, check_same_points, read_run
+from landmarkflow.evaluation.results import ALL_LABELS, Run, check_same_points, read_run
 from landmarkflow.evaluation.settings import IN_WORDS
 from landmarkflow.evaluation.steps import by_entry, compare_steps, pool, seed_spread, steps_markdown
 from landmarkflow.evaluation.summary import statistics, within

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.formats.volumes import read_labels, read_written
+from landmarkflow.evaluation.results import ALL_LABELS, OVERLAP_FIGURES
+from landmarkflow.formats.volumes import read_labels
+from landmarkflow.formats.written import read_written
 from landmarkflow.images.operations import grid_of
 
 COLUMNS = ("scan", "label", "dice", "iou", "asd", "hd95", "reason")
-FIGURES = COLUMNS[2:6]
-ALL_LABELS = "all"
 MISSING = "no segmentation was found"
 # Labels are looked for by counting up to the largest one.
 LARGEST_LABEL = 100_000
@@ -59,7 +59,7 @@ def scan_overlap(
 def overlap_table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
     """Returns the rows of `scan_overlap` with the columns `COLUMNS`."""
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
-    return table.astype(dict.fromkeys(FIGURES, "float64"))
+    return table.astype(dict.fromkeys(OVERLAP_FIGURES, "float64"))
 
 
 def summarise_overlap(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -73,7 +73,7 @@ def summarise_overlap(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         rows = table[table["label"] == label]
         result[label] = {"n": int(rows["dice"].notna().sum())}
         result[label]["missing"] = int(rows["dice"].isna().sum())
-        for figure in FIGURES:
+        for figure in OVERLAP_FIGURES:
             known = rows[figure].dropna()
             result[label][figure] = {
                 "mean": round(float(known.mean()), 4) if len(known) else None,
@@ -83,7 +83,7 @@ def summarise_overlap(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _without(scan: str, reason: str) -> tuple[Any, ...]:
-    return (scan, ALL_LABELS, *[np.nan] * len(FIGURES), reason)
+    return (scan, ALL_LABELS, *[np.nan] * len(OVERLAP_FIGURES), reason)
 
 
 def _compared(

@@ -12,9 +12,11 @@ import pandas as pd
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_json, read_text
 from landmarkflow.evaluation.errors import NUMBERS
-from landmarkflow.evaluation.overlap import FIGURES
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit
 
+# Of an overlap table: its figures, and the name of all labels taken as one.
+OVERLAP_FIGURES = ("dice", "iou", "asd", "hd95")
+ALL_LABELS = "all"
 _ERROR_TEXTS = ("scan", "landmark", "stage", "reason")
 
 
@@ -73,7 +75,9 @@ def read_run(made: Path, evaluation: Path) -> Run:
     summary = read_json(evaluation / "summary.json")
     overlap = None
     if summary["overlap"] is not None:
-        overlap = read_table(evaluation / "overlap.csv", ("scan", "label", "reason"), FIGURES)
+        overlap = read_table(
+            evaluation / "overlap.csv", ("scan", "label", "reason"), OVERLAP_FIGURES
+        )
     return Run(data, read_errors(evaluation / "errors.csv"), summary, overlap)
 
 

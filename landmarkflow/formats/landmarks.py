@@ -9,8 +9,9 @@ from typing import cast
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_json
 from landmarkflow.core.points import Landmarks
+from landmarkflow.formats.fcsv import read_fcsv
 from landmarkflow.formats.point_checks import Frame
-from landmarkflow.formats.slicer import read_fcsv, read_first_list
+from landmarkflow.formats.slicer import read_first_list
 from landmarkflow.formats.tables import read_csv, read_plain_json
 
 

@@ -1,4 +1,4 @@
-"""Markups of 3D Slicer: lists of points with notes and radii (.mrk.json), and older .fcsv."""
+"""Markups of 3D Slicer: lists of points with notes and radii (.mrk.json)."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,6 @@ from landmarkflow.formats.point_checks import (
     position_of,
     shown,
 )
-from landmarkflow.formats.tables import read_lines, read_rows
 
 Unit = Literal["mm", "px", "%"]
 
@@ -31,12 +30,6 @@ SCHEMA = (
 # The key of a point's radius in each unit.
 _RADIUS_KEYS: dict[str, Unit] = {"radius_mm": "mm", "radius_px": "px", "radius_percent": "%"}
 _MISSING_STATUSES = ("undefined", "missing")
-# fmt: off
-_FCSV_COLUMNS = [
-    "id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc",
-    "associatedNodeID",
-]
-# fmt: on
 
 
 def read_point_lists(path: Path) -> list[PointList]:
@@ -65,22 +58,17 @@ def read_first_list(path: Path, data: Any, frame: Frame | None) -> Landmarks:
     return _read_node(path, _nodes(path, data)[0], frame).landmarks
 
 
-def read_fcsv(path: Path, frame: Frame | None) -> Landmarks:
-    """Returns the landmarks of a .fcsv file.
+def read_complete_markups(path: Path) -> Landmarks:
+    """Reads the first list of a markups file that this package wrote; each point has a position.
 
     Raises:
-        InputError: As in `read_landmarks`.
+        InputError: As in `read_point_lists`, or there is no list, or a point has no position.
     """
-    comments, lines = read_lines(path)
-    columns = _FCSV_COLUMNS
-    stated = None
-    for comment in comments:
-        key, _, value = (part.strip() for part in comment.partition("="))
-        if key.lower() == "coordinatesystem":
-            stated = value
-        elif key.lower() == "columns":
-            columns = [column.strip() for column in value.split(",")]
-    return read_rows(path, lines, columns, _frame_of(path, stated, frame))
+    lists = read_point_lists(path)
+    landmarks = lists[0].landmarks if lists else Landmarks((), np.empty((0, 3)))
+    if not lists or landmarks.missing.any():
+        raise InputError(f"{path}: holds no list or a point without a position, expected a result")
+    return landmarks
 
 
 def write_markups(path: Path, lists: Sequence[PointList], unit: Unit = "mm") -> None:
@@ -169,7 +157,7 @@ def _note(point: dict[str, Any]) -> str:
     return note
 
 
-def _frame_of(path: Path, stated: str | None, given: Frame | None) -> Frame:
+def slicer_frame_of(path: Path, stated: str | None, given: Frame | None) -> Frame:
     """Returns the frame of markups: LPS or RAS also in a picture, which Slicer takes for a volume.
 
     The first pixel's centre lies at 0 there, and a pixel is a millimetre.
@@ -191,7 +179,7 @@ def _read_node(
     path: Path, node: dict[str, Any], frame: Frame | None, default_name: str = "1"
 ) -> PointList:
     stated = node.get("coordinateSystem")
-    frame = _frame_of(path, None if stated is None else str(stated), frame)
+    frame = slicer_frame_of(path, None if stated is None else str(stated), frame)
     units = node.get("coordinateUnits", "mm")
     if units != "mm":
         raise InputError(f"{path}: has the coordinateUnits {shown(units)}, expected mm")

@@ -1,4 +1,4 @@
-"""Scans and segmentations: read with every check, written whole.
+"""Scans and segmentations in any format, read with every check.
 
 Images are SimpleITK images, whose physical space is LPS millimetres. A picture is a volume of one
 slice whose millimetres are pixels.
@@ -10,33 +10,23 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from isal import igzip
 from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import cut_short, replacing
 from landmarkflow.core.grids import Grid
 from landmarkflow.formats.dicom import open_dicom
 from landmarkflow.formats.nifti import open_nifti
 from landmarkflow.formats.nrrd_meta import open_nrrd_or_meta
 from landmarkflow.formats.pictures import open_picture
 from landmarkflow.formats.scan_checks import (
-    BYTES_PER_VOXEL,
     LARGEST_BYTES,
     Opened,
-    bare,
     check_finite,
-    explained,
 )
 from landmarkflow.formats.scan_files import NIFTI, PICTURES, is_folder, suffix_of
 from landmarkflow.images.operations import grid_of, image_on, place, view_of
 
-WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha")
 SAME_GRID_TOLERANCE = 1e-3
-# What ITK writes before the voxels.
-_NIFTI_HEADER_BYTES = 352
-# Of isal's 0 to 3: as small as what ITK writes, in a fifth of the time.
-_PACKING = 2
 
 
 def read_volume(path: Path, largest_bytes: int = LARGEST_BYTES) -> sitk.Image:
@@ -63,20 +53,6 @@ def read_volume(path: Path, largest_bytes: int = LARGEST_BYTES) -> sitk.Image:
     if lowest == highest:
         raise InputError(f"{path}: every voxel holds {lowest:g}, expected a scan with contrast")
     return image
-
-
-def read_written(path: Path) -> sitk.Image:
-    """Reads a volume that `write_volume` wrote, without the checks that others' files need.
-
-    Raises:
-        InputError: The file is missing or is no volume.
-    """
-    path = Path(path)
-    if path.name.lower().endswith(NIFTI):
-        # Of a name that ends with .nii.gz ITK reads the .nii file beside it, if there is one.
-        return open_nifti(path, LARGEST_BYTES, least=1).read()
-    with explained(path):
-        return bare(sitk.ReadImage(str(path)))
 
 
 def read_grid(path: Path, largest_bytes: int = LARGEST_BYTES) -> Grid:
@@ -143,27 +119,6 @@ def read_segmentation(
     return image_on(scan_grid, mask)
 
 
-def write_volume(image: sitk.Image, path: Path) -> None:
-    """Writes an image as NIfTI, NRRD or MetaImage in one file, replacing `path` as a whole.
-
-    NIfTI states the frame in float32 and is compressed when `path` ends with ".gz"; NRRD and
-    MetaImage state it in full and are not compressed.
-
-    Raises:
-        InputError: The suffix of `path` is not .nii, .nii.gz, .nrrd or .mha.
-        OSError: The file was not written whole, as where the disk is full.
-    """
-    path = Path(path)
-    suffix = path.name.lower()
-    if not suffix.endswith(WRITABLE):
-        raise InputError(f"{path}: cannot be written, expected a name with {', '.join(WRITABLE)}")
-    with replacing(path) as temporary:
-        if suffix.endswith(".gz"):
-            _write_packed(image, temporary)
-        else:
-            _write_plain(image, temporary)
-
-
 def _opened(path: Path, largest_bytes: int, *, labels: bool = False) -> Opened:
     """Reads and checks the header of a scan in any of the formats."""
     if is_folder(path):
@@ -220,20 +175,3 @@ def _check_same_grid(path: Path, found: Grid, expected: Grid) -> None:
                 f"{path}: has the {name} {np.round(here, 4).tolist()}, expected its scan's "
                 f"{np.round(there, 4).tolist()} within {SAME_GRID_TOLERANCE:g}"
             )
-
-
-def _write_packed(image: sitk.Image, path: Path) -> None:
-    plain = path.with_suffix("")
-    try:
-        _write_plain(image, plain)
-        path.write_bytes(igzip.compress(plain.read_bytes(), _PACKING, mtime=0))
-    finally:
-        plain.unlink(missing_ok=True)
-
-
-def _write_plain(image: sitk.Image, path: Path) -> None:
-    sitk.WriteImage(image, str(path), useCompression=False)
-    voxels = int(np.prod(image.GetSize())) * BYTES_PER_VOXEL[image.GetPixelID()]
-    # Of a disk that is full ITK says nothing.
-    if path.suffix.lower() == ".nii" and path.stat().st_size != _NIFTI_HEADER_BYTES + voxels:
-        raise cut_short(path)

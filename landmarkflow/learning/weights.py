@@ -62,7 +62,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with np.load(path, allow_pickle=False) as stored:
             description = dict(json.loads(str(stored["description"])))
             arrays = {name: stored[name] for name in stored.files if name != "description"}
-        description["network"]  # noqa: B018 - a description without it is damaged
+        description["network"]
     except (
         OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile
     ) as error:  # fmt: skip

@@ -42,10 +42,8 @@ def run(batch: Batch) -> None:
 
 def _inputs(task: Task) -> Iterator[dict[str, Any]]:
     """A row for every file that the study was given of a scan."""
-    image = Path(task.row["image"])
-    for file in read_json(task.inputs["scans_record"])["files"]:
-        path = image / file["file"] if image.is_dir() else image.with_name(file["file"])
-        yield {"scan": task.scan, "role": "image", "path": str(path), "sha256": file["sha256"]}
+    digest = read_json(task.inputs["scans_record"])["sha256"]
+    yield {"scan": task.scan, "role": "image", "path": task.row["image"], "sha256": digest}
     for role in ("landmarks", "segmentation"):
         path = Path(task.row[role])
         if task.row[role]:

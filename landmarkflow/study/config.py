@@ -103,7 +103,7 @@ class DataSource(Settings):
     )
 
 
-class DeriveSettings(Settings):
+class TargetSettings(Settings):
     """How the segmentation of a template that has none is derived from its scan and landmarks."""
 
     above: float = Field(0.0, description="intensity above which a voxel is part of the target")
@@ -147,8 +147,8 @@ class StudyConfig(Settings):
     runs: dict[Identifier, RunEntry] = Field(
         {"oneshot": RunEntry(method="oneshot")}, min_length=1, description="what is run on them"
     )
-    derive_segmentation: DeriveSettings = Field(
-        DeriveSettings(), description="only for a template without a segmentation"
+    target: TargetSettings = Field(
+        TargetSettings(), description="only for a template without a segmentation"
     )
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="what is measured")
     report: ReportSettings = Field(ReportSettings(), description="the pictures and the page")

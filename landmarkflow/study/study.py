@@ -51,15 +51,6 @@ class Study:
         return self.templates.get(scan) or self.scans.get(scan) or self.training[scan]
 
 
-def read_study(path: Path) -> dict[str, Any]:
-    """A study file on top of the one that its key `base` names, beside it.
-
-    Raises:
-        InputError: a file is missing or no YAML, or a file is its own base by way of others.
-    """
-    return with_base(read_yaml(path), path.parent, (path,))
-
-
 def with_base(raw: Mapping[str, Any], folder: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Settings on top of the study file that their key `base` names in a folder."""
     name = raw.get("base")

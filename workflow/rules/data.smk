@@ -157,23 +157,21 @@ if STUDY.training:
             FLOW.command(data.SPLITS)
 
 
-if FLOW.underived:
-
-    rule derive_segmentation:
-        """The templates' segmentations from their scans and landmarks, where none are given."""
-        input:
-            **FLOW.reads(data.DERIVE, FLOW.underived),
-        output:
-            **FLOW.writes(data.DERIVE, FLOW.underived),
-        log:
-            FLOW.log(data.DERIVE),
-        conda:
-            "../../envs/imaging.yaml"
-        threads: 1
-        resources:
-            mem_mb=growing(3000),
-            runtime=growing(10),
-        params:
-            **FLOW.decides(data.DERIVE, FLOW.underived),
-        shell:
-            FLOW.command(data.DERIVE)
+rule prepare_targets:
+    """The templates' target: the labels as given, or derived from scan and landmarks."""
+    input:
+        **FLOW.reads(data.TARGET, TEMPLATES),
+    output:
+        **FLOW.writes(data.TARGET, TEMPLATES),
+    log:
+        FLOW.log(data.TARGET),
+    conda:
+        "../../envs/imaging.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(3000),
+        runtime=growing(10),
+    params:
+        **FLOW.decides(data.TARGET, TEMPLATES),
+    shell:
+        FLOW.command(data.TARGET)

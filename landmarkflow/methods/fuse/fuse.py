@@ -10,7 +10,6 @@ from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, read_record, write_record
 from landmarkflow.core.votes import Votes, count_votes
 from landmarkflow.engine.batch import Batch
-from landmarkflow.formats.landmarks import read_landmarks
 from landmarkflow.formats.slicer import read_point_lists, write_markups
 from landmarkflow.methods.fuse.settings import FuseSettings
 
@@ -46,7 +45,7 @@ class Way:
 def run(batch: Batch) -> None:
     """Fuse every scan's landmarks; the first run's own list comes after the fused one."""
     settings = FuseSettings.model_validate(batch.values)
-    labels = read_landmarks(batch.path("template_reference")).labels
+    labels = read_point_lists(batch.path("template_reference"))[0].landmarks.labels
     for task in batch.tasks:
         ways = [
             Way(run, read_point_lists(files["landmarks"]), read_record(files["record"]))

@@ -16,7 +16,7 @@ from landmarkflow.core.records import TEMPLATE, Record, read_record
 from landmarkflow.engine.batch import Batch, require_result
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.transforms import write_transform
-from landmarkflow.formats.volumes import read_written
+from landmarkflow.formats.written import read_written
 from landmarkflow.images.operations import array_of, cropped, grid_of, mirrored, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.images.similarity import Interpolator, correlation, normalised

@@ -12,7 +12,7 @@ from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.formats.volumes import read_written, write_volume
+from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.operations import array_of, grid_of, image_on, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.learning.device import best_device, device_name

@@ -12,9 +12,9 @@ from landmarkflow.core.points import Landmarks
 from landmarkflow.core.records import Record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.formats.landmarks import read_complete_landmarks
+from landmarkflow.formats.slicer import read_complete_markups
 from landmarkflow.formats.transforms import read_transform
-from landmarkflow.formats.volumes import read_written
+from landmarkflow.formats.written import read_written
 from landmarkflow.methods.oneshot.deform import prepare_scan
 from landmarkflow.methods.oneshot.refine import prepare, refine
 from landmarkflow.methods.oneshot.settings import DeformSettings, RefineSettings
@@ -31,7 +31,7 @@ def run(batch: Batch) -> None:
     def compute(task: Task) -> Record:
         template, mask = prepared()
         scan = read_written(task.inputs["centred"])
-        there = read_complete_landmarks(task.inputs["refined"])
+        there = read_complete_markups(task.inputs["refined"])
         rigid = read_transform(task.inputs["rigid"])
         onto_scan = prepare_scan(scan, rigid, mask, settings, seed=batch.values["seed"])
         whole = onto_scan(template, rigid.GetInverse())

@@ -12,7 +12,7 @@ from landmarkflow.core.records import Record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.transforms import read_transform, write_transform
-from landmarkflow.formats.volumes import read_written
+from landmarkflow.formats.written import read_written
 from landmarkflow.images.masks import points_inside
 from landmarkflow.images.operations import array_of, cropped, grid_of, image_on, shrunk
 from landmarkflow.images.sampling import carried, map_points

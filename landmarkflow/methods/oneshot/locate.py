@@ -13,7 +13,8 @@ from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import Record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.formats.volumes import read_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, cropped, grid_of, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.mixture import Mixture, fit_mixture

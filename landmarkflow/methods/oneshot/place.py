@@ -17,10 +17,9 @@ from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.formats.landmarks import read_complete_landmarks
-from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.transforms import read_transform
-from landmarkflow.formats.volumes import read_written
+from landmarkflow.formats.written import read_written
 from landmarkflow.methods.oneshot.landmarks import place_landmarks, shift, similarity_around
 from landmarkflow.methods.oneshot.settings import PlaceSettings
 from landmarkflow.methods.oneshot.template import annotated_of
@@ -189,7 +188,7 @@ def run(batch: Batch) -> None:
         for name, record in CENTRES.items():
             goal = _centre_of(task.inputs[record])
             transforms[name] = shift(starts[name], goal, mirrored=mirrored)
-        final = read_complete_landmarks(task.inputs["refined"])
+        final = read_complete_markups(task.inputs["refined"])
         similarity = similarity_around(
             annotated,
             transforms["bspline"],
@@ -201,7 +200,7 @@ def run(batch: Batch) -> None:
         deviation = _deviation(task.inputs["refine_record"])
         lists = [PointList(FINAL, final, radii(deviation, calibration, settings))]
         if "voted" in task.inputs:
-            lists.append(PointList("voted", read_complete_landmarks(task.inputs["voted"]), None))
+            lists.append(PointList("voted", read_complete_markups(task.inputs["voted"]), None))
         lists += [
             PointList(name, place_landmarks(annotated, way), None)
             for name, way in transforms.items()

@@ -17,10 +17,9 @@ from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.formats.landmarks import read_complete_landmarks
-from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.transforms import read_transform
-from landmarkflow.formats.volumes import read_written
+from landmarkflow.formats.written import read_written
 from landmarkflow.images.operations import grid_of
 from landmarkflow.images.sampling import map_points
 from landmarkflow.images.similarity import (
@@ -280,7 +279,7 @@ def run(batch: Batch) -> None:
         target = read_written(task.inputs["centred"])
         start = place_landmarks(annotated, transform)
         if "voted" in task.inputs:
-            start = read_complete_landmarks(task.inputs["voted"])
+            start = read_complete_markups(task.inputs["voted"])
         looked = start
         if settings.enabled:
             looked = search(

@@ -17,7 +17,7 @@ from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.transforms import read_transform
-from landmarkflow.formats.volumes import read_labels, write_volume
+from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.masks import points_inside
 from landmarkflow.images.operations import array_of, cropped, grid_of, image_on
 from landmarkflow.images.sampling import map_points
@@ -114,8 +114,7 @@ def run(batch: Batch) -> None:
 
     @functools.cache
     def template() -> sitk.Image:
-        grid = Grid.of_lists(read_record(batch.path("template_locate_record")).details["grid"])
-        labels = read_labels(batch.path("segmentation"), grid)
+        labels = read_written(batch.path("template_target"))
         return cropped(labels, points_inside(labels), 0.0)
 
     def compute(task: Task) -> Record:

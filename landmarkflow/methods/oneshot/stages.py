@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from landmarkflow.core.records import TEMPLATE
-from landmarkflow.data.stages import REFERENCES, SCANS
+from landmarkflow.data.stages import REFERENCES, SCANS, TARGET
 from landmarkflow.engine.method import Method
-from landmarkflow.engine.stage import SEGMENTATION, Stage
+from landmarkflow.engine.stage import Stage
 from landmarkflow.methods.oneshot.settings import OneShotSettings
 
 PACKAGE = "landmarkflow.methods.oneshot"
@@ -37,7 +37,7 @@ TRAIN = Stage(
     "train_network",
     f"{PACKAGE}.train",
     "the U-Net, trained on the one annotated scan (Algorithm 1)",
-    reads={"segmentation": SEGMENTATION, **LOCATE.gives("region", "record", of=SHARED)},
+    reads={**TARGET.gives("target", of=SHARED), **LOCATE.gives("region", "record", of=SHARED)},
     writes={
         "weights": "{run}/work/train/weights.npz",
         "history": "{run}/work/train/training.csv",
@@ -61,8 +61,7 @@ CENTRE = Stage(
 )
 # What several stages read of the template: its target and its crop.
 CROP = {
-    "segmentation": SEGMENTATION,
-    **LOCATE.gives("record", of=SHARED),
+    **TARGET.gives("target", of=SHARED),
     **CENTRE.gives("centred", of=OWN),
 }
 ALIGN = Stage(
@@ -73,6 +72,7 @@ ALIGN = Stage(
     reads={
         **CROP,
         **CENTRE.gives("record", of=OWN),
+        **LOCATE.gives("record", of=SHARED),
         **LOCATE.gives("record"),
         **CENTRE.gives("centred", "record"),
     },
@@ -197,8 +197,7 @@ SEGMENT = Stage(
     f"{PACKAGE}.segment",
     "the template's labels, warped into each scan",
     reads={
-        "segmentation": SEGMENTATION,
-        **LOCATE.gives("record", of=SHARED),
+        **TARGET.gives("target", of=SHARED),
         **LOCATE.gives("record"),
         **DEFORM.gives("bspline", "record"),
     },

@@ -14,8 +14,7 @@ import SimpleITK as sitk
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import TEMPLATE, Record, write_record
 from landmarkflow.engine.batch import Batch, require_result
-from landmarkflow.formats.landmarks import read_complete_landmarks
-from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.settings import SymmetriseSettings
@@ -61,7 +60,7 @@ def run(batch: Batch) -> None:
     """Write the landmarks and, in the record, the pairs and how far each landmark moved."""
     settings = batch.settings(SymmetriseSettings)
     require_result(batch.path("template_deform_record"), "the template and its mirror image")
-    annotated = read_complete_landmarks(batch.path("template_reference"))
+    annotated = read_complete_markups(batch.path("template_reference"))
     found = symmetrise(annotated, read_transform(batch.path("template_bspline")), settings)
     write_markups(batch.path("symmetrised"), [PointList("symmetrised", found.landmarks, None)])
     moved = np.linalg.norm(found.landmarks.positions - annotated.positions, axis=1)

@@ -15,7 +15,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_json
 from landmarkflow.core.grids import Grid
 from landmarkflow.engine.batch import Batch, require_result
-from landmarkflow.formats.volumes import read_written
+from landmarkflow.formats.written import read_written
 from landmarkflow.images.operations import array_of, grid_of, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.learning.device import best_device, device_name

@@ -19,7 +19,7 @@ from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.transforms import read_transform
-from landmarkflow.formats.volumes import read_written
+from landmarkflow.formats.written import read_written
 from landmarkflow.images.sampling import matrix_and_offset
 from landmarkflow.methods.oneshot.deform import Deform, prepare_scan
 from landmarkflow.methods.oneshot.landmarks import place_landmarks

@@ -1,4 +1,4 @@
-"""A target's mask from the scan and landmarks alone, for a template that has none."""
+"""The template's target: the segmentation as given, or one from its scan and landmarks alone."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.points import Landmarks
 from landmarkflow.engine.batch import Batch
 from landmarkflow.formats.landmarks import frame_of, read_landmarks
-from landmarkflow.formats.volumes import read_volume, write_volume
+from landmarkflow.formats.volumes import read_grid, read_labels, read_segmentation, read_volume
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, grid_of, image_on
 
 
@@ -54,15 +55,27 @@ def derive_segmentation(
             return image_on(grid_of(scan), mask)
     raise InputError(
         f"no voxel above {above:g} lies among the template's landmarks; check "
-        "`derive_segmentation.above` or give a segmentation"
+        "`target.above` or give a segmentation"
     )
 
 
 def run(batch: Batch) -> None:
-    """Derive each template's segmentation and write it."""
-    asked = batch.values["derive_segmentation"]
+    """Write each template's labels; of a derived target 1.
+
+    Raises:
+        InputError: a segmentation is unusable, or none can be derived.
+    """
+    asked, largest = batch.values["target"], int(batch.values["largest_gib"] * 2**30)
     for task in batch.tasks:
-        scan = read_volume(Path(task.row["image"]), int(batch.values["largest_gib"] * 2**30))
-        landmarks = read_landmarks(Path(task.row["landmarks"]), frame_of(task.row["frame"]))
-        mask = derive_segmentation(scan, landmarks, asked["above"], asked["margin_mm"])
-        write_volume(mask, task.outputs["segmentation"])
+        image, segmentation = Path(task.row["image"]), Path(task.row["segmentation"])
+        if task.row["segmentation"]:
+            grid = read_grid(image, largest)
+            read_segmentation(segmentation, grid, batch.values["labels"], largest)
+            labels = read_labels(segmentation, grid, largest)
+        else:
+            landmarks = read_landmarks(
+                Path(task.row["landmarks"]), frame_of(task.row["frame"]), image.name
+            )
+            scan = read_volume(image, largest)
+            labels = derive_segmentation(scan, landmarks, asked["above"], asked["margin_mm"])
+        write_volume(labels, task.outputs["target"])

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,11 +7,16 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import sampled
 from scipy.spatial.transform import Rotation
+from stage_runs import Outcome, assert_refused, path_of, run_stage
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
-from landmarkflow.core.points import Landmarks
-from landmarkflow.data.segmentation import derive_segmentation
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import TEMPLATE
+from landmarkflow.data.stages import TARGET
+from landmarkflow.data.target import derive_segmentation
+from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.operations import array_of, grid_of
 
 Points = NDArray[np.float64]
@@ -82,5 +88,46 @@ def test_landmarks_without_a_volume_are_refused(rows: list[int]) -> None:
 def test_no_bright_voxel_among_the_landmarks_is_refused(
     bright: Callable[[Points], NDArray[np.bool_]],
 ) -> None:
-    with pytest.raises(InputError, match=r"no voxel above 500 .* `derive_segmentation\.above`"):
+    with pytest.raises(InputError, match=r"no voxel above 500 .* `target\.above`"):
         derive_segmentation(scan(bright), OCTAHEDRON, 500.0, 0.5)
+
+
+# The stage
+
+
+def prepare(
+    folder: Path, segmentation: Path | str = "", above: float = 500, points: Landmarks = OCTAHEDRON
+) -> Outcome:
+    row = {"image": folder / "scan.nrrd", "landmarks": folder / "points.mrk.json", "frame": ""}
+    write_volume(scan(), row["image"])
+    write_markups(row["landmarks"], [PointList("reference", points, None)])
+    settings = {"target": {"above": above, "margin_mm": 1.5}, "labels": [3]}
+    sheet = {TEMPLATE: {**row, "segmentation": segmentation}}
+    return run_stage(TARGET, folder, [TEMPLATE], settings=settings, sheet=sheet)
+
+
+def target(folder: Path) -> NDArray[np.uint8]:
+    return array_of(read_written(path_of(folder, TARGET, "target", TEMPLATE)))
+
+
+def test_a_template_without_a_segmentation_gets_one(tmp_path: Path) -> None:
+    assert prepare(tmp_path).status == 0
+    expected = derive_segmentation(scan(), OCTAHEDRON, 500.0, 1.5)
+    np.testing.assert_array_equal(target(tmp_path), array_of(expected))
+
+
+def test_a_given_segmentation_keeps_all_its_labels(tmp_path: Path) -> None:
+    given = sampled(GRID, lambda p: (3 * ball(p, 4.0) + 2 * ball(p, 2.0)).astype(np.uint8))
+    write_volume(given, tmp_path / "s.nii.gz")
+    assert prepare(tmp_path, tmp_path / "s.nii.gz").status == 0
+    np.testing.assert_array_equal(target(tmp_path), array_of(given))
+
+
+def test_a_target_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
+    assert_refused(prepare(tmp_path, above=5000), "no voxel above 5000")
+    flat = OCTAHEDRON.select(["a", "b", "c"])
+    assert_refused(prepare(tmp_path, points=flat), "no volume")
+    write_volume(sampled(GRID, lambda p: ball(p).astype(np.uint8)), tmp_path / "s.nrrd")
+    said = f"{tmp_path}/s.nrrd: no voxel has one of the labels 3; the values found are 0, 1"
+    assert_refused(prepare(tmp_path, tmp_path / "s.nrrd"), said)
+    assert not path_of(tmp_path, TARGET, "target", TEMPLATE).exists()
