@@ -84,7 +84,7 @@ bench: environment
 	    python benchmarks/bench.py --data "$$DATA" --output results/bench $(BENCH_OPTIONS)
 
 reference: environment
-	$(ACTIVATE) && python -m landmarkflow write_reference
+	$(ACTIVATE) && python -m docs.reference
 
 docs: environment
 	$(ACTIVATE) && mkdocs build --strict

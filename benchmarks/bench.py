@@ -22,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -33,8 +34,9 @@ ROOT = HERE.parent
 BONE_ABOVE = "25"
 FAILED_MM = 2.0
 SCRIPTS = {"elastix": "elastix_search.py", "ants": "ants_syn.py"}
-COLUMNS = ("method", "scans", "mean_mm", "p95_mm", "failed")
+COLUMNS: tuple[str, ...] = ("method", "scans", "mean_mm", "p95_mm", "failed")
 COLUMNS += ("cpu_s_per_scan", "pace_s", "ratio", "peak_mb")
+Row = dict[str, Any]
 PACE_EVERY_S = 10.0
 OWN_COLOUR = "#0b7285"
 COST = re.compile(r"DEBUG ([\d.]+) CPU-seconds and at most (\d+) MB")
@@ -66,7 +68,7 @@ def main() -> None:
     sys.stdout.write((output / "bench.md").read_text())
 
 
-def pipeline(preset: str, data: Path, output: Path) -> tuple[dict, list[dict]]:
+def pipeline(preset: str, data: Path, output: Path) -> tuple[Row, list[Row]]:
     """Train, then measure all the rest of a run from nothing."""
     files = [ROOT / "studies/mouse_skull.yaml"]
     name = "mouse_skull"
@@ -98,7 +100,7 @@ def pipeline(preset: str, data: Path, output: Path) -> tuple[dict, list[dict]]:
     return row | {"pace_s": pace_of(paces)}, costs
 
 
-def stage_costs(logs: Path, scans: int) -> list[dict]:
+def stage_costs(logs: Path, scans: int) -> list[Row]:
     """CPU-seconds of each stage by scan, and its largest job's memory, without training."""
     found = defaultdict(list)
     for path in logs.rglob("*.log"):
@@ -116,7 +118,7 @@ def stage_costs(logs: Path, scans: int) -> list[dict]:
     return sorted(costs, key=lambda row: -row["cpu_s_per_scan"])
 
 
-def other(name: str, data: Path, output: Path, scans: int) -> dict:
+def other(name: str, data: Path, output: Path, scans: int) -> Row:
     """One process a scan, as such scripts are used."""
     python = Path(os.environ.get("BENCH_ANTS_PYTHON", sys.executable))
     errors, paces, cpu, peak = [], [], 0.0, 0.0
@@ -137,7 +139,7 @@ def other(name: str, data: Path, output: Path, scans: int) -> dict:
     return summary(label, errors, cpu / len(errors), round(peak)) | {"pace_s": pace_of(paces)}
 
 
-def summary(label: str, errors: Sequence[Sequence[float]], cpu: float, peak: float) -> dict:
+def summary(label: str, errors: Sequence[Sequence[float]], cpu: float, peak: float) -> Row:
     """One row of the table; scans with a mean above FAILED_MM have failed and are left out."""
     good = [scan for scan in errors if np.mean(scan) <= FAILED_MM]
     pooled = np.concatenate(good)
@@ -201,7 +203,7 @@ def pace_of(paces: Sequence[float]) -> float:
     return round(float(np.mean(paces)), 3)
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
     """A table with a header."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -209,7 +211,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
         writer.writerows(rows)
 
 
-def markdown(rows: Sequence[dict], stages: Sequence[dict]) -> str:
+def markdown(rows: Sequence[Row], stages: Sequence[Row]) -> str:
     """Both tables."""
     text = ""
     for table in (rows, stages):
@@ -220,7 +222,7 @@ def markdown(rows: Sequence[dict], stages: Sequence[dict]) -> str:
     return text
 
 
-def draw(rows: Sequence[dict], path: Path) -> None:
+def draw(rows: Sequence[Row], path: Path) -> None:
     """Error against cost, each method a point."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()

@@ -72,4 +72,6 @@ def frame(image: sitk.Image, above: float) -> tuple[np.ndarray, np.ndarray]:
 
 def coarse(image: sitk.Image) -> sitk.Image:
     """The image in blocks of about COARSE_MM."""
-    return sitk.BinShrink(image, [max(1, round(COARSE_MM / s)) for s in image.GetSpacing()])
+    factors = [max(1, round(COARSE_MM / s)) for s in image.GetSpacing()]
+    shrunk: sitk.Image = sitk.BinShrink(image, factors)
+    return shrunk

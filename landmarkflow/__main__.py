@@ -3,12 +3,12 @@
 import sys
 
 from landmarkflow.engine.cli import main
-from landmarkflow.registry import STAGES, TOOLS
+from landmarkflow.registry import STAGES
 
 
 def run() -> int:
     """Run the command that the command line names; return its exit status."""
-    return main(STAGES, TOOLS)
+    return main(STAGES)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Every method and every stage there is. A further method is one more import and one more name."""
 
 from landmarkflow.data.stages import STAGES as DATA
-from landmarkflow.engine.cli import Tool
 from landmarkflow.evaluation.stages import STAGES as EVALUATION
 from landmarkflow.methods.fuse.stages import METHOD as FUSE
 from landmarkflow.methods.oneshot.stages import METHOD as ONESHOT
@@ -13,11 +12,4 @@ STAGES = (
     *(stage for method in METHODS.values() for stage in method.stages),
     *EVALUATION,
     *REPORT,
-)
-TOOLS = (
-    Tool(
-        "write_reference",
-        "landmarkflow.describe",
-        "config.yaml, the schemas and the pages of the documentation that the code decides",
-    ),
 )

@@ -21,8 +21,6 @@ from landmarkflow.study.sheet import FILE_COLUMNS
 from landmarkflow.study.study import Study, load_study, with_base
 
 Files = Callable[[Any], list[str]]
-# The scans of a rule, for a run of it.
-Scans = Callable[[Run], Sequence[str]]
 
 
 def study_of(
@@ -84,25 +82,20 @@ class Workflow:
         return self.root / self.study.config.study
 
     def reads(
-        self,
-        stage: Stage,
-        scans: Sequence[str] = (),
-        peers: Scans | None = None,
-        runs: Sequence[str] = (),
+        self, stage: Stage, scans: Sequence[str] = (), runs: Sequence[str] = ()
     ) -> dict[str, Any]:
         """The inputs of a stage's rule, by role.
 
         Args:
             stage: the stage.
             scans: that one job serves.
-            peers: other scans that are read in a run.
             runs: that are read by what all runs share.
         """
         found: dict[str, Any] = {
             role: self._files(stage, role, pattern, scans) for role, pattern in stage.reads.items()
         }
-        if stage.peers and peers is not None:
-            found["peers"] = self._peer_files(stage, peers)
+        if stage.peers:
+            found["peers"] = self._peer_files(stage)
         if stage.of:
             found["of"] = self._run_files(stage, scans, runs)
         for column in self._file_columns(stage):
@@ -126,11 +119,7 @@ class Workflow:
         }
 
     def decides(
-        self,
-        stage: Stage,
-        scans: Sequence[str] = (),
-        peers: Scans | None = None,
-        runs: Sequence[str] = (),
+        self, stage: Stage, scans: Sequence[str] = (), runs: Sequence[str] = ()
     ) -> dict[str, Any]:
         """The parameters of a stage's rule: what decides its results beside the files it reads."""
         found: dict[str, Any] = {"code": code_hash(stage.module)}
@@ -142,8 +131,8 @@ class Workflow:
             found["settings"] = lambda w: as_json(self.values(stage, self._run_or_none(w)))
         if stage.columns:
             found["sheet"] = lambda w: as_json(self._rows(stage, scans, self._run_or_none(w)))
-        if stage.peers and peers is not None:
-            found["peers"] = lambda wildcards: list(peers(self.run(wildcards)))
+        if stage.peers:
+            found["peers"] = lambda wildcards: self.peers(stage, self.run(wildcards))
         if stage.of:
             found["of"] = lambda wildcards: self._runs_read(wildcards, runs)
         files = [f for column in self._file_columns(stage) for f in self._given(column, scans)]
@@ -182,6 +171,15 @@ class Workflow:
         scans = list(self.study.scans)
         runs = self.study.runs.values()
         return [file for run in runs for file in self.places(run).paths(pattern, scans)]
+
+    def peers(self, stage: Stage, run: Run) -> list[str]:
+        """The first scans of the study, as many as a stage reads in a run."""
+        return list(self.study.scans)[: stage.peer_count(self.values(stage, run))]
+
+    def first(self, stage: Stage) -> list[str]:
+        """The first scans of the study, as many as a stage reads in any of its runs."""
+        found = [self.peers(stage, self.study.runs[name]) for name in self.runs_of(stage)]
+        return max(found, key=len, default=[])
 
     def run(self, wildcards: Any) -> Run:
         """The run that a job is of."""
@@ -274,11 +272,11 @@ class Workflow:
 
         return files
 
-    def _peer_files(self, stage: Stage, peers: Scans) -> Files:
+    def _peer_files(self, stage: Stage) -> Files:
         def files(wildcards: Any) -> list[str]:
             run = self.run(wildcards)
-            paths = self.places(run).paths
-            return [file for p in stage.peers.values() for file in paths(p, peers(run))]
+            peers, paths = self.peers(stage, run), self.places(run).paths
+            return [file for p in stage.peers.values() for file in paths(p, peers) if peers]
 
         return files
 

@@ -35,7 +35,8 @@ def pins(environment: dict[str, Any]) -> list[str]:
     assert environment["channels"] == ["conda-forge"]
     python, pip, packages = environment["dependencies"]
     assert (python, pip) == ("python=3.11", "pip")
-    return packages["pip"]
+    pinned: list[str] = packages["pip"]
+    return pinned
 
 
 def create(file: Path, prefix: Path, *, packages: bool) -> None:
@@ -48,8 +49,8 @@ def create(file: Path, prefix: Path, *, packages: bool) -> None:
         return
     base = Path(sys.executable).resolve()
     run(base, "-m", "venv", "--without-pip", prefix)
-    pip = (sys.executable, "-m", "pip", "--python", prefix / "bin/python", "--no-input")
-    pip += ("--disable-pip-version-check", "--quiet")
+    pip: list[object] = [sys.executable, "-m", "pip", "--python", prefix / "bin/python"]
+    pip += ["--no-input", "--disable-pip-version-check", "--quiet"]
     run(*pip, "install", "--no-compile", "--no-deps", *wanted)
     run(*pip, "check")
 

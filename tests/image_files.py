@@ -50,7 +50,7 @@ def scan(direction: NDArray[np.float64] | None = None) -> sitk.Image:
 def brightest_point(image: sitk.Image) -> NDArray[np.float64]:
     array = array_of(image)
     index = np.unravel_index(int(array.argmax()), array.shape)[::-1]
-    return grid_of(image).to_physical([index])[0]
+    return np.asarray(grid_of(image).to_physical([index])[0])
 
 
 def nifti_bytes(
@@ -110,7 +110,7 @@ def write_dicom(
     series: str = "1.2.826.0.1.3680043.2.1",
     tags: Callable[[int], dict[str, str]] = lambda _: {},
     prefix: str = "",
-) -> NDArray[np.float64]:
+) -> NDArray[np.int16]:
     """Writes the scan as one DICOM series, its files named out of order; returns its HU."""
     direction = np.eye(3) if direction is None else direction
     folder.mkdir(exist_ok=True)
@@ -144,7 +144,8 @@ def write_dicom(
 
 
 def reoriented(image: sitk.Image, axes: Sequence[int], flips: Sequence[bool]) -> sitk.Image:
-    return sitk.Flip(sitk.PermuteAxes(image, list(axes)), list(flips), False)
+    turned: sitk.Image = sitk.Flip(sitk.PermuteAxes(image, list(axes)), list(flips), False)
+    return turned
 
 
 def assert_same_grid(found: Grid, expected: Grid, atol: float = 1e-12) -> None:

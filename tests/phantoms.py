@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks
 from landmarkflow.images.operations import image_on
+from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.mixture import Mixture
 
 Points = NDArray[np.float64]
@@ -37,7 +38,7 @@ def bone(points: Points) -> Points:
     inside = 1 / (1 + np.exp(-np.clip(depth / EDGE_MM, -30, 30)))
     x, y, z = points.T
     mottle = np.sin(2.1 * x + 0.3) * np.sin(1.7 * y + 1.0) * np.sin(1.9 * z + 0.5)
-    return SOFT + (DENSE - SOFT + 0.05 * mottle) * inside
+    return np.asarray(SOFT + (DENSE - SOFT + 0.05 * mottle) * inside)
 
 
 def depth_mask(grid: Grid, reach_mm: float = 7.0) -> sitk.Image:
@@ -52,3 +53,12 @@ def sampled(grid: Grid, function: Callable[[Points], NDArray[np.generic]]) -> si
     if values.dtype == np.float64:
         values = values.astype(np.float32)
     return image_on(grid, values.reshape(grid.size).T)
+
+
+def moved(
+    function: Callable[[Points], Points], transform: sitk.Transform, size: int = 44
+) -> sitk.Image:
+    """What a function draws about the origin, where a transform puts it, on a grid there."""
+    inverse = transform.GetInverse()
+    grid = Grid.centred(transform.TransformPoint((0.2, 0.0, -0.1)), (size, size, size), 0.5)
+    return sampled(grid, lambda points: function(map_points(inverse, points)))

@@ -17,7 +17,7 @@ from landmarkflow.core.records import TEMPLATE
 from landmarkflow.engine.cli import main
 from landmarkflow.engine.stage import Places, Stage
 from landmarkflow.methods.oneshot.settings import OneShotSettings
-from landmarkflow.registry import STAGES, TOOLS
+from landmarkflow.registry import STAGES
 
 RUN = "mine"
 # What a stage is set by where a test does not care.
@@ -74,7 +74,7 @@ def run_command(log: Path, arguments: Sequence[str]) -> Outcome:
     """Run a command in this process, whose log and environment stay as they were."""
     said, logger = io.StringIO(), logging.getLogger("landmarkflow")
     with patch.dict(os.environ), redirect_stderr(said):
-        status = main(STAGES, TOOLS, ["--log", str(log), *arguments])
+        status = main(STAGES, ["--log", str(log), *arguments])
     for handler in list(logger.handlers):
         handler.close()
         logger.removeHandler(handler)

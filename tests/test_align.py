@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,10 +7,15 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import DENSE, LANDMARKS, MIXTURE, SOFT, bone, depth_mask, sampled
 from scipy.spatial.transform import Rotation
+from stage_runs import Outcome, assert_refused, path_of, run_stage
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
+from landmarkflow.core.records import TEMPLATE, Record, Step, read_record, write_record
+from landmarkflow.formats.transforms import read_transform
+from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, image_on, mirrored
+from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.align import (
     PROPER_FLIPS,
     Moments,
@@ -25,6 +31,7 @@ from landmarkflow.methods.oneshot.align import (
 )
 from landmarkflow.methods.oneshot.mixture import Mixture
 from landmarkflow.methods.oneshot.settings import AlignSettings
+from landmarkflow.methods.oneshot.stages import ALIGN
 
 Points = NDArray[np.float64]
 
@@ -340,3 +347,86 @@ def test_the_flips_are_no_turn_and_three_half_turns() -> None:
     moments = Moments(np.zeros(3), np.eye(3))
     poses = [pose for _, pose in starting_poses(moments, moments, SETTINGS)]
     np.testing.assert_array_equal(poses[0].rotation, np.eye(3))
+
+
+# The stage
+
+SIDES = {"left": True, "right": False}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, annotated: Subject) -> Path:
+    """A right template, the same bone in a right scan, and its mirror image in a left one."""
+    folder = tmp_path_factory.mktemp("align")
+    located = {"mixture": MIXTURE.as_record()}
+    write_volume(annotated.crop, path_of(folder, ALIGN, "template_centred"))
+    write_volume(depth_mask(TEMPLATE_GRID, 4.5), path_of(folder, ALIGN, "template_target"))
+    for name in (TEMPLATE, *SIDES):
+        record = Record(name, "locate", details=located)
+        write_record(path_of(folder, ALIGN, "locate_record", name), record)
+        record = Record(name, "centre", earlier=(Step("locate"),))
+        write_record(path_of(folder, ALIGN, "centre_record", name), record)
+    right = posed(turn(10, -12, 20)).crop
+    write_volume(right, path_of(folder, ALIGN, "centred", "right"))
+    write_volume(mirrored(right), path_of(folder, ALIGN, "centred", "left"))
+    return folder
+
+
+@pytest.fixture
+def study(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "study"))
+
+
+def run(
+    folder: Path, side: str = "right", settings: AlignSettings = SETTINGS, **sides: str
+) -> Outcome:
+    """Align scans, each of which the sheet says to be of a side."""
+    rows = {name: {"side": said} for name, said in (*sides.items(), (TEMPLATE, side))}
+    return run_stage(ALIGN, folder, list(sides), settings={"align": settings}, sheet=rows)
+
+
+def record_of(folder: Path, scan: str) -> Record:
+    return read_record(path_of(folder, ALIGN, "record", scan))
+
+
+@pytest.mark.parametrize("said", ["its own", ""])
+def test_a_scan_of_the_other_side_is_mirrored_told_or_not(study: Path, said: str) -> None:
+    done = run(study, **{name: name if said else "" for name in SIDES})
+    assert done.status == 0, done.stderr
+    truth = LANDMARKS.positions @ turn(10, -12, 20).T + PLACE
+    for name, flip in SIDES.items():
+        record = record_of(study, name)
+        assert (record.status, record.details["mirrored"]) == ("ok", flip)
+        assert record.earlier == (Step("locate"), Step("centre"))
+        assert record.details["start"] in record.details["tried"]
+        transform = read_transform(path_of(study, ALIGN, "rigid", name))
+        expected = truth * MIRROR if flip else truth
+        error = np.linalg.norm(map_points(transform, LANDMARKS.positions) - expected, axis=1)
+        assert error.max() < 0.1
+
+
+def test_without_the_template_s_side_no_scan_is_mirrored(study: Path) -> None:
+    assert run(study, side="", left="").status == 0
+    assert record_of(study, "left").details["mirrored"] is False
+
+
+def test_the_side_of_one_scan_is_not_the_other_s_business(study: Path) -> None:
+    run(study, left="left", right="right")
+    changed = run(study, left="", right="right")
+    assert "1/2 left: computed" in changed.stderr
+    assert "2/2 right: known" in changed.stderr
+
+
+def test_what_does_not_look_like_the_template_fails(study: Path) -> None:
+    strict = SETTINGS.model_copy(update={"least_correlation": 0.999})
+    assert run(study, settings=strict, right="right").status == 0
+    record = record_of(study, "right")
+    assert record.status == "failed"
+    assert "expected at least 0.999: this does not look like the template's" in str(record.reason)
+    assert path_of(study, ALIGN, "rigid", "right").stat().st_size == 0
+
+
+def test_a_template_that_was_not_centred_stops_the_study(study: Path) -> None:
+    failed = Record(TEMPLATE, "centre", "failed", "no target")
+    write_record(path_of(study, ALIGN, "template_centre_record"), failed)
+    assert_refused(run(study, right="right"), "template: centre failed: no target")

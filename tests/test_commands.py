@@ -26,14 +26,14 @@ from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.written import write_volume
 from landmarkflow.methods.oneshot import locate
 from landmarkflow.methods.oneshot.stages import LOCATE
-from landmarkflow.registry import STAGES, TOOLS
+from landmarkflow.registry import STAGES
 
 # The command line
 
 
 def helped(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as stop:
-        main(STAGES, TOOLS, [*arguments, "--help"])
+        main(STAGES, [*arguments, "--help"])
     assert stop.value.code == 0
     return capsys.readouterr().out
 
@@ -51,13 +51,13 @@ def test_the_program_says_of_every_command_in_a_line_what_it_does(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = " ".join(helped(capsys).split())
-    for entry in (*STAGES, *TOOLS):
+    for entry in STAGES:
         assert f" {entry.command} {entry.what}" in text
         assert "\n" not in entry.what
         assert len(entry.what) <= 100
 
 
-@pytest.mark.parametrize("entry", [*STAGES, *TOOLS], ids=lambda entry: entry.command)
+@pytest.mark.parametrize("entry", STAGES, ids=lambda entry: entry.command)
 def test_each_command_describes_itself(entry: Any, capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(helped(capsys, entry.command).split())
     assert text.startswith(f"usage: landmarkflow {entry.command} [-h]")
@@ -69,7 +69,7 @@ def test_a_command_that_is_not_known_or_not_whole_is_refused(
 ) -> None:
     for arguments in (["locate_region"], ["--log", "a.log"], ["locate_regions", "--scans", "a"]):
         with pytest.raises(SystemExit) as stop:
-            main(STAGES, TOOLS, arguments)
+            main(STAGES, arguments)
         assert stop.value.code == 2
     assert "--results" in capsys.readouterr().err
 
@@ -123,9 +123,9 @@ def test_settings_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
 ASK = """
 import json, os, sys
 from landmarkflow.engine.cli import THREAD_VARIABLES, main
-from landmarkflow.registry import STAGES, TOOLS
+from landmarkflow.registry import STAGES
 assert "SimpleITK" not in sys.modules
-assert main(STAGES, TOOLS, sys.argv[1:]) == 0
+assert main(STAGES, sys.argv[1:]) == 0
 import SimpleITK as sitk
 told = [int(os.environ[name]) for name in THREAD_VARIABLES]
 print(json.dumps([sitk.ProcessObject.GetGlobalDefaultNumberOfThreads(), *told]))

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import pytest
 
+from docs.reference import DEFAULT_STUDY
 from landmarkflow.core.settings import Settings
-from landmarkflow.describe import DEFAULT_STUDY
 from landmarkflow.registry import METHODS
 from landmarkflow.study.config import StudyConfig, config_model, load_config
 from landmarkflow.study.runs import MethodFacts, Run, read_yaml, runs_of
@@ -41,7 +41,8 @@ def models(annotation: Any) -> Iterator[type[Settings]]:
 
 
 def test_config_yaml_states_the_defaults_of_the_models() -> None:
-    assert load_config(DEFAULT, MODELS) == load_config(DEFAULT_STUDY, MODELS)
+    found, expected = load_config(DEFAULT, MODELS), load_config(DEFAULT_STUDY, MODELS)
+    assert found.model_dump() == expected.model_dump()
 
 
 def test_config_yaml_states_every_setting_and_describes_it() -> None:
@@ -84,7 +85,7 @@ def test_every_preset_fits_its_method(path: Path) -> None:
 def test_the_ablation_shares_scans_and_first_run_with_the_default_study() -> None:
     default, runs = loaded(ROOT / "config.yaml")
     ablation, more = loaded(ROOT / "studies/cochlea_ablation.yaml")
-    assert ablation.model_copy(update={"runs": default.runs}) == default
+    assert ablation.model_dump(exclude={"runs"}) == default.model_dump(exclude={"runs"})
     assert more["oneshot"] == runs["oneshot"]
     assert list(more) == ["oneshot", "oneshot-seed2", "oneshot-seed3"]
 
@@ -92,8 +93,8 @@ def test_the_ablation_shares_scans_and_first_run_with_the_default_study() -> Non
 def test_a_variant_is_its_base_with_what_differs() -> None:
     base, _ = loaded(ROOT / "studies/mouse_skull.yaml")
     few, runs = loaded(ROOT / "studies/mouse_skull_few.yaml")
-    same = {"study": base.study, "base": base.base, "runs": base.runs}
-    assert few.model_copy(update=same) == base
+    apart = {"study", "base", "runs"}
+    assert few.model_dump(exclude=apart) == base.model_dump(exclude=apart)
     assert runs["fused"].of == ("oneshot", "strain-129S1", "strain-129X1")
     fast, _ = loaded(ROOT / "studies/mouse_skull_fast.yaml")
     assert fast.data == base.data

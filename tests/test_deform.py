@@ -6,29 +6,36 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import LANDMARKS, bone, depth_mask, sampled
 from scipy.spatial.transform import Rotation
+from stage_runs import path_of, run_stage
 
-from landmarkflow.__main__ import main
 from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.files import write_json
 from landmarkflow.core.grids import Grid
-from landmarkflow.core.points import PointList
-from landmarkflow.core.records import Record, read_record, write_record
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import TEMPLATE, Record, Step, read_record, write_record
 from landmarkflow.formats.slicer import read_point_lists, write_markups
+from landmarkflow.formats.transforms import read_transform, write_transform
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.images.sampling import carried, resample
 from landmarkflow.methods.oneshot.deform import folded_share, prepare
 from landmarkflow.methods.oneshot.network import UNet, save_network
 from landmarkflow.methods.oneshot.settings import (
-    AlignSettings,
-    CentreSettings,
     DeformSettings,
     ElastixSettings,
     LbfgsSettings,
-    LocateSettings,
     NetworkSettings,
-    NormaliseSettings,
-    PlaceSettings,
-    RefineSettings,
+)
+from landmarkflow.methods.oneshot.stages import (
+    ALIGN,
+    CENTRE,
+    CLOSE,
+    DEFORM,
+    LOCATE,
+    PLACE,
+    REFINE,
+    SEGMENT,
+    VOTE,
 )
 
 Points = NDArray[np.float64]
@@ -303,78 +310,84 @@ def test_carrying_the_target_is_the_same_as_resampling_it(target: sitk.Image) ->
         assert np.ptp(array_of(expected)) > 0.3
 
 
-# A scan that is set aside, through every command
+# The stages
 
 
-@pytest.mark.usefixtures("quiet")
-def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(
-    tmp_path: Path, template: sitk.Image
-) -> None:
-    t, a = tmp_path / "template", tmp_path / "a"
-    a.mkdir()
-    image = a / "image.nii.gz"
-    image.write_bytes(b"no image")
-    write_volume(template, t / "centred.nii.gz")
-    write_volume(depth_mask(GRID), t / "segmentation.nii.gz")
-    write_markups(t / "landmarks.mrk.json", [PointList("reference", LANDMARKS, None)])
-    network = NetworkSettings(window_pixels=16, channels=2, levels=2)
-    save_network(t / "weights.npz", UNet(network), network, 100.0)
-    normalise = NormaliseSettings().model_dump_json()
-    batch = ("--scans", "a", "--store", tmp_path / "store")
-    segmented = (
-        "--template-image", t / "centred.nii.gz",
-        "--template-segmentation", t / "segmentation.nii.gz",
-        "--template-centred", t / "centred.nii.gz",
-    )  # fmt: skip
-    placed = (
-        "--template-landmarks", t / "landmarks.mrk.json",
-        "--template-centred", t / "centred.nii.gz",
-    )  # fmt: skip
+@pytest.fixture
+def study(tmp_path: Path, template: sitk.Image, mask: sitk.Image) -> Path:
+    """A template as far as later stages read it."""
+    write_volume(template, path_of(tmp_path, DEFORM, "template_centred"))
+    write_volume(mask, path_of(tmp_path, DEFORM, "template_target"))
+    annotated = PointList("reference", LANDMARKS, None)
+    write_markups(path_of(tmp_path, PLACE, "template_reference"), [annotated])
     centre = [0.0, 0.0, 0.0]
-    write_record(
-        t / "c.json", Record("template", "centre", details={"steps": [{"centre": centre}]})
-    )
-    write_record(t / "foi.json", Record("template", "locate", details={"centre": centre}))
-    commands: tuple[tuple[object, ...], ...] = (
-        ("locate_regions", "--settings", LocateSettings().model_dump_json(), "--intensities",
-         normalise, *batch, "--image", image, "--region", a / "foi.nii.gz", "--record",
-         a / "foi.json"),
-        ("centre_targets", "--settings", CentreSettings().model_dump_json(), "--network",
-         network.model_dump_json(), "--threads", 1, "--weights", t / "weights.npz", *batch,
-         "--region", a / "foi.nii.gz", "--region_record", a / "foi.json", "--centred",
-         a / "c.nii.gz", "--probability", a / "p.nii.gz", "--record", a / "c.json"),
-        ("align_scans", "--settings", AlignSettings().model_dump_json(), *segmented, *batch,
-         "--template-centred-record", a / "c.json", "--template-region-record", a / "foi.json",
-         "--hands", "same", "--centred", a / "c.nii.gz", "--centred_record", a / "c.json",
-         "--region_record", a / "foi.json", "--rigid", a / "r.tfm", "--moments", a / "m.tfm",
-         "--record", a / "r.json"),
-        ("deform_scans", "--settings", SETTINGS.model_dump_json(), "--seed", 1, *segmented, *batch,
-         "--centred", a / "c.nii.gz", "--rigid", a / "r.tfm", "--rigid_record", a / "r.json",
-         "--bspline", a / "b.tfm", "--record", a / "b.json"),
-        ("refine_landmarks", "--settings", RefineSettings().model_dump_json(), *placed, *batch,
-         "--centred", a / "c.nii.gz", "--bspline", a / "b.tfm", "--bspline_record", a / "b.json",
-         "--refined", a / "f.mrk.json", "--record", a / "f.json"),
-        ("close_loops", "--settings", SETTINGS.model_dump_json(), "--refine-settings",
-         RefineSettings().model_dump_json(), "--seed", 1, *segmented, *batch,
-         "--template-landmarks", t / "landmarks.mrk.json", "--centred", a / "c.nii.gz", "--rigid",
-         a / "r.tfm", "--refined", a / "f.mrk.json", "--refined_record", a / "f.json",
-         "--record", a / "o.json"),
-        ("place_landmarks", "--settings", PlaceSettings().model_dump_json(), *placed, *batch,
-         "--template-centred-record", t / "c.json", "--template-region-record", t / "foi.json",
-         "--loops", a / "o.json", "--loops-refined", a / "f.json", "--region_record",
-         a / "foi.json", "--centred", a / "c.nii.gz", "--centred_record", a / "c.json",
-         "--rigid_record", a / "r.json", "--bspline", a / "b.tfm", "--rigid", a / "r.tfm",
-         "--moments", a / "m.tfm", "--refined", a / "f.mrk.json", "--refined_record",
-         a / "f.json", "--landmarks", a / "l.mrk.json", "--record", a / "l.json"),
-    )  # fmt: skip
-    for arguments in commands:
-        assert main([str(argument) for argument in arguments]) == 0
-    records = [read_record(a / f"{stage}.json") for stage in ("foi", "c", "r", "b", "f", "o", "l")]
-    assert {record.scan for record in records} == {"a"}
-    assert {record.status for record in records} == {"refused"}
+    details = {"steps": [{"centre": centre}]}
+    centred = Record(TEMPLATE, "centre", details=details)
+    write_record(path_of(tmp_path, PLACE, "template_centre_record"), centred)
+    located = Record(TEMPLATE, "locate", details={"centre": centre})
+    write_record(path_of(tmp_path, PLACE, "template_locate_record"), located)
+    write_json(path_of(tmp_path, PLACE, "training"), {"device": "cpu"})
+    return tmp_path
+
+
+def aligned(folder: Path, scan: str, crop: sitk.Image, linear: Points) -> None:
+    """What the stages before left of a scan."""
+    write_volume(crop, path_of(folder, DEFORM, "centred", scan))
+    write_transform(rigid(linear), path_of(folder, DEFORM, "rigid", scan))
+    record = Record(scan, "align", earlier=(Step("locate"), Step("centre")))
+    write_record(path_of(folder, DEFORM, "align_record", scan), record)
+
+
+def test_a_scan_is_deformed_and_one_that_folds_too_much_is_doubtful(
+    study: Path, target: sitk.Image
+) -> None:
+    aligned(study, "a", target, ROTATION)
+    assert run_stage(DEFORM, study, ["a"], settings={"deform": SETTINGS}).status == 0
+    assert worst(read_transform(path_of(study, DEFORM, "bspline", "a")), ROTATION) < 0.1
+    record = read_record(path_of(study, DEFORM, "record", "a"))
+    expected = Record("a", "deform", details={"folded_share": 0.0}, earlier=record.earlier)
+    assert record == expected
+    assert [step.stage for step in record.earlier] == ["locate", "centre", "align"]
+    write_transform(sitk.CompositeTransform(wave(1.5)), study / "wave.tfm")
+
+
+def test_a_loop_that_closes_ends_where_it_began(study: Path, target: sitk.Image) -> None:
+    aligned(study, "a", target, ROTATION)
+    there = Landmarks(LANDMARKS.labels, truth(LANDMARKS.positions, ROTATION))
+    write_markups(path_of(study, CLOSE, "refined", "a"), [PointList("refined", there, None)])
+    write_record(path_of(study, CLOSE, "refine_record", "a"), Record("a", "refine"))
+    # Where the template's landmarks are evened out, the loop begins at those.
+    even = Landmarks(LANDMARKS.labels, LANDMARKS.positions + np.array([2.0, 0.0, 0.0]))
+    symmetrised = path_of(study, CLOSE, "symmetrised")
+    write_markups(symmetrised, [PointList("symmetrised", even, None)])
+    for enabled, low, high in ((False, 0.0, 0.15), (True, 1.85, 2.15)):
+        settings = {"deform": SETTINGS, "symmetrise": {"enabled": enabled}}
+        assert run_stage(CLOSE, study, ["a"], settings=settings).status == 0
+        loops = read_record(path_of(study, CLOSE, "record", "a")).details["loop_mm"]
+        assert list(loops) == list(LANDMARKS.labels)
+        assert low <= min(loops.values()) <= max(loops.values()) < high
+
+
+def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(study: Path) -> None:
+    image = study / "image.nii.gz"
+    image.write_bytes(b"no image")
+    network = NetworkSettings(window_pixels=16, channels=2, levels=2)
+    save_network(path_of(study, CENTRE, "weights"), UNet(network), network, 100.0)
+    stages = (LOCATE, CENTRE, ALIGN, DEFORM, VOTE, REFINE, CLOSE, PLACE, SEGMENT)
+    sheet = {"a": {"image": image, "side": ""}, TEMPLATE: {"side": ""}}
+    for stage in stages:
+        settings = {"train": {"network": network.model_dump()}} if stage == CENTRE else {}
+        given = {"sheet": sheet} if stage.columns else {}
+        peers = {"peers": ["a"]} if stage.peers else {}
+        done = run_stage(stage, study, ["a"], settings=settings, **given, **peers)
+        assert done.status == 0, done.stderr
+    records = [read_record(path_of(study, stage, "record", "a")) for stage in stages]
+    (refused,) = {(record.scan, record.stage, record.status) for record in records}
+    assert refused == ("a", "locate", "refused")
     assert len({record.reason for record in records}) == 1
     assert str(image) in str(records[0].reason)
-    for points in read_point_lists(a / "l.mrk.json"):
+    for points in read_point_lists(path_of(study, PLACE, "landmarks", "a")):
         assert points.landmarks.labels == LANDMARKS.labels
         assert points.landmarks.missing.all()
         assert set(points.notes) == {f"locate refused: {records[0].reason}"}
+    assert path_of(study, SEGMENT, "found", "a").stat().st_size == 0

@@ -12,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from workflow_runs import TINY, run_workflow, workflow_command
+from workflow_runs import TINY, copy_run, differing, results, run_workflow, workflow_command
 
 EARS = ("ear001", "ear002", "ear003", "ear004")
 # The one scan of the second batch.
 LAST = "ear004"
-TABLES = [f"evaluation/{name}" for name in ("errors.csv", "table1.md", "summary.json")]
-TABLES += [f"landmarks/{scan}.mrk.json" for scan in EARS]
+TABLES = [f"oneshot/evaluation/{name}" for name in ("errors.csv", "table1.md", "summary.json")]
+TABLES += [f"oneshot/landmarks/{scan}.mrk.json" for scan in EARS]
+TABLES += ["comparison.csv", "steps.csv"]
+# What is made of the landmarks, and of the store what they are linked from.
+AFTERWARDS = ("oneshot/landmarks", "oneshot/evaluation", "report.html")
 LONGEST_WAIT_S = 60
 STUDY = ("--configfile", TINY)
 
@@ -28,11 +31,7 @@ Fault = tuple[str, str, str]
 @pytest.fixture
 def again(tiny: Path, tmp_path: Path) -> Path:
     """A copy of a finished run."""
-    return Path(shutil.copytree(tiny, tmp_path / "again"))
-
-
-def results(folder: Path) -> Path:
-    return folder / "results/tiny"
+    return copy_run(tiny, tmp_path / "again")
 
 
 def remove(folder: Path, *patterns: str) -> None:
@@ -41,15 +40,16 @@ def remove(folder: Path, *patterns: str) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def different(folder: Path, tiny: Path, names: Sequence[str]) -> list[str]:
-    """Which files have not the bytes of the finished run."""
-    one, other = results(folder), results(tiny)
-    return [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()]
+def forget(folder: Path, *roles: str) -> None:
+    """Removes the entries of the store that hold a file of a role."""
+    for role in roles:
+        for path in list(results(folder).glob(f".store/*/{role}")):
+            shutil.rmtree(path.parent)
 
 
 def assert_as_undisturbed(folder: Path, tiny: Path) -> None:
     """The tables have the bytes of a run that nothing disturbed, and nothing half is left."""
-    assert different(folder, tiny, TABLES) == []
+    assert differing(results(folder), results(tiny), *TABLES) == []
     found = {str(path.relative_to(folder)) for path in results(folder).rglob(".*")}
     assert found == {f"results/tiny/{name}" for name in (".run", ".jobs", ".store")}
 
@@ -94,40 +94,68 @@ def record_of(output: str) -> str:
     return f"*.snakemake/metadata/{name}"
 
 
-# One in each stage, each at another moment of its work: a file has been written and not got its
-# name yet, or some of a job's files have and others not, or all and Snakemake has not noted it.
+def last_landmarks(*suffixes: str) -> list[str]:
+    return [f"oneshot/landmarks/{LAST}{suffix}" for suffix in suffixes]
+
+
+MARKUPS, RECORD = last_landmarks(".mrk.json", ".json")
+# One for each thing that can be half done: a file has been written and not got its name yet; the
+# store has an entry and its files have no other name; some of a job's files are there and others
+# not; all are and Snakemake has not noted it; some tables are there and others not.
 KILLS: list[Fault] = [
+    ("os.rename", f"*/.store/*/landmarks.{LAST}.mrk.json", "job"),
+    ("os.rename", f"*/{MARKUPS}", "run"),
+    ("os.rename", f"*/{RECORD}", "run"),
+    ("open", record_of(RECORD), "run"),
+    ("os.rename", "*/evaluation/summary.json", "run"),
+]
+# One in each stage.
+ALL_KILLS: list[Fault] = [
     ("os.rename", f"*/data/scans/{LAST}.nii.gz", "run"),
     ("os.rename", f"*/references/{LAST}.json", "run"),
-    ("os.rename", f"*/.store/locate/*/region.{LAST}.nii.gz", "run"),
-    ("open", record_of(f"foi/{LAST}.json"), "run"),
-    ("os.rename", "*/model/training.json", "run"),
-    ("os.rename", "*/.store/centre/*/sha256.json", "run"),
-    ("os.rename", "*/.store/align/????????????????????????????????", "run"),
-    ("os.rename", f"*/bspline/{LAST}.json", "run"),
-    ("os.rename", f"*/.store/refine/*/record.{LAST}.json", "job"),
-    ("open", record_of("loops/ear001.json"), "run"),
-    ("os.rename", f"*/landmarks/{LAST}.json", "run"),
+    ("os.rename", f"*/.store/*/region.{LAST}.nii.gz", "run"),
+    ("open", record_of(f"work/locate/{LAST}.json"), "run"),
+    ("os.rename", "*/train/training.json", "run"),
+    ("os.rename", "*/.store/*/probability", "run"),
+    ("os.rename", "*/.store/????????????????????????????????", "run"),
+    ("os.rename", f"*/deform/{LAST}.json", "run"),
+    ("os.rename", f"*/.store/*/refined.{LAST}.mrk.json", "job"),
+    ("open", record_of("oneshot/work/close/ear001.json"), "run"),
+    ("os.rename", f"*/segmentations/{LAST}.nii.gz", "run"),
+    ("os.rename", f"*/{RECORD}", "run"),
     ("os.rename", "*/evaluation/summary.json", "run"),
-    ("os.rename", "*/.store/picture/*/picture.ear002.png", "job"),
+    ("os.rename", "*/.store/*/picture.ear002.png", "job"),
+    ("os.rename", "*/comparison.md", "run"),
     ("os.rename", "*/provenance.json", "run"),
     ("os.rename", "*/report.html", "run"),
 ]
 
 
-AFTERWARDS = ("rigid", "bspline", "refined", "loops", "landmarks", "pictures", "evaluation")
+def kill_one_by_one(root: Path, folder: Path, kills: Sequence[Fault]) -> None:
+    while (before := met(folder)) != set(range(len(kills))):
+        run = start(root, folder, kills)
+        text, _ = run.communicate(timeout=LONGEST_WAIT_S * 3)
+        assert met(folder) > before, text
+        assert run.returncode in (-signal.SIGKILL, 1), text
 
 
 @pytest.mark.slow
+def test_a_run_killed_with_something_half_done_ends_with_the_tables_of_one_that_was_not(
+    root: Path, tiny: Path, again: Path
+) -> None:
+    remove(again, f"oneshot/landmarks/{LAST}.*", "oneshot/evaluation", "report.html")
+    forget(again, "landmarks")
+    kill_one_by_one(root, again, KILLS)
+    assert_completes(root, again, tiny)
+
+
+@pytest.mark.slow
+@pytest.mark.slow_kills
 def test_a_run_killed_in_every_stage_ends_with_the_tables_of_one_that_was_not(
     root: Path, tiny: Path, again: Path
 ) -> None:
-    remove(again, f"*/{LAST}.*", f"data/*/{LAST}.*", ".store", "model", "centred", *AFTERWARDS)
-    while (before := met(again)) != set(range(len(KILLS))):
-        run = start(root, again, KILLS)
-        text, _ = run.communicate(timeout=LONGEST_WAIT_S * 3)
-        assert met(again) > before, text
-        assert run.returncode in (-signal.SIGKILL, 1), text
+    remove(again, ".store", "oneshot", f"work/*/{LAST}.*", f"work/data/*/{LAST}.*")
+    kill_one_by_one(root, again, ALL_KILLS)
     assert_completes(root, again, tiny)
 
 
@@ -144,8 +172,9 @@ def wait_for(path: Path) -> None:
 @pytest.fixture
 def suspended(root: Path, again: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A run one of whose jobs is suspended with half of its outputs written, and the job's id."""
-    remove(again, f"landmarks/{LAST}.*", ".store/landmarks", "evaluation", "report.html")
-    stop = ("os.rename", f"*/.store/landmarks/*/record.{LAST}.json", "stop")
+    remove(again, f"oneshot/landmarks/{LAST}.*", "oneshot/evaluation", "report.html")
+    forget(again, "landmarks")
+    stop = ("os.rename", f"*/.store/*/record.{LAST}.json", "stop")
     run = start(root, again, [stop])
     wait_for(again / "met/0")
     yield run, int((again / "met/0").read_text())
@@ -201,14 +230,14 @@ def small_disk(tiny: Path, tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder],
+        ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", folder],
         capture_output=True,
         check=False,
     )
     if mounted.returncode:
         pytest.skip("mounting a small disk needs root")
     try:
-        shutil.copytree(tiny, folder / "again")
+        copy_run(tiny, folder / "again")
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
@@ -223,14 +252,14 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
     root: Path, tiny: Path, small_disk: Path
 ) -> None:
     again = small_disk / "again"
-    remove(again, ".store", f"centred/{LAST}.*", "landmarks", "evaluation", "report.html")
+    remove(again, ".store", f"oneshot/work/centre/{LAST}.*", *AFTERWARDS)
     # Room for what Snakemake notes and for some of what is computed.
     resize(small_disk, shutil.disk_usage(small_disk).used + 300_000)
     run = run_workflow(root, again, *STUDY)
     assert run.status == 1
     assert "the disk may be full" in run.text or "No space left on device" in run.text
     assert "Traceback" not in run.text
-    resize(small_disk, 64 << 20)
+    resize(small_disk, 256 << 20)
     assert_completes(root, again, tiny)
 
 
@@ -246,8 +275,9 @@ def test_a_scan_that_must_not_be_read_is_named_and_stops_no_other(
     before = [] if os.geteuid() else ORDINARY
     if before and not shutil.which(before[0]):
         pytest.skip("root reads everything, and setpriv is not there to forbid it")
-    remove(again, f"*/{LAST}.*", "landmarks", ".store/landmarks", "evaluation", "report.html")
-    scan = results(again) / f"data/scans/{LAST}.nii.gz"
+    remove(again, f"work/*/{LAST}.*", *AFTERWARDS)
+    forget(again, "landmarks")
+    scan = results(again) / f"work/data/scans/{LAST}.nii.gz"
     scan.chmod(0)
     # Snakemake itself reads inputs below a size, and stops; scans are larger than these.
     options = (*STUDY, "--max-checksum-file-size", 1000)
@@ -257,10 +287,10 @@ def test_a_scan_that_must_not_be_read_is_named_and_stops_no_other(
     )
     scan.chmod(0o644)
     assert run.returncode == 1
-    assert f"results/tiny/data/scans/{LAST}.nii.gz: " in run.stderr
+    assert f"results/tiny/work/data/scans/{LAST}.nii.gz: " in run.stderr
     assert "ermission denied" in run.stderr
     assert "Traceback" not in run.stderr
-    made = {path.name for path in results(again).glob("landmarks/*.mrk.json")}
+    made = {path.name for path in results(again).glob("oneshot/landmarks/*.mrk.json")}
     assert made == {f"{name}.mrk.json" for name in EARS if name != LAST}
     assert_completes(root, again, tiny)
 
@@ -269,19 +299,20 @@ def test_a_scan_that_must_not_be_read_is_named_and_stops_no_other(
 def test_a_broken_scan_ends_the_run_in_an_error_and_takes_nothing_from_the_others(
     root: Path, tiny: Path, again: Path
 ) -> None:
-    remove(again, "landmarks", ".store/landmarks", "evaluation", "report.html")
-    scan = results(again) / f"data/scans/{LAST}.nii.gz"
+    remove(again, *AFTERWARDS)
+    forget(again, "landmarks")
+    scan = results(again) / f"work/data/scans/{LAST}.nii.gz"
     whole = scan.read_bytes()
     middle = len(whole) // 2
     scan.write_bytes(whole[:middle] + bytes(100) + whole[middle + 100 :])
     run = run_workflow(root, again, *STUDY)
     assert run.status == 1
-    said = f"results/tiny/data/scans/{LAST}.nii.gz: holds corrupt compressed voxels"
+    said = f"results/tiny/work/data/scans/{LAST}.nii.gz: holds corrupt compressed voxels"
     assert [line for line in run.stderr.splitlines() if line.startswith(said)]
-    for name in ("evaluation/failures.csv", "report.html"):
+    for name in ("oneshot/evaluation/failures.csv", "report.html"):
         assert said in html.unescape((results(again) / name).read_text(encoding="utf-8"))
-    others = [f"landmarks/{name}.mrk.json" for name in EARS if name != LAST]
-    assert different(again, tiny, others) == []
+    others = [f"oneshot/landmarks/{name}.mrk.json" for name in EARS if name != LAST]
+    assert differing(results(again), results(tiny), *others) == []
     scan.write_bytes(whole)
     assert_completes(root, again, tiny)
 
@@ -293,9 +324,9 @@ def test_a_broken_scan_ends_the_run_in_an_error_and_takes_nothing_from_the_other
 def test_a_result_edited_in_place_does_not_come_back_from_the_store(
     root: Path, tiny: Path, again: Path
 ) -> None:
-    edited = results(again) / f"bspline/{LAST}.tfm"
+    edited = results(again) / f"oneshot/work/deform/{LAST}.tfm"
     content = edited.read_bytes()
-    (stored,) = [p for p in results(again).glob(".store/*/*/bspline") if p.read_bytes() == content]
+    (stored,) = [p for p in results(again).glob(".store/*/bspline") if p.read_bytes() == content]
     # The copy of a finished run has lost its hard links.
     edited.unlink()
     edited.hardlink_to(stored)
@@ -303,7 +334,7 @@ def test_a_result_edited_in_place_does_not_come_back_from_the_store(
         file.seek(-40, os.SEEK_END)
         file.write(b"7")
     assert stored.read_bytes() != content
-    remove(again, f"bspline/{LAST}.json", "landmarks", "evaluation", "report.html")
+    remove(again, f"oneshot/work/deform/{LAST}.json", *AFTERWARDS)
     run = run_workflow(root, again, *STUDY)
     assert run.status == 0, run.text
     said = f"{LAST}: the stored bspline was changed after it was computed; computing it again"

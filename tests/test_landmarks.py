@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from phantoms import LANDMARKS, bone, sampled
+from phantoms import LANDMARKS, bone, moved, sampled
 
 from landmarkflow.core.grids import Grid
 from landmarkflow.images.operations import array_of, image_on
@@ -27,16 +27,9 @@ def similarity(template: sitk.Image, target: sitk.Image, transform: sitk.Transfo
     return similarity_around(LANDMARKS, transform, found, template, target, radius_mm=2.0)
 
 
-def moved_by(transform: sitk.Transform) -> sitk.Image:
-    """The bone where the transform puts it."""
-    inverse = transform.GetInverse()
-    grid = Grid.centred(transform.TransformPoint(GRID.centre.tolist()), (44, 44, 44), 0.5)
-    return sampled(grid, lambda p: bone(np.array([inverse.TransformPoint(q) for q in p.tolist()])))
-
-
 def test_surroundings_are_those_of_the_places_found(template: sitk.Image) -> None:
     beside = sitk.CompositeTransform([sitk.TranslationTransform(3, (1.5, 0.0, 0.0)), EULER])
-    target, found = moved_by(EULER), place_landmarks(LANDMARKS, EULER)
+    target, found = moved(bone, EULER), place_landmarks(LANDMARKS, EULER)
     there = similarity_around(LANDMARKS, beside, found, template, target, radius_mm=2.0)
     assert there.min() > 0.98
     assert similarity(template, target, beside).max() < 0.9
@@ -53,7 +46,7 @@ def test_positions_and_neighbourhoods_go_through_the_transform(template: sitk.Im
     placed = place_landmarks(LANDMARKS, EULER)
     for position, mapped in zip(LANDMARKS.positions, placed.positions, strict=True):
         assert tuple(mapped) == pytest.approx(EULER.TransformPoint(position.tolist()), abs=1e-12)
-    assert similarity(template, moved_by(EULER), EULER).min() > 0.97
+    assert similarity(template, moved(bone, EULER), EULER).min() > 0.97
 
 
 def test_a_deformation_maps_points_as_itk_does(template: sitk.Image) -> None:

@@ -1,10 +1,21 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from phantoms import LANDMARKS, bone, sampled
+from stage_runs import Outcome, path_of, run_stage
 
+from landmarkflow.core.files import write_json
 from landmarkflow.core.grids import Grid
-from landmarkflow.core.points import Landmarks
-from landmarkflow.methods.oneshot.confidence import Calibration, Evidence, calibrate, doubts, radii
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, Step, read_record, write_nothing, write_record
+from landmarkflow.formats.slicer import read_point_lists, write_markups
+from landmarkflow.formats.written import write_volume
+from landmarkflow.methods.oneshot.place import Calibration, Evidence, calibrate, doubts, radii
 from landmarkflow.methods.oneshot.settings import PlaceSettings
+from landmarkflow.methods.oneshot.stages import CLOSE, PLACE
 
 SETTINGS = PlaceSettings(radius_in_loops=2.0, annotation_mm=0.0)
 CALIBRATION = Calibration(loop_mm=0.1, deviation_mm=0.05)
@@ -103,3 +114,188 @@ def test_landmarks_outside_the_scan_are_named() -> None:
     evidence = Evidence.of(CUBE, found, np.full(3, 0.95), np.full(3, 0.05), SCAN)
     assert evidence.beyond == ("c",)
     assert "outside the scan lie the landmarks c" in doubts(evidence, CALIBRATION, SETTINGS)
+
+
+# The stage
+
+THERE = Grid.centred((-40.0, 25.0, 60.0), (44, 40, 36), 0.6)
+POINTS = Landmarks(LANDMARKS.labels, LANDMARKS.positions + THERE.centre)
+REASON = "no such file, expected a scan"
+# How far each step before the last is off along x, mm.
+MISSES = {"bspline": 0.2, "rigid": 0.5, "moments": 0.9, "centred": 2.0, "region": 5.0}
+BEFORE = (Step("locate"), Step("centre", "doubtful", "wandered"))
+
+
+def file(folder: Path, role: str, scan: str = "") -> Path:
+    if role == "close_record":
+        return path_of(folder, CLOSE, "record", scan)
+    return path_of(folder, PLACE, role, scan)
+
+
+def missed(step: str) -> list[float]:
+    return [float(THERE.centre[0]) + MISSES[step], *THERE.centre[1:].tolist()]
+
+
+def say(folder: Path, role: str, scan: str, **details: object) -> None:
+    """Write the record of an earlier stage, called as the role that reads it."""
+    stage = role.removesuffix("_record")
+    write_record(file(folder, role, scan), Record(scan, stage, details=details, earlier=BEFORE))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """What earlier stages left of a scan that is the template, moved, and of a refused one."""
+    origin = [0.0, 0.0, 0.0]
+    write_volume(
+        sampled(Grid.centred(tuple(origin), (44, 40, 36), 0.5), bone),
+        file(tmp_path, "template_centred"),
+    )
+    write_markups(file(tmp_path, "template_reference"), [PointList("reference", LANDMARKS, None)])
+    write_json(file(tmp_path, "training"), {"device": "Some GPU"})
+    say(tmp_path, "locate_record", "template", centre=origin)
+    say(tmp_path, "centre_record", "template", steps=[{"centre": origin}])
+    write_volume(
+        sampled(THERE, lambda p: bone(p - THERE.centre)), file(tmp_path, "centred", "good")
+    )
+    for name in ("bspline", "rigid", "moments"):
+        path = file(tmp_path, name, "good")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteTransform(sitk.TranslationTransform(3, missed(name)), str(path))
+    write_markups(file(tmp_path, "refined", "good"), [PointList("refined", POINTS, None)])
+    say(tmp_path, "locate_record", "good", centre=missed("region"), grid=THERE.as_lists())
+    steps = [{"centre": origin}, {"centre": missed("centred")}]
+    say(tmp_path, "centre_record", "good", steps=steps, device="cpu")
+    say(tmp_path, "align_record", "good", mirrored=False)
+    say(tmp_path, "refine_record", "good", deviation_mm=[0.1, 0.1, 0.4, None])
+    say(tmp_path, "close_record", "good", loop_mm=dict.fromkeys(POINTS.labels, 0.2))
+    for role in ("centred", "rigid", "moments", "bspline", "refined"):
+        write_nothing(file(tmp_path, role, "bad"))
+    for role in ("locate", "centre", "align", "refine", "close"):
+        refused = Record("bad", "locate", "refused", REASON)
+        write_record(file(tmp_path, f"{role}_record", "bad"), refused)
+    return tmp_path
+
+
+def place(folder: Path, peers: tuple[str, ...] = ("good", "bad"), **settings: object) -> Outcome:
+    return run_stage(PLACE, folder, ["good", "bad"], peers=peers, settings=settings)
+
+
+def placed(folder: Path, scan: str = "good") -> dict[str, PointList]:
+    return {points.name: points for points in read_point_lists(file(folder, "landmarks", scan))}
+
+
+def record_of(folder: Path, scan: str = "good") -> Record:
+    return read_record(file(folder, "record", scan))
+
+
+def off(points: PointList, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(points.landmarks.positions - truth)
+
+
+def test_landmarks_are_placed_step_by_step_and_missing_ones_say_why(study: Path) -> None:
+    assert place(study).status == 0
+    lists = placed(study)
+    assert list(lists) == ["final", *MISSES]
+    np.testing.assert_allclose(off(lists["final"], POINTS.positions), np.zeros((4, 3)), atol=1e-4)
+    for name, miss in MISSES.items():
+        away = off(lists[name], POINTS.positions)
+        np.testing.assert_allclose(away, [[miss, 0.0, 0.0]] * 4, atol=2e-4)
+        assert lists[name].radius is None
+    assert lists["final"].radius is not None
+    sure, _, unsure, unknown = lists["final"].radius
+    assert 0.2 < sure < unsure
+    assert np.isnan(unknown)
+    good = record_of(study)
+    assert good == Record("good", "place", details=good.details, earlier=good.earlier)
+    assert good.earlier == (*BEFORE, Step("refine"))
+    assert good.details["median_similarity"] > 0.9
+    assert good.details["scaling"] == pytest.approx(1)
+    assert good.details["devices"] == ["Some GPU", "cpu"]
+    for points in placed(study, "bad").values():
+        assert points.landmarks.labels == LANDMARKS.labels
+        assert points.landmarks.missing.all()
+        assert points.notes == (f"locate refused: {REASON}",) * 4
+        assert points.radius is None
+    assert record_of(study, "bad") == Record("bad", "locate", "refused", REASON)
+
+
+def test_a_mirrored_scan_is_mirrored_from_the_first_step(study: Path) -> None:
+    say(study, "align_record", "good", mirrored=True)
+    assert place(study).status == 0
+    mirrored = LANDMARKS.positions * [-1.0, 1.0, 1.0] + THERE.centre
+    for name in ("centred", "region"):
+        away = off(placed(study)[name], mirrored)
+        np.testing.assert_allclose(away, [[MISSES[name], 0.0, 0.0]] * 4, atol=2e-4)
+
+
+def test_votes_are_a_step_where_scans_vote_and_nowhere_else(study: Path) -> None:
+    votes = Landmarks(POINTS.labels, POINTS.positions + 0.1)
+    write_markups(file(study, "voted", "good"), [PointList("voted", votes, None)])
+    assert place(study).status == 0
+    assert "voted" not in placed(study)
+    done = place(study, vote={"peers": 1, "farthest_mm": 0.5})
+    assert done.status == 0
+    np.testing.assert_allclose(off(placed(study)["voted"], votes.positions), 0, atol=1e-4)
+
+
+def test_landmarks_that_were_evened_out_are_the_template_s(study: Path) -> None:
+    even = Landmarks(LANDMARKS.labels, LANDMARKS.positions + np.array([0.0, 0.3, 0.0]))
+    write_markups(file(study, "symmetrised"), [PointList("symmetrised", even, None)])
+    for enabled, step in ((False, 0.0), (True, 0.3)):
+        assert place(study, symmetrise={"enabled": enabled}).status == 0
+        away = off(placed(study)["rigid"], POINTS.positions)
+        np.testing.assert_allclose(away, [[MISSES["rigid"], step, 0.0]] * 4, atol=2e-4)
+
+
+def test_a_study_whose_loops_all_failed_is_doubtful_and_has_no_radii(study: Path) -> None:
+    assert place(study, peers=("bad",)).status == 0
+    assert record_of(study).status == "doubtful"
+    assert "no scan of the study could be registered back" in str(record_of(study).reason)
+    final = placed(study)["final"]
+    assert final.radius is None
+    assert not final.landmarks.missing.any()
+
+
+def test_an_answer_in_a_scan_of_something_else_is_doubtful(study: Path) -> None:
+    noise = np.random.default_rng(0)
+    scan = sampled(THERE, lambda p: noise.uniform(size=len(p)))
+    write_volume(scan, file(study, "centred", "good"))
+    assert place(study).status == 0
+    assert record_of(study).status == "doubtful"
+    assert "expected at least 0.8" in str(record_of(study).reason)
+
+
+def test_a_batch_computes_what_changed_and_links_the_rest(study: Path) -> None:
+    assert "1/2 good: computed" in place(study, ("good",)).stderr
+    outputs = [file(study, role, scan) for scan in ("good", "bad") for role in PLACE.writes]
+    before = [path.read_bytes() for path in outputs]
+    for path in outputs:
+        path.unlink()
+    again = place(study, ("good",))
+    assert "1/2 good: known" in again.stderr
+    assert "2/2 bad: known" in again.stderr
+    assert [path.read_bytes() for path in outputs] == before
+
+    failed = Record("bad", "align", "failed", "unlike")
+    write_record(file(study, "refine_record", "bad"), failed)
+    partly = place(study, ("good",))
+    assert "1/2 good: known" in partly.stderr
+    assert "2/2 bad: computed" in partly.stderr
+    assert placed(study, "bad")["final"].notes[0] == "align failed: unlike"
+
+    other = PlaceSettings(similarity_radius_mm=1.0)
+    assert "1/2 good: computed" in place(study, ("good",), place=other).stderr
+    # What the loops of the peers say is said of every scan.
+    say(study, "close_record", "good", loop_mm=dict.fromkeys(POINTS.labels, 0.3))
+    assert "2/2 bad: computed" in place(study, ("good",)).stderr
+
+
+def test_an_earlier_record_that_is_none_stops_the_batch(study: Path) -> None:
+    broken = file(study, "refine_record", "bad")
+    broken.write_text("{}")
+    stopped = place(study, peers=("good",))
+    assert stopped.status == 1
+    assert str(broken) in stopped.stderr
+    # What was done before is known to the next run.
+    write_record(broken, Record("bad", "align", "failed", "unlike"))
+    assert "1/2 good: known" in place(study, peers=("good",)).stderr

@@ -1,22 +1,24 @@
 from pathlib import Path
 
 import numpy as np
+import phantoms
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import LANDMARKS, bone, sampled
+from stage_runs import path_of, run_stage
 
-from landmarkflow.__main__ import main
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.core.records import Record, read_record, write_record
-from landmarkflow.formats.landmarks import read_complete_landmarks
-from landmarkflow.formats.slicer import write_markups
+from landmarkflow.core.records import Record, Step, read_record, write_record
+from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.transforms import write_transform
 from landmarkflow.formats.written import write_volume
+from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.landmarks import place_landmarks
 from landmarkflow.methods.oneshot.refine import ball, prepare, refine, search
 from landmarkflow.methods.oneshot.settings import RefineSettings, SearchSettings
+from landmarkflow.methods.oneshot.stages import REFINE
 
 Points = NDArray[np.float64]
 
@@ -40,15 +42,8 @@ def tissue(points: Points) -> Points:
 
 def moved(transform: sitk.Transform, noise: float = 0.0) -> sitk.Image:
     """The tissue where the transform puts it, in a scan of its own grid."""
-    inverse = transform.GetInverse()
-    grid = Grid.centred(transform.TransformPoint(GRID.centre.tolist()), (44, 44, 44), 0.5)
     random = np.random.default_rng(0)
-
-    def there(points: Points) -> Points:
-        values = tissue(np.array([inverse.TransformPoint(p) for p in points.tolist()]))
-        return values + noise * random.normal(size=len(values))
-
-    return sampled(grid, there)
+    return phantoms.moved(lambda p: tissue(p) + noise * random.normal(size=len(p)), transform)
 
 
 def missing_by(transform: sitk.Transform, miss: Points) -> sitk.CompositeTransform:
@@ -58,7 +53,7 @@ def missing_by(transform: sitk.Transform, miss: Points) -> sitk.CompositeTransfo
 
 
 def true_places(transform: sitk.Transform) -> Points:
-    return np.array([transform.TransformPoint(p) for p in LANDMARKS.positions.tolist()])
+    return map_points(transform, LANDMARKS.positions)
 
 
 @pytest.fixture(scope="module")
@@ -169,34 +164,44 @@ def test_a_search_starts_where_the_landmark_is(template: sitk.Image) -> None:
     np.testing.assert_array_equal(found.positions, start.positions)
 
 
-@pytest.mark.usefixtures("quiet")
-def test_a_scan_is_doubtful_in_which_the_search_moved_a_landmark(
-    tmp_path: Path, template: sitk.Image
-) -> None:
-    settings = SETTINGS.model_copy(update={"search": SEARCH})
-    write_volume(template, tmp_path / "template.nii.gz")
-    write_markups(tmp_path / "t.mrk.json", [PointList("reference", LANDMARKS, None)])
-    write_volume(moved(EULER), tmp_path / "scan.nii.gz")
-    write_record(tmp_path / "b.json", Record("a", "deform"))
-    for name, miss in (("right", MISS), ("wrong", FAR_OFF)):
-        write_transform(missing_by(EULER, miss), tmp_path / f"{name}.tfm")
-        arguments: dict[str, object] = {
-            "settings": settings.model_dump_json(),
-            "template-landmarks": tmp_path / "t.mrk.json",
-            "template-centred": tmp_path / "template.nii.gz",
-            "scans": "a",
-            "store": tmp_path / "store",
-            "centred": tmp_path / "scan.nii.gz",
-            "bspline": tmp_path / f"{name}.tfm",
-            "bspline_record": tmp_path / "b.json",
-            "refined": tmp_path / f"{name}.mrk.json",
-            "record": tmp_path / f"{name}.json",
-        }
-        given = [part for key, value in arguments.items() for part in (f"--{key}", str(value))]
-        assert main(["refine_landmarks", *given]) == 0
-        found = read_complete_landmarks(tmp_path / f"{name}.mrk.json").positions
+# The stage
+
+
+def run(folder: Path, transform: sitk.Transform, **more: object) -> tuple[Points, Record]:
+    """Refine a scan turned by EULER; return its landmarks and its record."""
+    settings = {"refine": SETTINGS.model_copy(update={"search": SEARCH})} | more
+    write_transform(transform, path_of(folder, REFINE, "bspline", "a"))
+    assert run_stage(REFINE, folder, ["a"], settings=settings).status == 0
+    found = read_complete_markups(path_of(folder, REFINE, "refined", "a"))
+    return found.positions, read_record(path_of(folder, REFINE, "record", "a"))
+
+
+@pytest.fixture
+def study(tmp_path: Path, template: sitk.Image) -> Path:
+    write_volume(template, path_of(tmp_path, REFINE, "template_centred"))
+    reference = path_of(tmp_path, REFINE, "template_reference")
+    write_markups(reference, [PointList("reference", LANDMARKS, None)])
+    write_volume(moved(EULER), path_of(tmp_path, REFINE, "centred", "a"))
+    write_record(path_of(tmp_path, REFINE, "deform_record", "a"), Record("a", "deform"))
+    return tmp_path
+
+
+def test_a_scan_is_doubtful_in_which_the_search_moved_a_landmark(study: Path) -> None:
+    for miss, status in ((MISS, "ok"), (FAR_OFF, "doubtful")):
+        found, record = run(study, missing_by(EULER, miss))
         assert np.linalg.norm(found - true_places(EULER), axis=1).max() < 0.1
-    assert read_record(tmp_path / "right.json").status == "ok"
-    doubtful = read_record(tmp_path / "wrong.json")
-    assert doubtful.status == "doubtful"
-    assert f"{LANDMARKS.labels[0]} by 1." in str(doubtful.reason)
+        assert record.status == status
+        assert record.earlier == (Step("deform"),)
+        assert len(record.details["deviation_mm"]) == len(LANDMARKS.labels)
+    assert f"{LANDMARKS.labels[0]} by 1." in str(record.reason)
+
+
+def test_landmarks_are_looked_for_where_scans_voted(study: Path) -> None:
+    voted = Landmarks(LANDMARKS.labels, true_places(EULER))
+    write_markups(path_of(study, REFINE, "voted", "a"), [PointList("voted", voted, None)])
+    still = SETTINGS.model_copy(update={"enabled": False})
+    wrong = missing_by(EULER, FAR_OFF)
+    found, _ = run(study, wrong, refine=still)
+    np.testing.assert_allclose(found, true_places(wrong), atol=1e-3)
+    found, _ = run(study, wrong, refine=still, vote={"peers": 1, "farthest_mm": 0.5})
+    np.testing.assert_allclose(found, voted.positions, atol=1e-3)

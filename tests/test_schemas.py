@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from landmarkflow.describe import reference
+from docs.reference import reference
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.study.runs import read_yaml
 from landmarkflow.study.sheet import SHEET_COLUMNS
@@ -28,7 +28,7 @@ def findings(name: str, data: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_files_are_what_the_code_says(name: str) -> None:
-    hint = "run: landmarkflow write_reference (or: make reference)"
+    hint = "run: make reference"
     assert (ROOT / name).read_text(encoding="utf-8") == REFERENCE[name], hint
 
 

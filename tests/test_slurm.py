@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from workflow_runs import TINY, run_workflow
+from workflow_runs import TINY, differing, results, run_workflow, served
 
 SLURM = Path(__file__).parent / "slurm"
 LONGEST_WAIT_S = 400
@@ -21,11 +21,12 @@ FAULTS = ("--set-resources", "train_network:mem_mb=attempt**3*250")
 # So that no test waits for the next look at jobs, and because there is no accounting.
 LOOKS = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", 1)
 LOCAL = ("all", "write_sheet", "check_references", "check_scans", "evaluate_landmarks")
-LOCAL += ("record_provenance", "write_report")
+LOCAL += ("compare_runs", "record_run", "record_provenance", "write_report")
 # What is submitted once where nothing fails: groups of rules by their first word.
-FAULTLESS = {"centre_targets": 3, "finish": 2}
-SAME = ["evaluation/table1.md", "evaluation/errors.csv", "evaluation/summary.json"]
-SAME += ["evaluation/failures.csv", "model/weights.npz"]
+FAULTLESS = {"digest_scans": 3, "prepare_targets": 1, "centre_targets": 3, "finish": 2}
+SAME = ["comparison.csv", "steps.csv", "oneshot/work/train/weights.npz"]
+SAME += [f"oneshot/evaluation/{name}" for name in ("table1.md", "errors.csv", "summary.json")]
+SAME += ["oneshot/evaluation/failures.csv"]
 
 
 def profile_of(root: Path) -> tuple[str, Path]:
@@ -44,12 +45,14 @@ def test_two_hundred_scans_are_a_few_dozen_jobs(root: Path, tmp_path: Path) -> N
     jobs = Counter(re.sub(r"_(\d+|template)$", "", name) for name in names)
     assert {name: count for name, count in jobs.items() if name not in LOCAL} == {
         "simulate": 9,
+        "digest_scans": 9,
+        "prepare_targets": 1,
         "locate_regions": 9,
         "train_network": 1,
         "centre_targets": 9,
         "register": 8,
+        "close_loops": 1,
         "finish": 8,
-        "checksum_inputs": 1,
     }
 
 
@@ -107,28 +110,28 @@ def running(folder: Path, name: str, log: str) -> dict[str, str]:
 
 def interrupt(folder: Path) -> None:
     """Control-C on the login node, while regions are sought."""
-    running(folder, "locate_regions_001", "locate_regions/001.log")
+    running(folder, "locate_regions_001", "locate/001.log")
     (snakemake,) = processes(folder, "--workflow-profile")
     os.kill(snakemake, signal.SIGINT)
 
 
 def lose_node(folder: Path) -> None:
     """The node goes down while scans are centred, and comes back."""
-    node = running(folder, "centre_targets_001", "centre_targets/001.log")["NodeList"]
+    node = running(folder, "centre_targets_001", "centre/001.log")["NodeList"]
     scontrol("update", f"nodename={node}", "state=down", "reason=test")
-    wait_for(lambda: not processes(folder, "logs/centre_targets/"), "the node's processes to end")
+    wait_for(lambda: not processes(folder, "logs/centre/"), "the node's processes to end")
     scontrol("update", f"nodename={node}", "state=resume")
 
 
 def cancel(folder: Path) -> None:
-    job = running(folder, "register_002", "deform_scans/002.log")
+    job = running(folder, "register_002", "deform/002.log")
     subprocess.run(["scancel", job["JobId"]], check=True)
 
 
 def hang(folder: Path) -> None:
     """A process hangs, and the job's time runs out: SLURM looks for such jobs twice a minute."""
-    job = running(folder, "register_001", "deform_scans/001.log")
-    for process in processes(folder, "logs/deform_scans/001.log"):
+    job = running(folder, "register_001", "deform/001.log")
+    for process in processes(folder, "logs/deform/001.log"):
         os.kill(process, signal.SIGSTOP)
     scontrol("update", f"jobid={job['JobId']}", "endtime=now+1")
 
@@ -161,7 +164,7 @@ def survivor(
     # Who is started in the background ignores Control-C, and so do all whom he starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = tmp_path_factory.mktemp("survivor") / "with a space"
-    shutil.copytree(tiny / "results/tiny/data", folder / "results/tiny/data")
+    shutil.copytree(results(tiny) / "work/data", results(folder) / "work/data")
     options = (*profile_of(root), *LOOKS, *FAULTS, "--configfile", TINY)
     with ThreadPoolExecutor() as pool:
         study = pool.submit(run_workflow, root, folder, *options)
@@ -173,7 +176,7 @@ def survivor(
             fault.result()
         run = study.result()
     assert run.status == 0, run.text
-    yield folder / "results/tiny"
+    yield results(folder)
     # This small a SLURM kills no more than it knows of: of a lost node's jobs, some live on.
     for process in processes(folder, "snakemake"):
         os.kill(process, signal.SIGKILL)
@@ -183,19 +186,18 @@ def states(name: str) -> list[str]:
     return [job["JobState"] for job in jobs_named(name)]
 
 
-def log_of(results: Path, name: str) -> str:
-    """What a job has told, without what it has cost."""
-    lines = (results / f"logs/{name}.log").read_text(encoding="utf-8").splitlines(keepends=True)
-    return "".join(line for line in lines if "DEBUG" not in line)
+def served_by(results: Path, job: str) -> dict[str, str]:
+    """What the last attempt of a job did of each of its scans."""
+    return served(results / f"oneshot/work/logs/{job}.log")
 
 
 @pytest.mark.slow
 def test_results_are_those_of_a_run_without_a_cluster(survivor: Path, tiny: Path) -> None:
-    expected = tiny / "results/tiny"
-    landmarks = [str(path.relative_to(expected)) for path in expected.glob("landmarks/*.json")]
+    expected = results(tiny)
+    found = expected.glob("oneshot/landmarks/*.json")
+    landmarks = [str(path.relative_to(expected)) for path in found]
     assert len(landmarks) == 8
-    for name in [*SAME, *landmarks]:
-        assert (survivor / name).read_bytes() == (expected / name).read_bytes(), name
+    assert differing(survivor, expected, *SAME, *landmarks) == []
 
 
 @pytest.mark.slow
@@ -237,8 +239,9 @@ def test_a_job_over_its_memory_is_tried_again_with_more(survivor: Path) -> None:
 @pytest.mark.slow
 def test_a_job_over_its_time_is_tried_again_and_computes_only_the_rest(survivor: Path) -> None:
     assert states("register_001") == ["TIMEOUT", "COMPLETED"]
-    assert Counter(re.findall(r"(\w+)$", log_of(survivor, "align_scans/001"), re.M)) == {"known": 3}
-    assert "known" not in log_of(survivor, "deform_scans/001")
+    scans = ("ear001", "ear002", "ear003")
+    assert served_by(survivor, "align/001") == dict.fromkeys(scans, "known")
+    assert served_by(survivor, "deform/001") == dict.fromkeys(scans, "computed")
 
 
 @pytest.mark.slow
@@ -247,7 +250,7 @@ def test_a_cancelled_job_is_tried_again_with_twice_its_time_and_memory(survivor:
     assert (first["JobState"], second["JobState"]) == ("CANCELLED", "COMPLETED")
     assert (first["TimeLimit"], second["TimeLimit"]) == ("00:24:00", "00:48:00")
     assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("3000M", "6000M")
-    assert log_of(survivor, "align_scans/002").endswith("1/1 ear004: known\n")
+    assert served_by(survivor, "align/002") == {"ear004": "known"}
 
 
 @pytest.mark.slow

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from stage_runs import Outcome, assert_refused, path_of, run_stage
 
-from landmarkflow.__main__ import main
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.core.records import Record, read_record, write_record
-from landmarkflow.formats.landmarks import read_landmarks
-from landmarkflow.formats.slicer import write_markups
+from landmarkflow.core.records import TEMPLATE, Record, read_record, write_record
+from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.methods.oneshot.settings import SymmetriseSettings
+from landmarkflow.methods.oneshot.stages import SYMMETRISE
 from landmarkflow.methods.oneshot.symmetrise import symmetrise
 
 SETTINGS = SymmetriseSettings(enabled=True, partner_mm=1.0)
@@ -58,42 +58,31 @@ def test_of_two_that_claim_one_partner_the_nearer_gets_it(reflection: sitk.Trans
     assert "rival" not in found.partners
 
 
-def command(folder: Path, reflection: sitk.Transform, record: Record) -> int:
-    write_markups(
-        folder / "annotated.mrk.json", [PointList("reference", Landmarks(LABELS, TRUE + 0.1), None)]
-    )
-    sitk.WriteTransform(reflection, str(folder / "reflection.tfm"))
-    write_record(folder / "reflection.json", record)
-    names = {
-        "annotated": "annotated.mrk.json",
-        "reflection": "reflection.tfm",
-        "reflection-record": "reflection.json",
-        "landmarks": "landmarks.mrk.json",
-        "record": "record.json",
-    }
-    paths = [part for name, file in names.items() for part in (f"--{name}", str(folder / file))]
-    return main(["symmetrise_landmarks", "--settings", SETTINGS.model_dump_json(), *paths])
+def run(folder: Path, reflection: sitk.Transform, record: Record) -> Outcome:
+    marked = PointList("reference", Landmarks(LABELS, TRUE + 0.1), None)
+    write_markups(path_of(folder, SYMMETRISE, "template_reference"), [marked])
+    write_record(path_of(folder, SYMMETRISE, "template_deform_record"), record)
+    sitk.WriteTransform(reflection, str(path_of(folder, SYMMETRISE, "template_bspline")))
+    return run_stage(SYMMETRISE, folder, settings={"symmetrise": SETTINGS})
 
 
-@pytest.mark.usefixtures("quiet")
 def test_the_record_says_who_pairs_with_whom_and_what_moved(
     tmp_path: Path, reflection: sitk.Transform
 ) -> None:
-    assert command(tmp_path, reflection, Record("template", "deform")) == 0
-    written = read_landmarks(tmp_path / "landmarks.mrk.json")
+    assert run(tmp_path, reflection, Record(TEMPLATE, "deform")).status == 0
+    written = read_complete_markups(path_of(tmp_path, SYMMETRISE, "symmetrised"))
     assert written.labels == LABELS
     # 0.1 mm along x, away from the midplane on one side and towards it on the other, evens out.
     np.testing.assert_allclose(written.positions[:3] - TRUE[:3], [[0, 0.1, 0.1]] * 3, atol=1e-6)
-    details = read_record(tmp_path / "record.json").details
+    details = read_record(path_of(tmp_path, SYMMETRISE, "record")).details
     assert details["partners"] == {"left": "right", "right": "left", "middle": "middle"}
     assert details["moved_mm"] == {"left": 0.1, "right": 0.1, "middle": 0.1, "alone": 0.0}
 
 
-@pytest.mark.usefixtures("quiet")
 def test_a_template_that_misses_its_mirror_image_stops_the_study(
-    tmp_path: Path, reflection: sitk.Transform, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, reflection: sitk.Transform
 ) -> None:
-    failed = Record("template", "align", "failed", "correlation 0.1, expected 0.3")
-    assert command(tmp_path, reflection, failed) == 1
-    assert "mirror image: align failed: correlation 0.1, expected 0.3" in caplog.text
-    assert not (tmp_path / "landmarks.mrk.json").exists()
+    failed = Record(TEMPLATE, "align", "failed", "correlation 0.1, expected 0.3")
+    said = "mirror image: align failed: correlation 0.1, expected 0.3"
+    assert_refused(run(tmp_path, reflection, failed), said)
+    assert not path_of(tmp_path, SYMMETRISE, "symmetrised").exists()

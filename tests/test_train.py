@@ -1,3 +1,4 @@
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,16 +9,18 @@ import torch
 from numpy.typing import NDArray
 from phantoms import sampled
 from scipy.spatial.transform import Rotation
+from stage_runs import Outcome, assert_refused, path_of, run_stage
 
-from landmarkflow.__main__ import main
 from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import read_json
 from landmarkflow.core.grids import Grid
-from landmarkflow.core.records import Record, write_record
+from landmarkflow.core.records import TEMPLATE, Record, write_record
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, image_on
 from landmarkflow.images.sampling import resample
-from landmarkflow.methods.oneshot.network import predict_slices
+from landmarkflow.methods.oneshot.network import load_network, predict_slices
 from landmarkflow.methods.oneshot.settings import NetworkSettings, TrainSettings
+from landmarkflow.methods.oneshot.stages import TRAIN
 from landmarkflow.methods.oneshot.train import (
     PLANES,
     TARGET_SHARE,
@@ -344,26 +347,47 @@ def test_dice_is_of_the_whole_batch_so_that_slices_without_target_count_little()
     assert float(training_loss(40 * targets - 20, targets, both)) < 0.01
 
 
-@pytest.mark.usefixtures("quiet")
+# The stage
+
+
+def run(folder: Path, settings: TrainSettings, record: Record | None = None) -> Outcome:
+    write_volume(toy(), path_of(folder, TRAIN, "template_region"))
+    labels = sampled(GRID, lambda p: 3 * ball(p) + 2 * (1 - ball(p)))
+    write_volume(labels, path_of(folder, TRAIN, "template_target"))
+    located = path_of(folder, TRAIN, "template_locate_record")
+    write_record(located, record or Record(TEMPLATE, "locate"))
+    return run_stage(TRAIN, folder, settings={"train": settings, "labels": [3]})
+
+
+def test_a_network_is_trained_on_the_labels_asked_for_and_its_history_is_told(
+    tmp_path: Path,
+) -> None:
+    short = THOROUGH.model_copy(update={"epochs": 2, "least_dice": 0.0})
+    done = run(tmp_path, short)
+    assert done.status == 0, done.stderr
+    network, target_mm3 = load_network(path_of(tmp_path, TRAIN, "weights"), short.network)
+    expected = trained(short)
+    assert target_mm3 == pytest.approx(expected.target_mm3)
+    for name, value in network.state_dict().items():
+        np.testing.assert_allclose(value, weights(expected)[name], atol=1e-3)
+    with path_of(tmp_path, TRAIN, "history").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["train_loss"]) == pytest.approx(expected.epochs[1].train_loss, rel=1e-3)
+    made = read_json(path_of(tmp_path, TRAIN, "training"))
+    assert {"seed": 1, "threads": 1, "best_epoch": expected.best_epoch}.items() <= made.items()
+    assert made["settings"] == short.model_dump(mode="json")
+    assert made["device"]
+
+
 def test_a_training_that_finds_nothing_is_refused(tmp_path: Path) -> None:
-    write_volume(toy(), tmp_path / "scan.nii.gz")
-    write_volume(sampled(GRID, ball), tmp_path / "segmentation.nii.gz")
-    write_record(tmp_path / "region.json", Record("template", "locate"))
     hopeless = SETTINGS.model_copy(
         update={"epochs": 1, "batches_per_epoch": 1, "learning_rate": 1e-9}
     )
-    paths = {
-        "image": "scan.nii.gz",
-        "segmentation": "segmentation.nii.gz",
-        "region": "scan.nii.gz",
-        "region-record": "region.json",
-        "weights": "weights.npz",
-        "history": "history.csv",
-        "training": "training.json",
-    }
-    files = [text for name, file in paths.items() for text in (f"--{name}", str(tmp_path / file))]
-    options = ["--settings", hopeless.model_dump_json(), "--seed", "1", "--threads", "1"]
-    log = tmp_path / "log"
-    assert main(["--log", str(log), "train_network", *options, "--labels", "1", *files]) == 1
-    assert "ends at a Dice coefficient of 0.0" in log.read_text(encoding="utf-8")
-    assert not (tmp_path / "weights.npz").exists()
+    assert_refused(run(tmp_path, hopeless), "ends at a Dice coefficient of 0.0")
+    assert not path_of(tmp_path, TRAIN, "weights").exists()
+
+
+def test_a_template_in_which_nothing_was_located_stops_the_study(tmp_path: Path) -> None:
+    failed = Record(TEMPLATE, "locate", "failed", "no dense bone")
+    assert_refused(run(tmp_path, SETTINGS, failed), "template: locate failed: no dense bone")

@@ -3,19 +3,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from landmarkflow.methods.oneshot.consensus import count_votes, way_between
 from numpy.typing import NDArray
-from phantoms import LANDMARKS, bone, depth_mask, sampled
+from phantoms import LANDMARKS, bone, depth_mask, moved, sampled
 from scipy.spatial.transform import Rotation
+from stage_runs import path_of, run_stage
 
-from landmarkflow.__main__ import main
 from landmarkflow.core.grids import Grid
-from landmarkflow.core.points import PointList
-from landmarkflow.core.records import Record, read_record, write_record
-from landmarkflow.formats.landmarks import read_landmarks
-from landmarkflow.formats.slicer import write_markups
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import Record, Step, read_record, write_record
+from landmarkflow.core.votes import count_votes
+from landmarkflow.formats.slicer import read_complete_markups, write_markups
+from landmarkflow.formats.transforms import write_transform
 from landmarkflow.formats.written import write_volume
+from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.settings import DeformSettings, LbfgsSettings, VoteSettings
+from landmarkflow.methods.oneshot.stages import VOTE
+from landmarkflow.methods.oneshot.vote import way_between
 
 Points = NDArray[np.float64]
 
@@ -57,84 +60,70 @@ def test_a_way_between_scans_goes_by_the_template(mirrored: bool) -> None:
         np.testing.assert_allclose(there, to_scan.TransformPoint(point), atol=1e-9)
 
 
-# The command
+# The stage
 
 
-def scan_of(way: sitk.Transform) -> sitk.Image:
-    """The bone where a transform puts it."""
-    inverse = way.GetInverse()
-    grid = Grid.centred(way.TransformPoint(GRID.centre.tolist()), (48, 48, 48), 0.5)
-
-    def there(points: Points) -> Points:
-        return bone(np.array([inverse.TransformPoint(p) for p in points.tolist()]))
-
-    return sampled(grid, there)
+WAYS = {
+    "a": rigid([5, -8, 12], [30.0, 4.0, -9.0]),
+    "b": rigid([0, 20, -6], [-20.0, 1.0, 8.0], mirrored=True),
+    "c": rigid([-9, 3, 7], [2.0, -30.0, 5.0]),
+    "d": rigid([0, 0, 0], [0.0, 0.0, 0.0]),
+}
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     """Four scans of the bone; a's direct registration is off by 0.9 mm, d's failed."""
-    write_volume(sampled(GRID, bone), tmp_path / "template.nii.gz")
-    write_volume(depth_mask(GRID), tmp_path / "segmentation.nii.gz")
-    write_markups(tmp_path / "annotated.mrk.json", [PointList("reference", LANDMARKS, None)])
-    ways = {
-        "a": rigid([5, -8, 12], [30.0, 4.0, -9.0]),
-        "b": rigid([0, 20, -6], [-20.0, 1.0, 8.0], mirrored=True),
-        "c": rigid([-9, 3, 7], [2.0, -30.0, 5.0]),
-        "d": rigid([0, 0, 0], [0.0, 0.0, 0.0]),
-    }
-    for name, way in ways.items():
-        write_volume(scan_of(way), tmp_path / f"{name}.nii.gz")
-        sitk.WriteTransform(way, str(tmp_path / f"{name}.rigid.tfm"))
+    write_volume(sampled(GRID, bone), path_of(tmp_path, VOTE, "template_centred"))
+    write_volume(depth_mask(GRID), path_of(tmp_path, VOTE, "template_target"))
+    annotated = PointList("reference", LANDMARKS, None)
+    write_markups(path_of(tmp_path, VOTE, "template_reference"), [annotated])
+    for name, way in WAYS.items():
+        write_volume(moved(bone, way, 48), path_of(tmp_path, VOTE, "centred", name))
         off = sitk.TranslationTransform(3, (0.9, 0.0, 0.0) if name == "a" else (0.0, 0.0, 0.0))
-        sitk.WriteTransform(sitk.CompositeTransform([way, off]), str(tmp_path / f"{name}.tfm"))
-        status = "failed" if name == "d" else "ok"
-        write_record(tmp_path / f"{name}.json", Record(name, "deform", status, status))
+        write_transform(way, path_of(tmp_path, VOTE, "rigid", name))
+        whole = sitk.CompositeTransform([way, off])
+        write_transform(whole, path_of(tmp_path, VOTE, "bspline", name))
+        said = ("failed", "lost") if name == "d" else ()
+        record = Record(name, "deform", *said, earlier=(Step("align"),))
+        write_record(path_of(tmp_path, VOTE, "deform_record", name), record)
     return tmp_path
 
 
-def vote(folder: Path, peers: str, scans: str) -> None:
-    def named(pattern: str, names: str) -> list[Path]:
-        return [folder / pattern.format(name) for name in names]
-
-    options: dict[str, object] = {
-        "settings": VoteSettings(peers=2, farthest_mm=0.3).model_dump_json(),
-        "deform-settings": QUICK.model_dump_json(),
-        "seed": 1,
-        "template-image": folder / "template.nii.gz",
-        "template-segmentation": folder / "segmentation.nii.gz",
-        "template-centred": folder / "template.nii.gz",
-        "template-landmarks": folder / "annotated.mrk.json",
-        "peers": list(peers),
-        "peers-centred": named("{}.nii.gz", peers),
-        "peers-rigid": named("{}.rigid.tfm", peers),
-        "peers-bspline": named("{}.tfm", peers),
-        "peers-record": named("{}.json", peers),
-        "scans": list(scans),
-        "store": folder / "store",
-        "centred": named("{}.nii.gz", scans),
-        "rigid": named("{}.rigid.tfm", scans),
-        "bspline": named("{}.tfm", scans),
-        "bspline_record": named("{}.json", scans),
-        "voted": named("{}.voted.mrk.json", scans),
-        "record": named("{}.voted.json", scans),
-    }
-    arguments = ["vote_landmarks"]
-    for name, value in options.items():
-        values = value if isinstance(value, list) else [value]
-        arguments += [f"--{name}", *map(str, values)]
-    assert main(arguments) == 0
+def vote(folder: Path, peers: str, scans: str, **settings: object) -> None:
+    given = {"vote": VoteSettings(peers=2, farthest_mm=0.3), "deform": QUICK} | settings
+    assert run_stage(VOTE, folder, scans, settings=given, peers=[*peers]).status == 0
 
 
-@pytest.mark.usefixtures("quiet")
+def voted(folder: Path, scan: str) -> Points:
+    return read_complete_markups(path_of(folder, VOTE, "voted", scan)).positions
+
+
+def record_of(folder: Path, scan: str) -> Record:
+    return read_record(path_of(folder, VOTE, "record", scan))
+
+
+def places(way: sitk.Transform, landmarks: Landmarks = LANDMARKS) -> Points:
+    return map_points(way, landmarks.positions)
+
+
 def test_peers_outvote_a_registration_that_went_astray(study: Path) -> None:
     vote(study, peers="dbc", scans="abd")
-    assert read_record(study / "a.voted.json").details["ways"] == ["direct", "b", "c"]
-    assert read_record(study / "b.voted.json").details["ways"] == ["direct", "c"]
-    way = sitk.ReadTransform(str(study / "a.rigid.tfm"))
-    truth = np.array([way.TransformPoint(p) for p in LANDMARKS.positions.tolist()])
-    found = read_landmarks(study / "a.voted.mrk.json").positions
-    assert np.linalg.norm(found - truth, axis=1).max() < 0.15
-    failed = read_record(study / "d.voted.json")
-    assert (failed.status, failed.reason) == ("failed", "failed")
-    assert (study / "d.voted.mrk.json").read_bytes() == b""
+    assert record_of(study, "a").details["ways"] == ["direct", "b", "c"]
+    assert record_of(study, "b").details["ways"] == ["direct", "c"]
+    assert record_of(study, "a").earlier == (Step("align"), Step("deform"))
+    error = np.linalg.norm(voted(study, "a") - places(WAYS["a"]), axis=1)
+    assert error.max() < 0.15
+    failed = record_of(study, "d")
+    assert (failed.stage, failed.status, failed.reason) == ("deform", "failed", "lost")
+    assert path_of(study, VOTE, "voted", "d").read_bytes() == b""
+
+
+def test_without_peers_the_direct_way_stands_and_landmarks_may_be_evened_out(study: Path) -> None:
+    vote(study, peers="", scans="b")
+    np.testing.assert_allclose(voted(study, "b"), places(WAYS["b"]), atol=1e-4)
+    even = Landmarks(LANDMARKS.labels, LANDMARKS.positions + 0.4)
+    symmetrised = path_of(study, VOTE, "symmetrised")
+    write_markups(symmetrised, [PointList("symmetrised", even, None)])
+    vote(study, peers="", scans="b", symmetrise={"enabled": True})
+    np.testing.assert_allclose(voted(study, "b"), places(WAYS["b"], even), atol=1e-4)

@@ -4,6 +4,7 @@ A stage that has no result for a scan still leaves its files, so that the other 
 record with the reason, and an empty file for each result that is missing.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +52,13 @@ class Record:
     reason: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     earlier: tuple[Step, ...] = ()
+
+    @staticmethod
+    def judged(scan: str, stage: str, doubts: Sequence[str], details: dict[str, Any]) -> "Record":
+        """A result that is doubtful for some reasons, or ok where there are none."""
+        if doubts:
+            return Record(scan, stage, "doubtful", "; ".join(doubts), details)
+        return Record(scan, stage, details=details)
 
     @property
     def chain(self) -> tuple[Step, ...]:

@@ -1,4 +1,4 @@
-"""The command line: one command for each stage, and a few for people."""
+"""The command line: one command for each stage."""
 
 import argparse
 import errno
@@ -8,7 +8,6 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from landmarkflow.core import locks
@@ -33,40 +32,23 @@ THREAD_VARIABLES = (
 )
 
 
-@dataclass(frozen=True)
-class Tool:
-    """A command for people: its module has `add_arguments(parser)` and `run(arguments)`."""
-
-    command: str
-    module: str
-    what: str
-
-
-def main(
-    stages: Sequence[Stage], tools: Sequence[Tool], arguments: Sequence[str] | None = None
-) -> int:
+def main(stages: Sequence[Stage], arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 after one sentence on what is wrong with its input."""
-    entries: list[Stage | Tool] = [*tools, *stages]
-    commands = {entry.command: entry for entry in entries}
+    commands = {stage.command: stage for stage in stages}
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="landmarkflow", description="One annotated scan in, landmarks in hundreds out."
     )
     parser.add_argument("--log", type=Path, help="file that gets the log and any traceback")
     names = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    name = next((argument for argument in given if argument in commands), "")
-    for command, entry in commands.items():
-        sub = names.add_parser(command, help=entry.what, description=entry.what)
-        if isinstance(entry, Stage):
-            add_stage_arguments(sub, entry)
-        elif command == name:
-            # A module is imported only when its command is run: some take seconds.
-            importlib.import_module(entry.module).add_arguments(sub)
+    for command, stage in commands.items():
+        sub = names.add_parser(command, help=stage.what, description=stage.what)
+        add_stage_arguments(sub, stage)
     chosen = parser.parse_args(given)
     _start_log(chosen.log)
-    logger = logging.getLogger(f"landmarkflow.{name}")
+    logger = logging.getLogger(f"landmarkflow.{chosen.command}")
     try:
-        _run(commands[name], chosen)
+        _run(commands[chosen.command], chosen)
     except InputError as error:
         logger.error("%s", error)
         return 1
@@ -125,15 +107,12 @@ def batch_of(stage: Stage, arguments: argparse.Namespace) -> Batch:
     )
 
 
-def _run(entry: Stage | Tool, arguments: argparse.Namespace) -> None:
-    if isinstance(entry, Tool):
-        importlib.import_module(entry.module).run(arguments)
-        return
+def _run(stage: Stage, arguments: argparse.Namespace) -> None:
     locks.join(arguments.results)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(arguments.threads)
-    batch = batch_of(entry, arguments)
-    importlib.import_module(entry.module).run(batch)
+    # A module is imported only when its command is run: some take seconds.
+    importlib.import_module(stage.module).run(batch_of(stage, arguments))
 
 
 def _start_log(path: Path | None) -> None:

@@ -28,7 +28,8 @@ class Stage:
         settings: names of the settings that decide its results.
         columns: columns of the sheet that decide a scan's results.
         after: role of the earlier stage's record: where that has no result, there is none here.
-        peers: patterns that are read of a few other scans.
+        peers: patterns that are read of the first scans of the study.
+        peer_count: of how many, by the settings.
         of: patterns that are read of each scan in each run that this run is made of.
         only_if: roles that are read or written under a condition on the settings.
     """
@@ -43,6 +44,7 @@ class Stage:
     columns: tuple[str, ...] = ()
     after: str = ""
     peers: Mapping[str, str] = field(default_factory=dict)
+    peer_count: Callable[[Mapping[str, Any]], int] = lambda settings: 0
     of: Mapping[str, str] = field(default_factory=dict)
     only_if: Mapping[str, Callable[[Mapping[str, Any]], bool]] = field(default_factory=dict)
 

@@ -19,34 +19,34 @@ class EvaluateSettings(Settings):
     radii: tuple[Distance, ...] = Field(
         (0.25, 0.5, 1.0, 2.0),
         min_length=1,
-        description="Radii of the success detection rate, in the study's unit, in ascending order.",
+        description="radii of the success detection rate, in the study's unit, in ascending order",
     )
     large_error: Distance = Field(
         2.0,
-        description="A scan whose mean error exceeds this, in the study's unit, is listed as a "
-        "failure.",
+        description="a scan whose mean error exceeds this, in the study's unit, is listed as a "
+        "failure",
     )
     columns: dict[str, str] = Field(
-        {}, description="Column titles of Table 1: landmark label to printed name."
+        {}, description="column titles of Table 1: landmark label to printed name"
     )
     published: Literal["wang2020"] | None = Field(
         None,
-        description="Published table (in mm) to compare with, matched by the printed names; null "
-        "for none.",
+        description="published table (in mm) to compare with, matched by the printed names; null "
+        "for none",
     )
     bootstrap: int = Field(
-        2000, ge=100, le=100_000, description="Resamples of the interval of the mean."
+        2000, ge=100, le=100_000, description="resamples of the interval of the mean"
     )
     table_landmarks_limit: int = Field(
         12,
         ge=1,
-        description="With more landmarks, tables have no column for each landmark, and Table 1 has "
-        "summary columns for each scan.",
+        description="with more landmarks, tables have no column for each landmark, and Table 1 has "
+        "summary columns for each scan",
     )
     overlap_labels: tuple[Annotated[int, Field(gt=0)], ...] = Field(
         (),
-        description="Labels of the segmentations whose overlap is measured; empty for every label "
-        "that is found or in the reference.",
+        description="labels of the segmentations whose overlap is measured; empty for every label "
+        "that is found or in the reference",
     )
 
     @model_validator(mode="after")

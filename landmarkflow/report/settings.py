@@ -15,22 +15,22 @@ class ReportSettings(Settings):
     window: float = Field(
         24.0,
         gt=0,
-        description="Side of each slice around a landmark, in mm; a picture is shown whole.",
+        description="side of each slice around a landmark, in mm; a picture is shown whole",
     )
     rows_limit: int = Field(
-        12, ge=1, description="With more landmarks, a picture shows a selection of them."
+        12, ge=1, description="with more landmarks, a picture shows a selection of them"
     )
-    selected_rows: int = Field(6, ge=1, description="Landmarks in such a selection.")
+    selected_rows: int = Field(6, ge=1, description="landmarks in such a selection")
     worst_rows: int = Field(
-        4, ge=0, description="How many of the selected are the worst, where a reference exists."
+        4, ge=0, description="how many of the selected are the worst, where a reference exists"
     )
     intensity: tuple[float, float] | None = Field(
-        None, description="Values shown black and white; null takes them from the percentiles."
+        None, description="values shown black and white; null takes them from the percentiles"
     )
     percentiles: tuple[Percentile, Percentile] = Field(
-        (0.5, 99.7), description="Percentiles of the shown slices that are black and white."
+        (0.5, 99.7), description="percentiles of the shown slices that are black and white"
     )
-    dpi: int = Field(110, ge=50, le=600, description="Pixels per inch of the pictures.")
+    dpi: int = Field(110, ge=50, le=600, description="pixels per inch of the pictures")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

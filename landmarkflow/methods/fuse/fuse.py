@@ -96,9 +96,7 @@ def fused(
         "spread": votes.spread.round(4).tolist(),
         "counted": votes.counted.tolist(),
     }
-    if doubts:
-        return lists, Record(scan, "fuse", "doubtful", "; ".join(doubts), details)
-    return lists, Record(scan, "fuse", details=details)
+    return lists, Record.judged(scan, "fuse", doubts, details)
 
 
 def _by_label(points: PointList, labels: Sequence[str]) -> tuple[Array, Array]:

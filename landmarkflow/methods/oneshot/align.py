@@ -58,10 +58,6 @@ class Pose:
     pivot: Array
     translation: Array
 
-    def apply(self, points: Array) -> Array:
-        """Map (n, 3) points."""
-        return self.turned(points) + self.pivot + self.translation
-
     def turned(self, points: Array) -> Array:
         """The mapped points' (n, 3) offsets from the mapped pivot."""
         return np.asarray((points - self.pivot) @ self.rotation.T)

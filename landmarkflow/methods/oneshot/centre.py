@@ -208,12 +208,10 @@ def run(batch: Batch) -> None:
             "mass_mm3": found.mass_mm3,
             "device": device_name(device),
         }
-        if found.converged:
-            return Record(task.scan, "centre", details=details)
-        reason = (
+        said = (
             f"not converged after {len(found.steps)} iterations; the last moved the centre by "
             f"{found.steps[-1].move_mm:.2f} mm"
         )
-        return Record(task.scan, "centre", "doubtful", reason, details)
+        return Record.judged(task.scan, "centre", [] if found.converged else [said], details)
 
     batch.run(compute, also={"threads": batch.threads, "device": device.type})

@@ -134,10 +134,8 @@ def run(batch: Batch) -> None:
         whole = deform(target, read_transform(task.inputs["rigid"]))
         write_transform(whole, task.outputs["bspline"])
         folded = folded_share(whole, mask)
-        details = {"folded_share": folded}
-        if folded > settings.most_folded:
-            reason = f"the B-spline folds in {100 * folded:.2f} % of the region compared"
-            return Record(task.scan, "deform", "doubtful", reason, details)
-        return Record(task.scan, "deform", details=details)
+        said = f"the B-spline folds in {100 * folded:.2f} % of the region compared"
+        doubts = [said] if folded > settings.most_folded else []
+        return Record.judged(task.scan, "deform", doubts, {"folded_share": folded})
 
     batch.run(compute)

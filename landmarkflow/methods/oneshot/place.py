@@ -214,9 +214,7 @@ def run(batch: Batch) -> None:
             "devices": [training["device"], _device_of(task.inputs["centre_record"])],
         }
         reasons = doubts(evidence, calibration, settings)
-        if reasons:
-            return Record(task.scan, "place", "doubtful", "; ".join(reasons), details)
-        return Record(task.scan, "place", details=details)
+        return Record.judged(task.scan, "place", reasons, details)
 
     def write_missing(task: Task, record: Record) -> None:
         nowhere = Landmarks(annotated.labels, np.full((len(annotated.labels), 3), np.nan))

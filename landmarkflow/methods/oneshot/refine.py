@@ -299,9 +299,5 @@ def _record(
     details = {"deviation_mm": [None if np.isnan(d) else float(d) for d in deviation]}
     lengths = zip(labels, np.linalg.norm(moves, axis=1).tolist(), strict=True)
     moved = [f"{label} by {length:.1f} mm" for label, length in lengths if length > 0]
-    if moved:
-        reason = (
-            f"the search took landmarks far from where they were registered: {', '.join(moved)}"
-        )
-        return Record(scan, "refine", "doubtful", reason, details)
-    return Record(scan, "refine", details=details)
+    said = f"the search took landmarks far from where they were registered: {', '.join(moved)}"
+    return Record.judged(scan, "refine", [said] if moved else [], details)

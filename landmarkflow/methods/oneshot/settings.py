@@ -133,12 +133,12 @@ class TrainSettings(Settings):
         0.25,
         ge=0,
         le=1,
-        description="share of windows anywhere in the crop, which teach that other bone is none",
+        description="share of windows anywhere in the crop, which show bone that is background",
     )
     scale: float = Field(
         0.06, ge=0, lt=0.5, description="largest relative change of size, either way"
     )
-    mirror: bool = Field(True, description="whether every other window is mirrored, at random")
+    mirror: bool = Field(True, description="whether half of the windows, at random, are mirrored")
     contrast: float = Field(
         0.08, ge=0, lt=0.5, description="largest relative change of contrast, either way"
     )
@@ -177,7 +177,9 @@ class CentreSettings(Settings):
     """The target's centre from three views (Algorithm 2), and the choice among the regions."""
 
     first_every: int = Field(
-        2, ge=1, description="slices of which the first iteration looks at one; 1 is the paper's"
+        2,
+        ge=1,
+        description="number of slices of which the first iteration looks at one; the paper's is 1",
     )
     tolerance_mm: float = Field(
         0.3, gt=0, description="move of the centre below which the iteration ends, mm"
@@ -350,7 +352,9 @@ class SearchSettings(Settings):
 class RefineSettings(Settings):
     """The windows around the landmarks that are registered once more."""
 
-    enabled: bool = Field(True, description="whether landmarks move; radii need the windows anyway")
+    enabled: bool = Field(
+        True, description="whether landmarks move; radii are taken from the windows either way"
+    )
     radii_mm: tuple[Millimetres, ...] = Field(
         (0.5, 0.75, 1.0),
         min_length=1,

@@ -22,6 +22,15 @@ def _votes(settings: Mapping[str, Any]) -> bool:
     return bool(settings["vote"]["peers"])
 
 
+def _voters(settings: Mapping[str, Any]) -> int:
+    """One scan more than vote on each, since none votes on itself."""
+    return int(settings["vote"]["peers"]) + 1 if _votes(settings) else 0
+
+
+def _looped(settings: Mapping[str, Any]) -> int:
+    return int(settings["close"]["loops"])
+
+
 LOCATE = Stage(
     "locate",
     "locate_regions",
@@ -126,6 +135,7 @@ VOTE = Stage(
     settings=("vote", "deform", "seed", "labels", "symmetrise"),
     after="deform_record",
     peers={**REGISTERED, **DEFORM.gives("record")},
+    peer_count=_voters,
     only_if=IF_SYMMETRIC,
 )
 REFINE = Stage(
@@ -186,9 +196,10 @@ PLACE = Stage(
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
         "record": "{run}/landmarks/{scan}.json",
     },
-    settings=("place", "vote", "symmetrise"),
+    settings=("place", "close", "vote", "symmetrise"),
     after="refine_record",
     peers={**CLOSE.gives("record"), **REFINE.gives("record")},
+    peer_count=_looped,
     only_if={**IF_SYMMETRIC, "voted": _votes},
 )
 SEGMENT = Stage(

@@ -6,12 +6,6 @@ store. What each stage reads and writes is said in landmarkflow/methods/oneshot/
 
 from landmarkflow.methods.oneshot import stages as oneshot
 
-
-def first_scans(count: int) -> list[str]:
-    """The first scans of the study."""
-    return list(STUDY.scans)[:count]
-
-
 ONESHOT_RUNS = [run for run in STUDY.runs.values() if run.method == "oneshot"]
 EVENED_OUT = any(run.settings.symmetrise.enabled for run in ONESHOT_RUNS)
 # The template itself is registered with its own mirror image where its landmarks are evened out.

@@ -1,22 +1,8 @@
 """The one-shot method's second half: from registered scans to landmarks, radii and segmentations."""
 
 # A run with votes waits for the scans that vote, which no job of one batch can do.
-VOTING = any(run.settings.vote.peers for run in ONESHOT_RUNS)
-SETTLE = "settle" if VOTING else "register"
-
-
-def voters(run) -> list[str]:
-    """The first scans of the study, one more than vote, so that each scan has its number."""
-    peers = run.settings.vote.peers
-    return first_scans(peers + 1) if peers else []
-
-
-def looped(run) -> list[str]:
-    """The scans that are registered back to the template."""
-    return first_scans(run.settings.close.loops)
-
-
-LOOPED = first_scans(max(run.settings.close.loops for run in ONESHOT_RUNS))
+SETTLE = "settle" if FLOW.first(oneshot.VOTE) else "register"
+LOOPED = FLOW.first(oneshot.PLACE)
 LOOPS = {
     batch: [scan for scan in scans if scan in LOOPED]
     for batch, scans in STUDY.batches.items()
@@ -55,7 +41,7 @@ for batch, scans in STUDY.batches.items():
         name:
             f"vote_landmarks_{batch}"
         input:
-            **FLOW.reads(oneshot.VOTE, scans, voters),
+            **FLOW.reads(oneshot.VOTE, scans),
         output:
             **FLOW.writes(oneshot.VOTE, scans),
         log:
@@ -71,7 +57,7 @@ for batch, scans in STUDY.batches.items():
             mem_mb=growing(4000),
             runtime=growing(10 + 8 * len(scans)),
         params:
-            **FLOW.decides(oneshot.VOTE, scans, voters),
+            **FLOW.decides(oneshot.VOTE, scans),
         shell:
             FLOW.command(oneshot.VOTE)
 
@@ -103,7 +89,7 @@ for batch, scans in STUDY.batches.items():
         name:
             f"place_landmarks_{batch}"
         input:
-            **FLOW.reads(oneshot.PLACE, scans, looped),
+            **FLOW.reads(oneshot.PLACE, scans),
         output:
             **FLOW.writes(oneshot.PLACE, scans),
         log:
@@ -117,7 +103,7 @@ for batch, scans in STUDY.batches.items():
             mem_mb=growing(1000),
             runtime=growing(5 + len(scans)),
         params:
-            **FLOW.decides(oneshot.PLACE, scans, looped),
+            **FLOW.decides(oneshot.PLACE, scans),
         shell:
             FLOW.command(oneshot.PLACE)
 

@@ -4,7 +4,6 @@ From the models and their descriptions: `config.yaml`, the schemas, the page of 
 the stages: their tables.
 """
 
-import argparse
 import json
 import re
 import textwrap
@@ -25,6 +24,7 @@ from landmarkflow.report.stages import STAGES as REPORT
 from landmarkflow.study.config import config_model, load_config
 from landmarkflow.study.sheet import Scan
 
+ROOT = Path(__file__).parents[1]
 # What the default study is about; all else in config.yaml is the models' default.
 DEFAULT_STUDY: Mapping[str, Any] = {
     "study": "cochlea",
@@ -77,17 +77,10 @@ has changed, or its code. Each stage is a rule of the workflow, and a command:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument(
-        "--folder", default=Path(), type=Path, help="root of the repository (default: this folder)"
-    )
-
-
-def run(arguments: argparse.Namespace) -> None:
+def main() -> None:
     """Write every file that repeats what the code says."""
     for name, text in reference().items():
-        write_text(arguments.folder / name, text)
+        write_text(ROOT / name, text)
 
 
 def reference() -> dict[str, str]:
@@ -281,3 +274,7 @@ def _first_line(model: type[Settings]) -> str:
 
 def _anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+if __name__ == "__main__":
+    main()
