@@ -4,10 +4,12 @@ What depends on the run is given as a function of the rule's wildcards, of which
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from snakemake.io import report
 
 from landmarkflow.core.code_hash import code_hash
 from landmarkflow.core.errors import InputError
@@ -16,6 +18,7 @@ from landmarkflow.core.records import TEMPLATE
 from landmarkflow.data.stages import SCANS
 from landmarkflow.engine.method import Method
 from landmarkflow.engine.stage import Places, Stage
+from landmarkflow.formats.scan_files import files_of
 from landmarkflow.study.runs import MethodFacts, Run
 from landmarkflow.study.sheet import FILE_COLUMNS
 from landmarkflow.study.study import Study, load_study, with_base
@@ -138,7 +141,7 @@ class Workflow:
         files = [f for column in self._file_columns(stage) for f in self._given(column, scans)]
         if files:
             # A file that is replaced by one as old, or older, is told by more than its date.
-            found["stamp"] = stamp(files, apart_from=self.results)
+            found["stamp"] = stamp(_parts(files), apart_from=self.results)
         return found
 
     def command(self, stage: Stage) -> str:
@@ -308,6 +311,37 @@ class Workflow:
         return self.results / ("{run}/work" if stage.is_of_a_run else "work")
 
 
+def _parts(files: Iterable[str]) -> Iterator[Path]:
+    """Every file that a scan consists of: a header's voxels may lie in a file beside it."""
+    for file in files:
+        try:
+            yield from files_of(Path(file))
+        except InputError:
+            # Whoever reads it has more to say.
+            yield Path(file)
+
+
 def as_json(values: Any) -> str:
     """Plain data as JSON; what is printed keeps its order."""
     return json.dumps(values)
+
+
+def in_report(written: Mapping[str, list[str]], **categories: str) -> dict[str, list[str]]:
+    """Mark outputs for Snakemake's own report, `snakemake --report`.
+
+    Args:
+        written: the outputs of a rule, by role.
+        categories: under which heading the files of a role stand; a run's below its name.
+    """
+
+    def marked(file: str, category: str) -> str:
+        of_run = "{run}" if "{run" in file else None
+        found: str = report(
+            file, category=category, subcategory=of_run, labels={"file": Path(file).name}
+        )
+        return found
+
+    return {
+        role: [marked(file, categories[role]) for file in files] if role in categories else files
+        for role, files in written.items()
+    }

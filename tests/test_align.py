@@ -65,6 +65,11 @@ def template(annotated: Subject) -> Template:
     return prepare_template(annotated, depth_mask(TEMPLATE_GRID), SETTINGS)
 
 
+def applied(pose: Pose, points: Points) -> Points:
+    """Where a pose takes (n, 3) points."""
+    return np.asarray(pose.turned(points) + pose.pivot + pose.translation)
+
+
 def worst_error(mapped: Points, rotation: Points) -> float:
     truth = LANDMARKS.positions @ rotation.T + PLACE
     return float(np.linalg.norm(mapped - truth, axis=1).max())
@@ -89,7 +94,7 @@ def worst_error(mapped: Points, rotation: Points) -> float:
 def test_a_known_pose_is_recovered(template: Template, angles: tuple[float, ...]) -> None:
     rotation = turn(*angles)
     found = align(template, posed(rotation), SETTINGS)
-    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
+    assert worst_error(applied(found.pose, LANDMARKS.positions), rotation) < 0.1
     assert found.correlation > 0.98
     assert len(found.tried) == 5
     assert found.start in {start.name for start in found.tried}
@@ -103,7 +108,7 @@ def test_half_turns_about_the_principal_axes_are_told_apart(
     rotation = turn(5, -8, 4) @ axes @ PROPER_FLIPS[flip] @ axes.T
     moments_only = SETTINGS.model_copy(update={"starts": ("moments",)})
     found = align(template, posed(rotation), moments_only)
-    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
+    assert worst_error(applied(found.pose, LANDMARKS.positions), rotation) < 0.1
     correlations = sorted(start.correlation for start in found.tried)
     assert len(correlations) == 4
     assert correlations[-1] > correlations[-2] + 0.02
@@ -112,7 +117,7 @@ def test_half_turns_about_the_principal_axes_are_told_apart(
 def test_voxels_need_not_be_cubes(template: Template) -> None:
     rotation = turn(25, -30, 140)
     found = align(template, posed(rotation, ANISOTROPIC), SETTINGS)
-    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
+    assert worst_error(applied(found.pose, LANDMARKS.positions), rotation) < 0.1
 
 
 @pytest.mark.parametrize("angles", [(10, -12, 20), (160, 20, -100)], ids=str)
@@ -141,7 +146,7 @@ def test_an_upright_start_needs_no_good_moments(template: Template) -> None:
     upright = SETTINGS.model_copy(update={"starts": ("upright",)})
     found = align(template, posed(rotation), upright)
     assert [start.name for start in found.tried] == ["upright"]
-    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
+    assert worst_error(applied(found.pose, LANDMARKS.positions), rotation) < 0.1
 
 
 def test_the_same_input_gives_the_same_pose_to_the_bit(template: Template) -> None:
@@ -163,7 +168,7 @@ def test_a_scan_whose_mixture_lost_the_dense_bone_is_aligned(template: Template)
     target = Subject(posed(rotation).crop, lost)
     assert lost.dense_probability(array_of(target.crop).astype(np.float64)).max() < 1e-3
     found = align(template, target, SETTINGS)
-    assert worst_error(found.pose.apply(LANDMARKS.positions), rotation) < 0.1
+    assert worst_error(applied(found.pose, LANDMARKS.positions), rotation) < 0.1
 
 
 # Moments
@@ -207,7 +212,7 @@ def test_the_starts_are_four_rotations_and_one_is_right(annotated: Subject) -> N
     angles = []
     for pose in starts.values():
         assert np.linalg.det(pose.rotation) == pytest.approx(1.0)
-        np.testing.assert_allclose(pose.apply(fixed.centre[None])[0], moving.centre, atol=1e-9)
+        np.testing.assert_allclose(applied(pose, fixed.centre[None])[0], moving.centre, atol=1e-9)
         angles.append(np.degrees(Rotation.from_matrix(pose.rotation @ rotation.T).magnitude()))
     assert min(angles[1:]) < 10.0
     # The other three are half turns away.
@@ -220,7 +225,7 @@ def test_the_starts_are_four_rotations_and_one_is_right(annotated: Subject) -> N
 @pytest.mark.parametrize("hand", [False, True])
 def test_a_poses_transform_maps_as_the_pose_does(tmp_path: Path, hand: bool) -> None:
     pose = Pose(turn(20, -130, 75), np.array([3.0, -4.0, 5.0]), np.array([-40.123456789, 21, 99]))
-    expected = pose.apply(LANDMARKS.positions)
+    expected = applied(pose, LANDMARKS.positions)
     if hand:
         expected = MIRROR * expected
     sitk.WriteTransform(pose.transform(mirrored=hand), str(tmp_path / "pose.tfm"))
@@ -236,10 +241,10 @@ def test_a_step_turns_about_the_moved_pivot() -> None:
     pose = Pose(turn(20, -130, 75), np.array([3.0, -4.0, 5.0]), np.array([-40.0, 21, 99]))
     moved = pose.moved(np.array([0.0, 0.0, np.pi / 2, 1.0, 2.0, 3.0]))
     pivot = pose.pivot + pose.translation
-    arm = pose.apply(LANDMARKS.positions) - pivot
+    arm = applied(pose, LANDMARKS.positions) - pivot
     quarter = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     expected = arm @ quarter.T + pivot + [1.0, 2.0, 3.0]
-    np.testing.assert_allclose(moved.apply(LANDMARKS.positions), expected, atol=1e-9)
+    np.testing.assert_allclose(applied(moved, LANDMARKS.positions), expected, atol=1e-9)
 
 
 # Similarity
@@ -274,7 +279,7 @@ def test_the_gradient_is_exact_where_interpolation_is() -> None:
         turn(15, -20, 30), np.array([0.5, 0.2, -0.1]), grid.centre + np.array([0.3, -0.2, 0.1])
     )
     value, gradient = similarity.value_and_gradient(pose)
-    expected = np.corrcoef(samples.values, trilinear(pose.apply(points)))[0, 1]
+    expected = np.corrcoef(samples.values, trilinear(applied(pose, points)))[0, 1]
     assert value == pytest.approx(expected, abs=1e-5)
     measured = finite_differences(similarity, pose, 1e-3)
     assert np.abs(measured).min() > 1e-3
@@ -320,8 +325,8 @@ def test_both_optimisers_climb(template: Template, optimiser: str) -> None:
     reached, value = similarity.ascend(start, settings)
     assert value == pytest.approx(similarity.value_and_gradient(reached)[0], abs=1e-9)
     assert value > similarity.value_and_gradient(start)[0] + 0.05
-    before = worst_error(start.apply(LANDMARKS.positions), rotation)
-    assert worst_error(reached.apply(LANDMARKS.positions), rotation) < 0.5 * before
+    before = worst_error(applied(start, LANDMARKS.positions), rotation)
+    assert worst_error(applied(reached, LANDMARKS.positions), rotation) < 0.5 * before
 
 
 # The template
@@ -418,11 +423,13 @@ def test_the_side_of_one_scan_is_not_the_other_s_business(study: Path) -> None:
 
 
 def test_what_does_not_look_like_the_template_fails(study: Path) -> None:
-    strict = SETTINGS.model_copy(update={"least_correlation": 0.999})
-    assert run(study, settings=strict, right="right").status == 0
+    noise = np.random.default_rng(0)
+    unlike = sampled(ISOTROPIC, lambda p: noise.uniform(size=len(p)))
+    write_volume(unlike, path_of(study, ALIGN, "centred", "right"))
+    assert run(study, right="right").status == 0
     record = record_of(study, "right")
     assert record.status == "failed"
-    assert "expected at least 0.999: this does not look like the template's" in str(record.reason)
+    assert "expected at least 0.3: this does not look like the template's" in str(record.reason)
     assert path_of(study, ALIGN, "rigid", "right").stat().st_size == 0
 
 

@@ -18,6 +18,8 @@ from landmarkflow.formats.transforms import read_transform, write_transform
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.images.sampling import carried, resample
+from landmarkflow.methods.oneshot import deform as deform_stage
+from landmarkflow.methods.oneshot import stages
 from landmarkflow.methods.oneshot.deform import folded_share, prepare
 from landmarkflow.methods.oneshot.network import UNet, save_network
 from landmarkflow.methods.oneshot.settings import (
@@ -25,17 +27,6 @@ from landmarkflow.methods.oneshot.settings import (
     ElastixSettings,
     LbfgsSettings,
     NetworkSettings,
-)
-from landmarkflow.methods.oneshot.stages import (
-    ALIGN,
-    CENTRE,
-    CLOSE,
-    DEFORM,
-    LOCATE,
-    PLACE,
-    REFINE,
-    SEGMENT,
-    VOTE,
 )
 
 Points = NDArray[np.float64]
@@ -316,54 +307,59 @@ def test_carrying_the_target_is_the_same_as_resampling_it(target: sitk.Image) ->
 @pytest.fixture
 def study(tmp_path: Path, template: sitk.Image, mask: sitk.Image) -> Path:
     """A template as far as later stages read it."""
-    write_volume(template, path_of(tmp_path, DEFORM, "template_centred"))
-    write_volume(mask, path_of(tmp_path, DEFORM, "template_target"))
+    write_volume(template, path_of(tmp_path, stages.DEFORM, "template_centred"))
+    write_volume(mask, path_of(tmp_path, stages.DEFORM, "template_target"))
     annotated = PointList("reference", LANDMARKS, None)
-    write_markups(path_of(tmp_path, PLACE, "template_reference"), [annotated])
+    write_markups(path_of(tmp_path, stages.PLACE, "template_reference"), [annotated])
     centre = [0.0, 0.0, 0.0]
     details = {"steps": [{"centre": centre}]}
     centred = Record(TEMPLATE, "centre", details=details)
-    write_record(path_of(tmp_path, PLACE, "template_centre_record"), centred)
+    write_record(path_of(tmp_path, stages.PLACE, "template_centre_record"), centred)
     located = Record(TEMPLATE, "locate", details={"centre": centre})
-    write_record(path_of(tmp_path, PLACE, "template_locate_record"), located)
-    write_json(path_of(tmp_path, PLACE, "training"), {"device": "cpu"})
+    write_record(path_of(tmp_path, stages.PLACE, "template_locate_record"), located)
+    write_json(path_of(tmp_path, stages.PLACE, "training"), {"device": "cpu"})
     return tmp_path
 
 
 def aligned(folder: Path, scan: str, crop: sitk.Image, linear: Points) -> None:
     """What the stages before left of a scan."""
-    write_volume(crop, path_of(folder, DEFORM, "centred", scan))
-    write_transform(rigid(linear), path_of(folder, DEFORM, "rigid", scan))
+    write_volume(crop, path_of(folder, stages.DEFORM, "centred", scan))
+    write_transform(rigid(linear), path_of(folder, stages.DEFORM, "rigid", scan))
     record = Record(scan, "align", earlier=(Step("locate"), Step("centre")))
-    write_record(path_of(folder, DEFORM, "align_record", scan), record)
+    write_record(path_of(folder, stages.DEFORM, "align_record", scan), record)
 
 
 def test_a_scan_is_deformed_and_one_that_folds_too_much_is_doubtful(
-    study: Path, target: sitk.Image
+    study: Path, target: sitk.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aligned(study, "a", target, ROTATION)
-    assert run_stage(DEFORM, study, ["a"], settings={"deform": SETTINGS}).status == 0
-    assert worst(read_transform(path_of(study, DEFORM, "bspline", "a")), ROTATION) < 0.1
-    record = read_record(path_of(study, DEFORM, "record", "a"))
+    assert run_stage(stages.DEFORM, study, ["a"], settings={"deform": SETTINGS}).status == 0
+    assert worst(read_transform(path_of(study, stages.DEFORM, "bspline", "a")), ROTATION) < 0.1
+    record = read_record(path_of(study, stages.DEFORM, "record", "a"))
     expected = Record("a", "deform", details={"folded_share": 0.0}, earlier=record.earlier)
     assert record == expected
     assert [step.stage for step in record.earlier] == ["locate", "centre", "align"]
-    write_transform(sitk.CompositeTransform(wave(1.5)), study / "wave.tfm")
+    monkeypatch.setattr(deform_stage, "folded_share", lambda *_: 0.2)
+    aligned(study, "b", target, ROTATION)
+    assert run_stage(stages.DEFORM, study, ["b"], settings={"deform": SETTINGS}).status == 0
+    doubtful = read_record(path_of(study, stages.DEFORM, "record", "b"))
+    assert (doubtful.status, doubtful.details) == ("doubtful", {"folded_share": 0.2})
+    assert doubtful.reason == "the B-spline folds in 20.00 % of the region compared"
 
 
 def test_a_loop_that_closes_ends_where_it_began(study: Path, target: sitk.Image) -> None:
     aligned(study, "a", target, ROTATION)
     there = Landmarks(LANDMARKS.labels, truth(LANDMARKS.positions, ROTATION))
-    write_markups(path_of(study, CLOSE, "refined", "a"), [PointList("refined", there, None)])
-    write_record(path_of(study, CLOSE, "refine_record", "a"), Record("a", "refine"))
+    write_markups(path_of(study, stages.CLOSE, "refined", "a"), [PointList("refined", there, None)])
+    write_record(path_of(study, stages.CLOSE, "refine_record", "a"), Record("a", "refine"))
     # Where the template's landmarks are evened out, the loop begins at those.
     even = Landmarks(LANDMARKS.labels, LANDMARKS.positions + np.array([2.0, 0.0, 0.0]))
-    symmetrised = path_of(study, CLOSE, "symmetrised")
+    symmetrised = path_of(study, stages.CLOSE, "symmetrised")
     write_markups(symmetrised, [PointList("symmetrised", even, None)])
     for enabled, low, high in ((False, 0.0, 0.15), (True, 1.85, 2.15)):
         settings = {"deform": SETTINGS, "symmetrise": {"enabled": enabled}}
-        assert run_stage(CLOSE, study, ["a"], settings=settings).status == 0
-        loops = read_record(path_of(study, CLOSE, "record", "a")).details["loop_mm"]
+        assert run_stage(stages.CLOSE, study, ["a"], settings=settings).status == 0
+        loops = read_record(path_of(study, stages.CLOSE, "record", "a")).details["loop_mm"]
         assert list(loops) == list(LANDMARKS.labels)
         assert low <= min(loops.values()) <= max(loops.values()) < high
 
@@ -372,22 +368,23 @@ def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(study: Path
     image = study / "image.nii.gz"
     image.write_bytes(b"no image")
     network = NetworkSettings(window_pixels=16, channels=2, levels=2)
-    save_network(path_of(study, CENTRE, "weights"), UNet(network), network, 100.0)
-    stages = (LOCATE, CENTRE, ALIGN, DEFORM, VOTE, REFINE, CLOSE, PLACE, SEGMENT)
+    save_network(path_of(study, stages.CENTRE, "weights"), UNet(network), network, 100.0)
+    names = ("LOCATE", "CENTRE", "ALIGN", "DEFORM", "VOTE", "REFINE", "CLOSE", "PLACE", "SEGMENT")
+    passed = [getattr(stages, name) for name in names]
     sheet = {"a": {"image": image, "side": ""}, TEMPLATE: {"side": ""}}
-    for stage in stages:
-        settings = {"train": {"network": network.model_dump()}} if stage == CENTRE else {}
+    for stage in passed:
+        settings = {"train": {"network": network.model_dump()}} if stage == stages.CENTRE else {}
         given = {"sheet": sheet} if stage.columns else {}
         peers = {"peers": ["a"]} if stage.peers else {}
         done = run_stage(stage, study, ["a"], settings=settings, **given, **peers)
         assert done.status == 0, done.stderr
-    records = [read_record(path_of(study, stage, "record", "a")) for stage in stages]
+    records = [read_record(path_of(study, stage, "record", "a")) for stage in passed]
     (refused,) = {(record.scan, record.stage, record.status) for record in records}
     assert refused == ("a", "locate", "refused")
     assert len({record.reason for record in records}) == 1
     assert str(image) in str(records[0].reason)
-    for points in read_point_lists(path_of(study, PLACE, "landmarks", "a")):
+    for points in read_point_lists(path_of(study, stages.PLACE, "landmarks", "a")):
         assert points.landmarks.labels == LANDMARKS.labels
         assert points.landmarks.missing.all()
         assert set(points.notes) == {f"locate refused: {records[0].reason}"}
-    assert path_of(study, SEGMENT, "found", "a").stat().st_size == 0
+    assert path_of(study, stages.SEGMENT, "found", "a").stat().st_size == 0

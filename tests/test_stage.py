@@ -160,7 +160,7 @@ DECLARED = [stage for stage in STAGES if stage not in (SIMULATE, FETCH)]
 @pytest.mark.parametrize("stage", DECLARED, ids=lambda stage: stage.name)
 def test_rule_and_command_of_a_stage_name_the_same_files(flow: Workflow, stage: Stage) -> None:
     scans = tuple(flow.study.scans) if stage.is_by_scan else ()
-    given: tuple[Any, ...] = (scans, lambda run: scans[:2], list(RUNS))
+    given = scans, list(RUNS)
     for run in flow.runs_of(stage) or [""]:
         params = {f"params.{k}": asked(v, run) for k, v in flow.decides(stage, *given).items()}
         values = {"log": "a.log", "threads": 3, "wildcards.run": run, **params}
@@ -201,6 +201,16 @@ def test_a_run_reads_what_its_settings_ask_for(flow: Workflow) -> None:
     assert asked(read["symmetrised"], "rich") == [
         "results/mine/rich/work/symmetrise/template.mrk.json"
     ]
+
+
+def test_peers_are_the_first_scans_as_many_as_a_run_asks_for(flow: Workflow) -> None:
+    first = ["ear001", "ear003", "ear004"]
+    voters = flow.decides(VOTE)["peers"]
+    # One more than vote on each, since none votes on itself.
+    assert [asked(voters, run) for run in ("plain", "rich")] == [[], first[:2]]
+    assert asked(flow.reads(VOTE)["peers"], "plain") == []
+    assert asked(flow.decides(PLACE)["peers"], "rich") == first
+    assert flow.first(VOTE) == first[:2]
 
 
 def test_a_run_s_settings_template_and_sheet_decide_its_results(flow: Workflow) -> None:

@@ -161,30 +161,20 @@ def check_readable(path: Path) -> None:
         ) from None
 
 
-def stamp(names: Iterable[str], apart_from: Path) -> str:
+def stamp(paths: Iterable[Path], apart_from: Path) -> str:
     """Returns what tells that files were replaced, without reading them: sizes and times.
 
     Args:
-        names: Files, or folders that count with their files.
+        paths: Files; one that does not exist does not count.
         apart_from: A folder whose files do not count, since whatever makes them is known.
     """
     seen = []
-    for path in map(Path, names):
-        if path.is_relative_to(apart_from):
-            continue
-        for file in sorted(path.iterdir()) if path.is_dir() else [path, *_beside(path)]:
-            if file.exists():
-                status = file.stat()
-                times = (status.st_mtime_ns, status.st_ctime_ns)
-                seen.append(f"{file.name} {status.st_size} {times}")
+    for path in paths:
+        if path.exists() and not path.is_relative_to(apart_from):
+            status = path.stat()
+            times = (status.st_mtime_ns, status.st_ctime_ns)
+            seen.append(f"{path.name} {status.st_size} {times}")
     return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:16] if seen else ""
-
-
-def _beside(header: Path) -> list[Path]:
-    """Files that a header of this name may mean: those that differ in their suffix alone."""
-    if header.suffix.lower() not in (".mhd", ".nhdr"):
-        return []
-    return sorted(p for p in header.parent.glob(f"{header.stem}.*") if p != header)
 
 
 def sha256(path: Path) -> str:

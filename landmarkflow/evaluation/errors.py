@@ -5,23 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.points import Landmarks, PointList
 
 MAIN_STAGE = "final"
-COLUMNS = (
-    "scan",
-    "landmark",
-    "stage",
-    "error",
-    "error_x",
-    "error_y",
-    "error_z",
-    "radius",
-    "reason",
-)
-NUMBERS = COLUMNS[3:8]
+NUMBERS = ("error", "error_x", "error_y", "error_z", "radius")
+COLUMNS = ("scan", "landmark", "stage", *NUMBERS, "reason")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,27 +44,28 @@ def error_table(scans: Sequence[ScanPoints]) -> pd.DataFrame:
     reason. Scans without a reference, and landmarks that the reference leaves undefined, have no
     row.
 
-    Args:
-        scans: The scans in the order of the sheet.
-
     Returns:
-        The columns `COLUMNS`, sorted by scan (sheet), landmark (template), stage (main first).
+        The columns `COLUMNS`, sorted by scan (as given), landmark (template), stage (main first).
 
     Raises:
         InputError: Two references differ in their labels, or a scan has points that its
             reference does not know.
     """
     evaluated = [(scan, scan.reference) for scan in scans if scan.reference is not None]
-    stages = _stages([scan for scan, _ in evaluated])
+    found = [points.name for scan, _ in evaluated for points in scan.lists]
+    stages = list(dict.fromkeys([MAIN_STAGE, *found]))
     rows: list[tuple[object, ...]] = []
     for scan, reference in evaluated:
-        expected = evaluated[0][1].labels
+        first, expected = evaluated[0][0].scan, evaluated[0][1].labels
         if reference.labels != expected:
             raise InputError(
                 f"scan {scan.scan}: the reference has the labels {', '.join(reference.labels)}, "
-                f"expected those of scan {evaluated[0][0].scan}: {', '.join(expected)}"
+                f"expected those of scan {first}: {', '.join(expected)}"
             )
-        rows.extend(_scan_rows(scan, reference, stages))
+        _check_labels(scan, expected)
+        for label, truth in zip(expected, reference.positions, strict=True):
+            if not np.isnan(truth).any():
+                rows += [_row(scan, label, truth, stage) for stage in stages]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.astype(dict.fromkeys(NUMBERS, "float64"))
 
@@ -88,52 +80,30 @@ def main_errors(errors: pd.DataFrame) -> pd.DataFrame:
     return errors[errors["stage"] == MAIN_STAGE]
 
 
-def _stages(scans: Sequence[ScanPoints]) -> list[str]:
-    names = dict.fromkeys([MAIN_STAGE])
-    for scan in scans:
-        names.update(dict.fromkeys(points.name for points in scan.lists))
-    return list(names)
-
-
-def _scan_rows(
-    scan: ScanPoints, reference: Landmarks, stages: Sequence[str]
-) -> list[tuple[object, ...]]:
-    by_stage = {points.name: points for points in scan.lists}
+def _check_labels(scan: ScanPoints, expected: Sequence[str]) -> None:
     for points in scan.lists:
-        unknown = [name for name in points.landmarks.labels if name not in reference.labels]
+        unknown = [name for name in points.landmarks.labels if name not in expected]
         if unknown:
             raise InputError(
                 f'scan {scan.scan}: the point list "{points.name}" has the landmark '
-                f'"{unknown[0]}", expected only those of the reference: '
-                f"{', '.join(reference.labels)}"
+                f'"{unknown[0]}", expected only those of the reference: {", ".join(expected)}'
             )
-    rows: list[tuple[object, ...]] = []
-    for label, truth, undefined in zip(
-        reference.labels, reference.positions, reference.missing, strict=True
-    ):
-        if undefined:
-            continue
-        for stage in stages:
-            position, radius, reason = _point(by_stage.get(stage), label, scan, stage)
-            offset = scan.factor * (position - truth)
-            numbers = (np.linalg.norm(offset), *offset, scan.factor * radius)
-            rows.append((scan.scan, label, stage, *numbers, reason))
-    return rows
 
 
-def _point(
-    points: PointList | None, label: str, scan: ScanPoints, stage: str
-) -> tuple[np.ndarray, float, str]:
-    """Returns a landmark's position (NaN when missing), its radius and why it is missing."""
-    nowhere = np.full(3, np.nan)
+def _row(
+    scan: ScanPoints, label: str, truth: NDArray[np.float64], stage: str
+) -> tuple[object, ...]:
+    points = next((points for points in scan.lists if points.name == stage), None)
+    offset, radius, reason = np.full(3, np.nan), np.nan, ""
     if points is None:
         reason = f"no {stage} points" if scan.lists else scan.reason
-        return nowhere, np.nan, reason
-    if label not in points.landmarks.labels:
-        return nowhere, np.nan, f"not among the {stage} points"
-    i = points.landmarks.labels.index(label)
-    radius = np.nan if points.radius is None else float(points.radius[i])
-    if points.landmarks.missing[i]:
-        note = points.notes[i] if points.notes else ""
-        return nowhere, radius, note or "missing without a stated reason"
-    return points.landmarks.positions[i], radius, ""
+    elif label not in points.landmarks.labels:
+        reason = f"not among the {stage} points"
+    else:
+        i = points.landmarks.labels.index(label)
+        offset = scan.factor * (points.landmarks.positions[i] - truth)
+        radius = np.nan if points.radius is None else scan.factor * points.radius[i]
+        if np.isnan(offset).any():
+            note = points.notes[i] if points.notes else ""
+            reason = note or "missing without a stated reason"
+    return (scan.scan, label, stage, np.linalg.norm(offset), *offset, radius, reason)

@@ -22,11 +22,6 @@ def failure_table(
 ) -> pd.DataFrame:
     """Returns the scans that did not go well, in the order of the sheet.
 
-    A scan has one row for the first stage that failed or refused it; where none did, one for each
-    doubtful stage and one for its missing landmarks: "failed" when all are missing, "doubtful"
-    when some are. It has one more if its mean error is large. What left a scan without a result
-    stands first.
-
     Args:
         chains: What the stages said of each scan, in their order; the scans as in the sheet.
         errors: The error table.
@@ -34,31 +29,29 @@ def failure_table(
         unit: The study's unit.
 
     Returns:
-        The columns `COLUMNS`.
+        The columns `COLUMNS`. A scan has one row for the first stage that failed or refused it;
+        where none did, one for each doubtful stage and one for its missing landmarks: "failed"
+        when all are missing, "doubtful" when some are. It has one more if its mean error is large.
+        What left a scan without a result stands first.
     """
     main = main_errors(errors)
     rows: list[tuple[str, str, str, str]] = []
     for scan, chain in chains.items():
         found = main[main["scan"] == scan]
         missing = found[found["error"].isna()]
+        count, mean = len(found) - len(missing), float(found["error"].mean())
         stopped = first_stop(chain)
         # What is read twice, as the scan by the references and by the method, is said once.
-        said = [s for s in dict.fromkeys(chain) if s.status == "doubtful"]
-        steps = [stopped] if stopped else said
-        own = [(scan, str(s.stage), str(s.status), s.reason or "") for s in steps]
+        doubts = [step for step in dict.fromkeys(chain) if step.status == "doubtful"]
+        steps = [stopped] if stopped else doubts
+        own = [(scan, step.stage, str(step.status), step.reason or "") for step in steps]
         if len(missing) and stopped is None:
-            reason = (
-                f"{len(missing)} of {len(found)} landmarks missing: {missing['reason'].iloc[0]}"
-            )
-            status = "failed" if len(missing) == len(found) else "doubtful"
-            own.append((scan, STAGE_HERE, status, reason))
-        mean = float(found["error"].mean())
+            said = f"{len(missing)} of {len(found)} landmarks missing: {missing['reason'].iloc[0]}"
+            own.append((scan, STAGE_HERE, "doubtful" if count else "failed", said))
         if mean > settings.large_error:
-            reason = (
-                f"mean error {mean:.2f} {unit} over {len(found) - len(missing)} landmarks, "
-                f"above {settings.large_error:g} {unit}"
-            )
-            own.append((scan, STAGE_HERE, LARGE_ERROR, reason))
+            said = f"mean error {mean:.2f} {unit} over {count} landmarks, above "
+            said += f"{settings.large_error:g} {unit}"
+            own.append((scan, STAGE_HERE, LARGE_ERROR, said))
         rows.extend(sorted(own, key=lambda row: row[2] not in STOPPED))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

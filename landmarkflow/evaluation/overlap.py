@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.evaluation.results import ALL_LABELS, OVERLAP_FIGURES
+from landmarkflow.evaluation.results import ALL_LABELS, OVERLAP_COLUMNS, OVERLAP_FIGURES
 from landmarkflow.formats.volumes import read_labels
 from landmarkflow.formats.written import read_written
 from landmarkflow.images.operations import grid_of
 
-COLUMNS = ("scan", "label", "dice", "iou", "asd", "hd95", "reason")
 MISSING = "no segmentation was found"
 # Labels are looked for by counting up to the largest one.
 LARGEST_LABEL = 100_000
@@ -38,27 +37,26 @@ def scan_overlap(
         factor: What a distance is multiplied by to be in the study's unit.
 
     Returns:
-        Rows of `COLUMNS`: one for each label of either segmentation, then one for all. A missing
-        or unusable segmentation makes one row with the reason.
+        Rows of `OVERLAP_COLUMNS`: one for each label of either segmentation, then one for all. A
+        missing or unusable segmentation makes one row with the reason.
     """
-    if found is None or not found.is_file() or not found.stat().st_size:
-        return [_without(scan, MISSING)]
-    try:
-        image = read_written(found)
-        rows = _compared(image, read_labels(reference, grid_of(image)), labels)
-    except InputError as error:
-        return [_without(scan, str(error))]
-    if not rows:
-        return [_without(scan, "neither segmentation holds a label that is compared")]
+    rows, reason = [], MISSING
+    if found is not None and found.is_file() and found.stat().st_size:
+        try:
+            image = read_written(found)
+            rows = _compared(image, read_labels(reference, grid_of(image)), labels)
+            reason = "neither segmentation holds a label that is compared"
+        except InputError as error:
+            reason = str(error)
     return [
-        (scan, label, dice, iou, *(factor * d for d in distances), reason)
-        for label, dice, iou, distances, reason in rows
-    ]
+        (scan, label, dice, iou, factor * asd, factor * hd95, why)
+        for label, dice, iou, (asd, hd95), why in rows
+    ] or [(scan, ALL_LABELS, *[np.nan] * len(OVERLAP_FIGURES), reason)]
 
 
 def overlap_table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
-    """Returns the rows of `scan_overlap` with the columns `COLUMNS`."""
-    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    """Returns the rows of `scan_overlap` with the columns `OVERLAP_COLUMNS`."""
+    table = pd.DataFrame(list(rows), columns=list(OVERLAP_COLUMNS))
     return table.astype(dict.fromkeys(OVERLAP_FIGURES, "float64"))
 
 
@@ -71,19 +69,12 @@ def summarise_overlap(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     result: dict[str, dict[str, Any]] = {}
     for label in dict.fromkeys([ALL_LABELS, *table["label"]]):
         rows = table[table["label"] == label]
-        result[label] = {"n": int(rows["dice"].notna().sum())}
-        result[label]["missing"] = int(rows["dice"].isna().sum())
+        n = int(rows["dice"].count())
+        result[label] = {"n": n, "missing": len(rows) - n}
         for figure in OVERLAP_FIGURES:
-            known = rows[figure].dropna()
-            result[label][figure] = {
-                "mean": round(float(known.mean()), 4) if len(known) else None,
-                "sd": round(float(known.std(ddof=0)), 4) if len(known) else None,
-            }
+            mean, sd = rows[figure].mean(), rows[figure].std(ddof=0)
+            result[label][figure] = {"mean": float(mean), "sd": float(sd)}
     return result
-
-
-def _without(scan: str, reason: str) -> tuple[Any, ...]:
-    return (scan, ALL_LABELS, *[np.nan] * len(OVERLAP_FIGURES), reason)
 
 
 def _compared(
@@ -130,11 +121,8 @@ def _distances(
 ) -> tuple[float, float]:
     """Returns the average symmetric surface distance and the 95 % Hausdorff distance.
 
-    Args:
-        here: One mask, cut out around both.
-        there: The other.
-        shape: Voxels of the whole volume along z, y, x; an axis with one has no surface across.
-        spacing: (3,) along z, y, x.
+    The masks are cut out around both; `shape`, of the whole volume, and `spacing` are along z, y,
+    x. An axis with one voxel has no surface across.
     """
     # Around the masks lies one more voxel: distance maps know no edge at the end of an array.
     masks = [np.pad(mask, 1) for mask in (here, there)]

@@ -3,26 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.evaluation.errors import labels_of, main_errors
+from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit
 from landmarkflow.evaluation.summary import statistics, within
-from landmarkflow.evaluation.tables import (
-    NOTHING,
-    Table,
-    markdown_rows,
-    number,
-    table_markdown,
-)
+from landmarkflow.evaluation.tables import NOTHING, Printed, number, print_scans
 
 UNIT: Unit = "mm"
 RADIUS = 1.0
 FIGURES = ("n", "mean", "sd", "median", within(RADIUS))
+BOTH_SIDES = (*FIGURES, *(f"published_{name}" for name in FIGURES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +27,13 @@ class PublishedTable:
     Attributes:
         source: Where the table stands.
         note: How its printed summary relates to the recomputed one.
-        names: Printed names of the landmarks, one per column.
-        errors: Euclidean distances in mm, (scans, landmarks).
+        errors: Euclidean distances in mm: a row for each scan, a column for each landmark, under
+            its printed name.
     """
 
     source: str
     note: str
-    names: tuple[str, ...]
-    errors: NDArray[np.float64]
+    errors: pd.DataFrame
 
 
 _WANG_2020 = """
@@ -71,16 +65,13 @@ PUBLISHED: Mapping[str, PublishedTable] = MappingProxyType(
             source="Wang et al. 2020, Table 1",
             note="The paper prints 0.58±0.19, 0.73±0.39 and 0.79±0.36 mm: its means and deviations "
             "are cut off after two decimals, and its deviations are divided by n - 1.",
-            names=("CENTER", "TOP", "WINDOW"),
-            errors=np.array(_WANG_2020.split(), dtype=np.float64).reshape(20, 3),
+            errors=pd.DataFrame(
+                np.array(_WANG_2020.split(), dtype=np.float64).reshape(20, 3),
+                columns=["CENTER", "TOP", "WINDOW"],
+            ),
         )
     }
 )
-
-
-def published_table(published: PublishedTable) -> Table:
-    """Returns a published table in our layout."""
-    return Table(None, published.names, published.errors, UNIT)
 
 
 def beside_published(
@@ -88,35 +79,31 @@ def beside_published(
 ) -> pd.DataFrame:
     """Sets our errors beside a published table, landmark by landmark.
 
-    Both sides are recomputed from single errors. Landmarks without a published counterpart have
-    empty published figures.
-
     Args:
         errors: The error table, mm.
         published: The other table.
         settings: Which landmark has which printed name.
 
+    Returns:
+        landmark, column (its printed name) and `BOTH_SIDES`, recomputed from single errors. A
+        landmark without a published counterpart has a published n of 0 and no other figure.
+
     Raises:
         InputError: No printed name is one of the published table's.
     """
-    labels = labels_of(errors)
-    names = [settings.printed_name(label) for label in labels]
-    if labels and not set(names) & set(published.names):
+    rows: list[dict[str, Any]] = []
+    for label, ours in main_errors(errors).groupby("landmark", sort=False)["error"]:
+        name = settings.printed_name(label)
+        theirs = published.errors.get(name, pd.Series(dtype="float64"))
+        figures = _figures(ours) | {f"published_{k}": v for k, v in _figures(theirs).items()}
+        rows.append({"landmark": label, "column": name, **figures})
+    names = [row["column"] for row in rows]
+    if names and not set(names) & set(published.errors):
         raise InputError(
             f"no landmark has a published counterpart: the columns are {', '.join(names)}, "
-            f"expected at least one of {', '.join(published.names)} (setting columns)"
+            f"expected at least one of {', '.join(published.errors)} (setting columns)"
         )
-    main = main_errors(errors)
-    rows = []
-    for label, name in zip(labels, names, strict=True):
-        ours = main.loc[main["landmark"] == label, "error"].to_numpy(np.float64)
-        theirs = np.empty(0)
-        if name in published.names:
-            theirs = published.errors[:, published.names.index(name)]
-        rows.append((label, name, *_figures(ours), *_figures(theirs)))
-    return pd.DataFrame(
-        rows, columns=["landmark", "column", *FIGURES, *(f"published_{name}" for name in FIGURES)]
-    )
+    return pd.DataFrame(rows, columns=["landmark", "column", *BOTH_SIDES])
 
 
 def published_markdown(table: pd.DataFrame, published: PublishedTable) -> str:
@@ -125,29 +112,33 @@ def published_markdown(table: pd.DataFrame, published: PublishedTable) -> str:
     for side in ("ours", "published"):
         header += [f"n {side}", f"mean ± sd, {UNIT}, {side}", f"median, {UNIT}, {side}"]
         header.append(f"within {RADIUS:g} {UNIT}, %, {side}")
-    rows = [
-        [str(row["landmark"]), str(row["column"]), *side_cells(row), *side_cells(row, "published_")]
-        for _, row in table.iterrows()
-    ]
     ours = "Ours beside the published figures, both recomputed (sd divided by n)."
+    sides = Printed(ours, header, [[cell for part in row for cell in part] for row in sides_of(table)])
     source = f"{published.source}, {UNIT}. {published.note}"
-    theirs = table_markdown(published_table(published), 6, source)
-    return f"{ours}\n\n{markdown_rows(header, rows)}\n{theirs}"
+    return f"{sides.markdown()}\n{print_scans(published.errors, source, 6, UNIT).markdown()}"
 
 
-def side_cells(row: "pd.Series[float]", prefix: str = "") -> list[str]:
-    """Returns n, mean±sd, median and the share within 1 mm of one side as texts."""
+def sides_of(table: pd.DataFrame) -> list[tuple[list[str], list[str], list[str]]]:
+    """Returns each row as texts: names, our figures and the published ones.
+
+    Args:
+        table: What `beside_published` returned.
+    """
+    return [
+        ([row["landmark"], row["column"]], _side(row, ""), _side(row, "published_"))
+        for row in table.to_dict("records")
+    ]
+
+
+def _side(row: Mapping[str, Any], prefix: str) -> list[str]:
+    """Returns n, mean±sd, median and the share within 1 mm of one side."""
     count, mean, sd, median, rate = (row[f"{prefix}{name}"] for name in FIGURES)
     if count == 0:
         return ["0", *[NOTHING] * 3]
-    return [
-        f"{count:.0f}",
-        f"{number(mean, 2)}±{number(sd, 2)}",
-        number(median, 2),
-        number(rate, 0),
-    ]
+    mean_sd = f"{number(mean, 2)}±{number(sd, 2)}"
+    return [f"{count:.0f}", mean_sd, number(median, 2), number(rate, 0)]
 
 
-def _figures(errors: NDArray[np.float64]) -> tuple[float | None, ...]:
-    found = statistics(errors, (RADIUS,))
-    return found.n, found.mean, found.sd, found.median, found.within_percent[RADIUS]
+def _figures(errors: "pd.Series[float]") -> dict[str, float]:
+    found = statistics(errors.to_numpy(np.float64), (RADIUS,))
+    return {name: found[name] for name in FIGURES}

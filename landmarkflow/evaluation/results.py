@@ -1,7 +1,5 @@
 """Reads what was written about a run: the tables of its evaluation and what made it."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +8,14 @@ from typing import Any
 import pandas as pd
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import read_json, read_text
-from landmarkflow.evaluation.errors import NUMBERS
+from landmarkflow.core.files import read_json
+from landmarkflow.evaluation.errors import COLUMNS, NUMBERS
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit
 
-# Of an overlap table: its figures, and the name of all labels taken as one.
+# Of an overlap table: its figures, its columns, and the name of all labels taken as one.
 OVERLAP_FIGURES = ("dice", "iou", "asd", "hd95")
+OVERLAP_COLUMNS = ("scan", "label", *OVERLAP_FIGURES, "reason")
 ALL_LABELS = "all"
-_ERROR_TEXTS = ("scan", "landmark", "stage", "reason")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +24,7 @@ class Run:
 
     Attributes:
         made: What made it: run, entry, method, seed, template, steps, device, versions, settings.
+            Runs of one entry differ in their seed alone.
         errors: The error table.
         summary: summary.json.
         overlap: The overlap table, None where no scan has a reference segmentation.
@@ -42,11 +41,6 @@ class Run:
         return str(self.made["run"])
 
     @property
-    def entry(self) -> str:
-        """What the run shares with those that differ from it in their seed alone."""
-        return str(self.made["entry"])
-
-    @property
     def unit(self) -> Unit:
         """The unit of all distances."""
         unit: Unit = self.summary["unit"]
@@ -58,27 +52,22 @@ class Run:
         return EvaluateSettings.model_validate(self.summary["settings"])
 
 
-def read_run(made: Path, evaluation: Path) -> Run:
-    """Reads one run.
-
-    Args:
-        made: made.json.
-        evaluation: The folder that `evaluate` wrote.
+def read_run(folder: Path) -> Run:
+    """Reads a run from its folder, which holds made.json and evaluation/.
 
     Raises:
         InputError: A file is missing or unreadable.
     """
-    data = read_json(made)
-    absent = [key for key in ("run", "entry", "method", "seed", "steps") if key not in data]
+    made = read_json(folder / "made.json")
+    absent = [key for key in ("run", "entry", "method", "seed", "steps") if key not in made]
     if absent:
-        raise InputError(f"{made}: has no {absent[0]}, expected what made a run")
-    summary = read_json(evaluation / "summary.json")
-    overlap = None
+        raise InputError(f"{folder / 'made.json'}: has no {absent[0]}, expected what made a run")
+    tables = folder / "evaluation"
+    summary = read_json(tables / "summary.json")
+    errors, overlap = read_table(tables / "errors.csv", COLUMNS, NUMBERS), None
     if summary["overlap"] is not None:
-        overlap = read_table(
-            evaluation / "overlap.csv", ("scan", "label", "reason"), OVERLAP_FIGURES
-        )
-    return Run(data, read_errors(evaluation / "errors.csv"), summary, overlap)
+        overlap = read_table(tables / "overlap.csv", OVERLAP_COLUMNS, OVERLAP_FIGURES)
+    return Run(made, errors, summary, overlap)
 
 
 def check_same_points(runs: Sequence[Run]) -> None:
@@ -87,57 +76,37 @@ def check_same_points(runs: Sequence[Run]) -> None:
     Raises:
         InputError: A landmark is measured in one of two runs only.
     """
-    first, *others = runs
-    expected = _points(first)
-    for other in others:
-        if differing := expected ^ _points(other):
+    points = [set(zip(run.errors["scan"], run.errors["landmark"], strict=True)) for run in runs]
+    for other, measured in zip(runs, points, strict=True):
+        if differing := points[0] ^ measured:
             scan, label = min(differing)
             raise InputError(
                 f'{other.name}: landmark "{label}" of scan {scan} is measured in only one of this '
-                f"run and {first.name}, expected the same scans in both"
+                f"run and {runs[0].name}, expected the same scans in both"
             )
 
 
-def read_errors(path: Path) -> pd.DataFrame:
-    """Reads errors.csv.
-
-    Raises:
-        InputError: The file is unreadable or lacks a column.
-    """
-    return read_table(path, _ERROR_TEXTS, NUMBERS)
-
-
-def read_table(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
     """Reads a CSV file; names stay texts ("007", "NA"), empty figures become NaN.
 
     Args:
         path: The file.
-        texts: Columns of texts.
-        numbers: Columns of numbers.
+        columns: Columns that must be there.
+        numbers: Those of them that hold numbers.
 
     Raises:
         InputError: The file is unreadable, lacks a column, or has texts in a column of numbers.
     """
-    try:
-        # Without keep_default_na=False a scan named "NA" would be read as missing.
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(texts, str),
-            keep_default_na=False,
-            na_values={column: ["", "nan"] for column in numbers},
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error})") from None
-    absent = [column for column in (*texts, *numbers) if column not in table]
+    header, *rows = read_rows(path)
+    absent = [column for column in columns if column not in header]
     if absent:
-        raise InputError(
-            f"{path}: has no column {absent[0]}, found {', '.join(map(str, table.columns))}"
-        )
+        raise InputError(f"{path}: has no column {absent[0]}, found {', '.join(header)}")
+    table = pd.DataFrame(rows, columns=header, dtype=str)
     for column in numbers:
-        # A column without any row has no type of its own.
-        if len(table) and not pd.api.types.is_numeric_dtype(table[column]):
-            raise InputError(f"{path}: the column {column} holds texts, expected numbers")
-        table[column] = table[column].astype("float64")
+        try:
+            table[column] = table[column].replace("", "nan").astype("float64")
+        except ValueError:
+            raise InputError(f"{path}: the column {column} holds texts, expected numbers") from None
     return table
 
 
@@ -147,11 +116,10 @@ def read_rows(path: Path) -> list[list[str]]:
     Raises:
         InputError: The file is missing, empty or unreadable.
     """
-    rows = list(csv.reader(io.StringIO(read_text(path, "a table with a header"))))
-    if not rows:
-        raise InputError(f"{path}: is empty, expected a table with a header")
+    try:
+        # Without keep_default_na=False a scan named "NA" would be read as missing.
+        table = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error})") from None
+    rows: list[list[str]] = table.to_numpy().tolist()
     return rows
-
-
-def _points(run: Run) -> set[tuple[str, str]]:
-    return set(zip(run.errors["scan"], run.errors["landmark"], strict=True))

@@ -1,14 +1,12 @@
 """Means, quantiles, success rates and intervals of the errors."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from landmarkflow.evaluation.errors import labels_of
 from landmarkflow.evaluation.settings import EvaluateSettings
 
 DEFINITIONS = {
@@ -24,66 +22,36 @@ DEFINITIONS = {
     "mean distance from each surface's voxels to the other surface, hd95 the larger of the two "
     "95th percentiles of these distances",
 }
+FIGURES = ("n", "missing", "mean", "sd", "median", "p95", "max")
+# In the place of a landmark's name; no landmark is called this.
+ALL = ""
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Statistics of a set of errors; None where there is nothing to compute them from.
-
-    Attributes:
-        n: Landmarks detected.
-        missing: Landmarks not detected; they enter `within_percent` only.
-        mean: Mean error.
-        sd: Standard deviation, divided by n.
-        median: Median error.
-        p95: 95th percentile.
-        max: Largest error.
-        interval: 95 % bootstrap interval of the mean; None with fewer than two scans.
-        within_percent: Success detection rate in percent by radius.
-    """
-
-    n: int
-    missing: int
-    mean: float | None
-    sd: float | None
-    median: float | None
-    p95: float | None
-    max: float | None
-    interval: tuple[float, float] | None
-    within_percent: dict[float, float | None]
-
-
-def statistics(
-    errors: NDArray[np.float64],
-    radii: Sequence[float],
-    interval: tuple[float, float] | None = None,
-) -> Statistics:
-    """Returns the statistics of a set of errors.
+def statistics(errors: NDArray[np.float64], radii: Sequence[float]) -> dict[str, Any]:
+    """Returns the statistics of errors (n,), of which NaN is a landmark that was not detected.
 
     Args:
-        errors: Errors, (n,); NaN is a missing landmark.
-        radii: Radii of the success detection rate, in the unit of the errors.
-        interval: The interval of the mean, where it was computed.
+        errors: In the unit of the radii.
+        radii: Radii of the success detection rate.
+
+    Returns:
+        The figures `FIGURES`: how many were detected and how many not, and of the detected ones
+        mean, standard deviation (divided by n), median, 95th percentile and largest. Then by
+        radius, called as by `within`, the percentage that lies within; a missing landmark does
+        not. NaN where there is nothing to compute a figure from.
     """
     known = errors[~np.isnan(errors)]
-    rates = {
-        radius: float(100.0 * np.mean(errors <= radius)) if errors.size else None
-        for radius in radii
+    values = known if known.size else np.array([np.nan])
+    return {
+        "n": known.size,
+        "missing": errors.size - known.size,
+        "mean": float(values.mean()),
+        "sd": float(values.std(ddof=0)),
+        "median": float(np.median(values)),
+        "p95": float(np.percentile(values, 95)),
+        "max": float(values.max()),
+        **{within(r): 100.0 * float(np.mean(errors <= r)) if errors.size else np.nan for r in radii},
     }
-    missing = errors.size - known.size
-    if known.size == 0:
-        return Statistics(0, missing, None, None, None, None, None, None, rates)
-    return Statistics(
-        n=known.size,
-        missing=missing,
-        mean=float(known.mean()),
-        sd=float(known.std(ddof=0)),
-        median=float(np.median(known)),
-        p95=float(np.percentile(known, 95)),
-        max=float(known.max()),
-        interval=interval,
-        within_percent=rates,
-    )
 
 
 def draw_scans(count: int, resamples: int, seed: int) -> NDArray[np.int64]:
@@ -119,63 +87,45 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class StageSummary:
-    """The statistics of one stage: over all landmarks, and by landmark."""
-
-    overall: Statistics
-    landmarks: dict[str, Statistics]
-
-
-def summarise(
-    errors: pd.DataFrame, settings: EvaluateSettings, seed: int
-) -> dict[str, StageSummary]:
+def summarise(errors: pd.DataFrame, settings: EvaluateSettings, seed: int) -> pd.DataFrame:
     """Returns the statistics of every stage, the main one first.
 
     Args:
         errors: The error table.
         settings: Radii and resamples.
         seed: Seed of the bootstrap; every interval uses the same draws.
+
+    Returns:
+        The columns landmark, stage, `FIGURES`, interval_low, interval_high and the shares within
+        the radii: for each stage a row of all landmarks, called `ALL`, and one of each.
     """
-    names = list(errors["scan"].drop_duplicates())
-    numbers = errors["scan"].map({name: i for i, name in enumerate(names)}).to_numpy(np.int64)
-    values = errors["error"].to_numpy(np.float64)
-    draws = draw_scans(len(names), settings.bootstrap, seed)
-
-    def of(rows: NDArray[np.bool_]) -> Statistics:
-        interval = bootstrap_interval(values[rows], numbers[rows], draws)
-        return statistics(values[rows], settings.radii, interval)
-
-    result = {}
-    for stage in errors["stage"].drop_duplicates():
-        in_stage = (errors["stage"] == stage).to_numpy(np.bool_)
-        result[str(stage)] = StageSummary(
-            overall=of(in_stage),
-            landmarks={
-                label: of(in_stage & (errors["landmark"] == label).to_numpy(np.bool_))
-                for label in labels_of(errors)
-            },
-        )
-    return result
-
-
-def landmark_table(summary: dict[str, StageSummary], settings: EvaluateSettings) -> pd.DataFrame:
-    """Returns one row per stage and landmark with the statistics as columns."""
-    figures = ["n", "missing", "mean", "sd", "median", "p95", "max"]
-    rows = [
-        (
-            label,
-            stage,
-            *(getattr(entry, name) for name in figures),
-            *(entry.interval or (None, None)),
-            *entry.within_percent.values(),
-        )
-        for stage, of_stage in summary.items()
-        for label, entry in of_stage.landmarks.items()
-    ]
+    numbers = {name: i for i, name in enumerate(errors["scan"].drop_duplicates())}
+    draws = draw_scans(len(numbers), settings.bootstrap, seed)
+    rows = []
+    for stage, of_stage in errors.groupby("stage", sort=False):
+        for label, part in [(ALL, of_stage), *of_stage.groupby("landmark", sort=False)]:
+            values = part["error"].to_numpy(np.float64)
+            interval = bootstrap_interval(values, part["scan"].map(numbers).to_numpy(), draws)
+            low, high = interval or (np.nan, np.nan)
+            row = {"landmark": label, "stage": stage, "interval_low": low, "interval_high": high}
+            rows.append(row | statistics(values, settings.radii))
     rates = [within(radius) for radius in settings.radii]
-    columns = ["landmark", "stage", *figures, "interval_low", "interval_high", *rates]
+    columns = ["landmark", "stage", *FIGURES, "interval_low", "interval_high", *rates]
     return pd.DataFrame(rows, columns=columns)
+
+
+def stage_data(table: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
+    """Returns what `summarise` returned as data for JSON: by stage overall and by landmark."""
+    data: dict[str, Any] = {}
+    for row in table.to_dict("records"):
+        interval = [row["interval_low"], row["interval_high"]]
+        entry = {name: row[name] for name in FIGURES}
+        entry["interval"] = None if np.isnan(interval[0]) else interval
+        entry["within_percent"] = {f"{radius:g}": row[within(radius)] for radius in radii}
+        of_stage = data.setdefault(row["stage"], {"overall": entry, "landmarks": {}})
+        if row["landmark"] != ALL:
+            of_stage["landmarks"][row["landmark"]] = entry
+    return data
 
 
 def within(radius: float) -> str:
@@ -183,14 +133,12 @@ def within(radius: float) -> str:
     return f"within_{radius:g}_percent"
 
 
-def as_numbers(entry: Any) -> dict[str, Any]:
-    """Returns a dataclass of numbers as data for a JSON file, rounded to four decimals."""
-    return {name: _rounded(value) for name, value in asdict(entry).items()}
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {f"{key:g}": _rounded(part) for key, part in value.items()}
-    if isinstance(value, tuple):
-        return [_rounded(part) for part in value]
-    return round(value, 4) if isinstance(value, float) else value
+def plain(data: Any) -> Any:
+    """Returns data for a JSON file: numbers rounded to four decimals, and None for NaN."""
+    if isinstance(data, dict):
+        return {key: plain(part) for key, part in data.items()}
+    if isinstance(data, list):
+        return [plain(part) for part in data]
+    if isinstance(data, float):
+        return None if np.isnan(data) else round(float(data), 4)
+    return data

@@ -23,7 +23,7 @@ from landmarkflow.data import stages as data
 from landmarkflow.evaluation import stages as evaluation
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.report import stages as report
-from landmarkflow.workflow import Workflow, as_json, study_of
+from landmarkflow.workflow import Workflow, as_json, in_report, study_of
 
 if "study" not in config:
 

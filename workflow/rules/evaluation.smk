@@ -9,7 +9,12 @@ rule evaluate_landmarks:
     input:
         **FLOW.reads(evaluation.EVALUATE, SCANS),
     output:
-        **FLOW.writes(evaluation.EVALUATE, SCANS),
+        **in_report(
+            FLOW.writes(evaluation.EVALUATE, SCANS),
+            table1="Tables",
+            errors="Tables",
+            failures="Tables",
+        ),
     log:
         FLOW.log(evaluation.EVALUATE),
     localrule: True
@@ -30,7 +35,9 @@ rule compare_runs:
     input:
         **FLOW.reads(evaluation.COMPARE, runs=ALL_RUNS),
     output:
-        **FLOW.writes(evaluation.COMPARE),
+        **in_report(
+            FLOW.writes(evaluation.COMPARE), comparison="All runs", steps="All runs"
+        ),
     log:
         FLOW.log(evaluation.COMPARE),
     localrule: True
@@ -49,9 +56,9 @@ rule compare_runs:
 rule check_scans:
     """The run ends in an error where scans were refused, unless the study sets such scans aside."""
     input:
+        **FLOW.reads(evaluation.CHECK, SCANS, runs=ALL_RUNS),
         # Everything else first: one bad scan takes nothing from the others.
         page=RESULTS / "report.html",
-        **FLOW.reads(evaluation.CHECK, SCANS, runs=ALL_RUNS),
     output:
         **FLOW.writes(evaluation.CHECK),
     log:

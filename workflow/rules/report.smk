@@ -1,5 +1,9 @@
 """What made the results, and the pictures and the page that people look at."""
 
+
+report: "../report/study.rst"
+
+
 GIVEN = (TEMPLATE, *STUDY.templates, *STUDY.scans, *STUDY.training)
 
 
@@ -54,7 +58,7 @@ for batch, scans in STUDY.batches.items():
         input:
             **FLOW.reads(report.PICTURES, scans),
         output:
-            **FLOW.writes(report.PICTURES, scans),
+            **in_report(FLOW.writes(report.PICTURES, scans), picture="Pictures"),
         log:
             FLOW.log(report.PICTURES, batch),
         group:
