@@ -1,9 +1,9 @@
 """Measure what a mouse's scan costs and how far off its landmarks are.
 
-This pipeline's presets, stage by stage, beside plain scripts of elastix and ANTs, on the same scans
-and one core of one machine.
+Studies of this workflow, stage by stage, beside plain scripts of elastix and ANTs, on the same
+scans and one core of one machine.
 
-Usage: bench.py --data FOLDER --output FOLDER [--presets none fast] [--others elastix ants]
+Usage: bench.py --data FOLDER --output FOLDER [--studies mouse_skull] [--others elastix ants]
 """
 
 import argparse
@@ -31,6 +31,7 @@ from scipy import ndimage
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+STUDY = "mouse_skull"
 BONE_ABOVE = "25"
 FAILED_MM = 2.0
 SCRIPTS = {"elastix": "elastix_search.py", "ants": "ants_syn.py"}
@@ -47,14 +48,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--presets", nargs="*", default=["none", "fast"])
+    parser.add_argument("--studies", nargs="*", default=[STUDY, f"{STUDY}_fast"])
     parser.add_argument("--others", nargs="*", default=list(SCRIPTS), choices=SCRIPTS)
     parser.add_argument("--scans", type=int, default=4, help="how many the others get")
     arguments = parser.parse_args()
     output, data = arguments.output.resolve(), arguments.data.resolve()
     rows, stages = [], []
-    for preset in arguments.presets:
-        row, costs = pipeline(preset, data, output)
+    for study in arguments.studies:
+        row, costs = pipeline(study, data, output)
         rows.append(row)
         stages += costs
     rows += [other(name, data, output, arguments.scans) for name in arguments.others]
@@ -68,31 +69,26 @@ def main() -> None:
     sys.stdout.write((output / "bench.md").read_text())
 
 
-def pipeline(preset: str, data: Path, output: Path) -> tuple[Row, list[Row]]:
-    """Train, then measure all the rest of a run from nothing."""
-    files = [ROOT / "studies/mouse_skull.yaml"]
-    name = "mouse_skull"
-    if preset != "none":
-        files.append(ROOT / f"studies/{preset}/mouse_skull.yaml")
-        name = f"mouse_skull_{preset}"
-    folder = output / f"landmarkflow-{preset}"
+def pipeline(study: str, data: Path, output: Path) -> tuple[Row, list[Row]]:
+    """Train, then measure all the rest of a study's one run from nothing."""
+    label = "landmarkflow" + study.removeprefix(STUDY).replace("_", ", ")
+    folder = output / study
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", 1]
-    command += ["--configfile", *files, "--config", f"data_folder={data}"]
+    command += ["--configfile", ROOT / f"studies/{study}.yaml", "--config", f"data_folder={data}"]
     measured([*command, "--until", "train_network"])
     with paced() as paces:
         cpu, _ = measured(command)
-    results = folder / "results" / name
-    with (results / "evaluation/errors.csv").open() as file:
+    results = folder / "results" / study
+    with (results / "oneshot/evaluation/errors.csv").open() as file:
         errors = defaultdict(list)
         for row in csv.DictReader(file):
-            if row["stage"] == "final" and row["error_mm"]:
-                errors[row["scan"]].append(float(row["error_mm"]))
-    costs = stage_costs(results / "logs", len(errors))
+            if row["stage"] == "final" and row["error"]:
+                errors[row["scan"]].append(float(row["error"]))
+    costs = stage_costs(results, len(errors))
     own = cpu / len(errors) - sum(row["cpu_s_per_scan"] for row in costs)
     costs.append({"stage": "Snakemake itself", "cpu_s_per_scan": own, "peak_mb": 0})
-    label = "landmarkflow" + ("" if preset == "none" else f", {preset}")
     for row in costs:
         row |= {"method": label, "cpu_s_per_scan": round(row["cpu_s_per_scan"], 2)}
     peak = max(row["peak_mb"] for row in costs)
@@ -100,12 +96,12 @@ def pipeline(preset: str, data: Path, output: Path) -> tuple[Row, list[Row]]:
     return row | {"pace_s": pace_of(paces)}, costs
 
 
-def stage_costs(logs: Path, scans: int) -> list[Row]:
+def stage_costs(results: Path, scans: int) -> list[Row]:
     """CPU-seconds of each stage by scan, and its largest job's memory, without training."""
     found = defaultdict(list)
-    for path in logs.rglob("*.log"):
-        stage = path.stem if path.parent == logs else path.parent.name
-        if stage != "train_network" and (cost := COST.search(path.read_text())):
+    for path in results.rglob("logs/*/*.log"):
+        stage = path.parent.name
+        if stage != "train" and (cost := COST.search(path.read_text())):
             found[stage].append((float(cost[1]), int(cost[2])))
     costs = [
         {

@@ -4,7 +4,7 @@ What depends on the run is given as a function of the rule's wildcards, of which
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from landmarkflow.core.code_hash import code_hash
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import stamp
 from landmarkflow.core.records import TEMPLATE
+from landmarkflow.core.settings import merged
 from landmarkflow.data.stages import SCANS
 from landmarkflow.engine.method import Method
 from landmarkflow.engine.stage import Places, Stage
-from landmarkflow.formats.scan_files import files_of
+from landmarkflow.study.folder import Tell
 from landmarkflow.study.runs import MethodFacts, Run
+from landmarkflow.study.same import parts_of
 from landmarkflow.study.sheet import FILE_COLUMNS
 from landmarkflow.study.study import Study, load_study, with_base
 
@@ -27,7 +29,11 @@ Files = Callable[[Any], list[str]]
 
 
 def study_of(
-    settings: Mapping[str, Any], methods: Mapping[str, Method], results: Path, studies: Path
+    settings: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    results: Path,
+    studies: Path,
+    tell: Tell = lambda line: None,
 ) -> Study:
     """The study of a configuration and of what the command line says beside it.
 
@@ -37,20 +43,21 @@ def study_of(
         methods: every method.
         results: folder of all studies' results.
         studies: folder of the study files, for `base`, with `presets/`.
+        tell: is told what the user should know and is not wrong, a line each.
 
     Raises:
         InputError: anything in it is wrong, in one sentence.
     """
     stated = with_base(settings, studies)
     if folder := stated.pop("data_folder", None):
-        stated["data"] = {**(stated.get("data") or {}), "folder": str(folder)}
-    if seeds := stated.pop("seeds", None):
+        stated = merged(stated, {"data": {"folder": str(folder)}})
+    if (seeds := stated.pop("seeds", None)) is not None:
         stated["runs"] = _with_seeds(stated.get("runs"), str(seeds))
     facts = {m.name: MethodFacts(m.settings, m.shared, m.reads_runs) for m in methods.values()}
-    return load_study(stated, facts, results, studies / "presets")
+    return load_study(stated, facts, results, studies / "presets", tell)
 
 
-def _with_seeds(runs: Mapping[str, Any] | None, seeds: str) -> dict[str, Any]:
+def _with_seeds(runs: Any, seeds: str) -> Any:
     """The runs of a study, each that reads no other once for every seed."""
     numbers = seeds.split()
     if not numbers or not all(number.isdecimal() for number in numbers):
@@ -58,9 +65,12 @@ def _with_seeds(runs: Mapping[str, Any] | None, seeds: str) -> dict[str, Any]:
             f"seeds is {seeds!r}, expected different whole numbers separated by spaces, such as "
             '"1 2 3"'
         )
-    several = {"seeds": [int(number) for number in numbers]}
     stated = runs or {"oneshot": {"method": "oneshot"}}
-    return {name: run if run.get("of") else {**run, **several} for name, run in stated.items()}
+    if not isinstance(stated, Mapping):
+        return stated
+    several = {"seeds": [int(number) for number in numbers]}
+    alone = [n for n, run in stated.items() if isinstance(run, Mapping) and not run.get("of")]
+    return merged(stated, dict.fromkeys(alone, several))
 
 
 @dataclass(frozen=True)
@@ -102,8 +112,10 @@ class Workflow:
         if stage.of:
             found["of"] = self._run_files(stage, scans, runs)
         for column in self._file_columns(stage):
-            files = self._given(column, scans)
-            found[f"sheet_{column}"] = [file for file in files if not Path(file).is_dir()]
+            # Given files are known by their stamps: Snakemake would refuse what is made of a file
+            # that is dated in the future.
+            made = [f for f in self._given(column, scans) if Path(f).is_relative_to(self.results)]
+            found[f"sheet_{column}"] = made
         return found
 
     def writes(self, stage: Stage, scans: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -141,7 +153,8 @@ class Workflow:
         files = [f for column in self._file_columns(stage) for f in self._given(column, scans)]
         if files:
             # A file that is replaced by one as old, or older, is told by more than its date.
-            found["stamp"] = stamp(_parts(files), apart_from=self.results)
+            parts = [part for file in files for part in parts_of(Path(file))]
+            found["stamp"] = stamp(parts, apart_from=self.results)
         return found
 
     def command(self, stage: Stage) -> str:
@@ -177,7 +190,8 @@ class Workflow:
 
     def peers(self, stage: Stage, run: Run) -> list[str]:
         """The first scans of the study, as many as a stage reads in a run."""
-        return list(self.study.scans)[: stage.peer_count(self.values(stage, run))]
+        scans = [scan for scan in self.study.scans if scan not in self.study.refused]
+        return scans[: stage.peer_count(self.values(stage, run))]
 
     def first(self, stage: Stage) -> list[str]:
         """The first scans of the study, as many as a stage reads in any of its runs."""
@@ -263,6 +277,8 @@ class Workflow:
             name = template if scan == TEMPLATE else scan
             entry = self.study.entry(name)
             row = {column: getattr(entry, column, None) for column in stage.columns}
+            if "refused" in row:
+                row["refused"] = self.study.refused.get(scan)
             rows[scan] = {n: "" if value is None else str(value) for n, value in row.items()}
         return rows
 
@@ -309,16 +325,6 @@ class Workflow:
 
     def _work(self, stage: Stage) -> Path:
         return self.results / ("{run}/work" if stage.is_of_a_run else "work")
-
-
-def _parts(files: Iterable[str]) -> Iterator[Path]:
-    """Every file that a scan consists of: a header's voxels may lie in a file beside it."""
-    for file in files:
-        try:
-            yield from files_of(Path(file))
-        except InputError:
-            # Whoever reads it has more to say.
-            yield Path(file)
 
 
 def as_json(values: Any) -> str:

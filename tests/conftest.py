@@ -13,9 +13,9 @@ sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 
-# These take minutes: started first, no processor waits for the last of them.
-LONG = ("test_slurm", "test_interruptions", "test_workflow", "test_bare_environments")
-LONG += ("test_given_scans", "test_runs", "test_methods")
+# These take minutes: started first, no process waits for the last of them.
+LONG = ("test_slurm", "test_bare_environments", "test_interruptions", "test_workflow")
+LONG += ("test_runs", "test_methods", "test_given_scans")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,11 +58,11 @@ def once(
 @pytest.fixture(scope="session")
 def root(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A copy of the repository that nobody edits meanwhile, in a folder with a space."""
-    return once("my repository", lambda folder: _copy(folder))
 
+    def copy(folder: Path) -> None:
+        copy_repository(Path(__file__).parents[1], folder)
 
-def _copy(folder: Path) -> None:
-    copy_repository(Path(__file__).parents[1], folder)
+    return once("my repository", copy)
 
 
 @pytest.fixture(scope="session")

@@ -34,25 +34,24 @@ from image_files import (
     scan_grid,
     write_dicom,
 )
+from stage_runs import Outcome, assert_refused, path_of, run_stage
 from workflow_runs import TINY, run_workflow
 
-from landmarkflow.__main__ import main
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import LARGEST_TEXT_BYTES
 from landmarkflow.core.grids import Grid
-from landmarkflow.core.records import Record, write_record
+from landmarkflow.core.records import TEMPLATE, read_record
+from landmarkflow.data.stages import REFERENCES, TARGET
+from landmarkflow.data.stages import SCANS as DIGESTS
+from landmarkflow.engine.stage import Stage
 from landmarkflow.formats.landmarks import read_landmarks
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import image_on
-from landmarkflow.methods.oneshot.settings import (
-    CentreSettings,
-    LocateSettings,
-    NetworkSettings,
-    NormaliseSettings,
-    TrainSettings,
-)
-from landmarkflow.study.study import load_config, load_study, read_sheet
+from landmarkflow.methods.oneshot.stages import CENTRE, LOCATE
+from landmarkflow.registry import METHODS
+from landmarkflow.study.sheet import read_sheet
+from landmarkflow.workflow import study_of
 
 Make = Callable[[Path], object]
 
@@ -280,9 +279,9 @@ SCANS: dict[str, tuple[str, Make, str]] = {
         "stacked along their normal (no gantry tilt)"),
 }  # fmt: skip
 
-# Landmarks of the scan, where the template has the points of TEMPLATE in it.
+# Landmarks of the scan, where the template has these points.
 
-TEMPLATE = {"apex": [-35.0, 14.0, 84.0], "window": [-36.0, 13.0, 86.0]}
+TEMPLATE_POINTS = {"apex": [-35.0, 14.0, 84.0], "window": [-36.0, 13.0, 86.0]}
 
 
 def markups(points: Any, frame: Any = "LPS") -> str:
@@ -328,7 +327,7 @@ LANDMARKS: dict[str, tuple[str, Make, str]] = {
         "a.json", holds('{"frame": "LPS", "apex": [1, 2, 3], "apex": [1, 2, 3]}'),
         'the key "apex" stands twice in one object, expected once'),
     "no frame": (
-        "a.json", holds(json.dumps(TEMPLATE)),
+        "a.json", holds(json.dumps(TEMPLATE_POINTS)),
         "does not state its frame, expected LPS, RAS or pixels"),
     "another frame": (
         "a.mrk.json", holds(markups([point("apex")], "IJK")),
@@ -378,7 +377,7 @@ LANDMARKS: dict[str, tuple[str, Make, str]] = {
         "expected all inside x -37.7 to -32.9, y 12.0 to 17.0, z 79.2 to 91.2 mm (LPS)"),
     "none placed": (
         "a.mrk.json",
-        holds(markups([point(label, positionStatus="undefined") for label in TEMPLATE])),
+        holds(markups([point(label, positionStatus="undefined") for label in TEMPLATE_POINTS])),
         "none of the 2 reference landmarks has a position, expected at least one"),
 }  # fmt: skip
 
@@ -446,7 +445,7 @@ def huge_array(path: Path) -> None:
 
 
 NO_WEIGHTS = (
-    "cannot be read as the weights of a network ({}), expected a file that train_network wrote"
+    "cannot be read as the weights of a network ({}), expected a file that a training wrote"
 )
 WEIGHTS: dict[str, tuple[Make, str]] = {
     "not there": (
@@ -470,72 +469,80 @@ WEIGHTS: dict[str, tuple[Make, str]] = {
 # What the commands say
 
 
-Run = Callable[..., str]
-
-
 @pytest.fixture
-def refusal(tmp_path: Path, capfd: pytest.CaptureFixture[str], quiet: None) -> Iterator[Run]:
-    """Runs a command that must refuse its input; returns what it says, without the folder.
+def run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs a stage; no library may say anything past the program."""
 
-    Everything that it writes goes into tmp_path / "out", which must stay empty.
-    """
+    def quiet(stage: Stage, scan: str, **given: Any) -> Outcome:
+        done = run_stage(stage, tmp_path / "out", [scan], **given)
+        assert capfd.readouterr() == ("", "")
+        return done
 
-    def run(*arguments: object) -> str:
-        log = tmp_path / "command.log"
-        status = main(["--log", str(log), *map(str, arguments)])
-        said = capfd.readouterr().err
-        assert status == 1, said
-        assert len(said.splitlines()) == 1, said
-        assert said.strip() in log.read_text(encoding="utf-8")
-        assert "Traceback" not in log.read_text(encoding="utf-8")
-        assert [str(path) for path in (tmp_path / "out").rglob("*")] == []
-        return said.strip().replace(f"{tmp_path}/", "")
+    return quiet
 
-    (tmp_path / "out").mkdir()
-    return run
+
+def refusal(done: Outcome, folder: Path) -> str:
+    """What a command that must refuse its input says, without the folder; it leaves nothing."""
+    assert_refused(done)
+    left = [path for path in (folder / "out").rglob("*") if path.is_file()]
+    assert [path.suffix for path in left if path.suffix not in (".npz", ".npy")] == [".log"]
+    return done.stderr.strip().replace(f"{folder}/", "")
 
 
 @pytest.mark.parametrize("case", SCANS)
-def test_a_bad_scan(case: str, tmp_path: Path, refusal: Run) -> None:
+def test_a_bad_scan(case: str, tmp_path: Path, run: Callable[..., Outcome]) -> None:
     name, make, said = SCANS[case]
     make(tmp_path / name)
-    found = refusal(
-        "locate_regions", "--required", "--settings", LocateSettings().model_dump_json(),
-        "--intensities", NormaliseSettings().model_dump_json(), "--scans", "a",
-        "--store", tmp_path / "store", "--image", tmp_path / name,
-        "--region", tmp_path / "out/a.nii.gz", "--record", tmp_path / "out/a.json",
-    )  # fmt: skip
+    done = run(LOCATE, TEMPLATE, sheet={TEMPLATE: {"image": tmp_path / name}})
+    found = refusal(done, tmp_path)
     assert found == (name + said if said.startswith("/") else f"{name}: {said}")
 
 
-def check_reference(
-    folder: Path, template: Path, landmarks: Path, frame: str = "none"
-) -> tuple[object, ...]:
+@pytest.mark.parametrize("case", SCANS)
+def test_a_bad_scan_is_digested_all_the_same(
+    case: str, tmp_path: Path, run: Callable[..., Outcome]
+) -> None:
+    """What is wrong with one scan is told by the stage that reads it, and stops no other scan."""
+    name, make, _ = SCANS[case]
+    make(tmp_path / name)
+    assert run(DIGESTS, "a", sheet={"a": {"image": tmp_path / name}}).status == 0
+    assert path_of(tmp_path / "out", DIGESTS, "record", "a").exists()
+
+
+def references(
+    folder: Path, landmarks: Path, frame: str = "", template: Path | None = None
+) -> dict[str, Any]:
+    """What the sheet says of a scan and of the template, which is the scan itself by default."""
     write_volume(scan(), folder / "scan.nii.gz")
-    return (
-        "check_references", "--required", "--scans", "a", "--image", folder / "scan.nii.gz",
-        "--template-landmarks", template, "--landmarks", landmarks, "--frames", frame,
-        "--reference", folder / "out/a.mrk.json", "--record", folder / "out/a.json",
-    )  # fmt: skip
+    row = {"image": folder / "scan.nii.gz", "landmarks": landmarks, "frame": frame}
+    if template is None:
+        return {TEMPLATE: row}
+    return {"a": row, TEMPLATE: {**row, "landmarks": template, "frame": ""}}
 
 
 @pytest.mark.parametrize("case", LANDMARKS)
-def test_bad_landmarks(case: str, tmp_path: Path, refusal: Run) -> None:
+def test_bad_landmarks(case: str, tmp_path: Path, run: Callable[..., Outcome]) -> None:
     name, make, said = LANDMARKS[case]
     template = tmp_path / "template.json"
-    template.write_text(json.dumps(TEMPLATE | {"frame": "LPS"}))
+    template.write_text(json.dumps(TEMPLATE_POINTS | {"frame": "LPS"}))
     make(tmp_path / name)
-    assert refusal(*check_reference(tmp_path, template, tmp_path / name)) == f"{name}: {said}"
+    done = run(REFERENCES, "a", sheet=references(tmp_path, tmp_path / name, "", template))
+    assert done.status == 0
+    record = read_record(path_of(tmp_path / "out", REFERENCES, "record", "a"))
+    assert (record.status, record.reason) == ("refused", f"{tmp_path / name}: {said}")
+    assert done.stderr == f"a: refused: {record.reason}\n"
 
 
 DISAGREE = "states the frame RAS, but LPS was said to be its frame; expected them to agree"
 
 
-def test_landmarks_in_another_frame_than_the_sheet_says(tmp_path: Path, refusal: Run) -> None:
+def test_landmarks_in_another_frame_than_the_sheet_says(
+    tmp_path: Path, run: Callable[..., Outcome]
+) -> None:
     path = tmp_path / "a.csv"
     path.write_text(table("apex,-35,14,84", frame="RAS"))
-    said = refusal(*check_reference(tmp_path, path, path, "LPS"))
-    assert said == f"a.csv: {DISAGREE}"
+    done = run(REFERENCES, TEMPLATE, sheet=references(tmp_path, path, "LPS"))
+    assert refusal(done, tmp_path) == f"a.csv: {DISAGREE}"
 
 
 @pytest.mark.parametrize(
@@ -555,43 +562,34 @@ def test_landmarks_in_another_frame_than_the_sheet_says(tmp_path: Path, refusal:
     ids=["one missing", "outside the template's scan"],
 )
 def test_bad_landmarks_of_the_template(
-    points: list[Any], said: str, tmp_path: Path, refusal: Run
+    points: list[Any], said: str, tmp_path: Path, run: Callable[..., Outcome]
 ) -> None:
     template = tmp_path / "t.mrk.json"
     template.write_text(markups(points))
-    assert refusal(*check_reference(tmp_path, template, template)) == f"t.mrk.json: {said}"
+    done = run(REFERENCES, TEMPLATE, sheet=references(tmp_path, template))
+    assert refusal(done, tmp_path) == f"t.mrk.json: {said}"
 
 
 @pytest.mark.parametrize("case", SEGMENTATIONS)
-def test_a_bad_segmentation(case: str, tmp_path: Path, refusal: Run) -> None:
+def test_a_bad_segmentation(case: str, tmp_path: Path, run: Callable[..., Outcome]) -> None:
     name, make, said = SEGMENTATIONS[case]
     make(tmp_path / name)
     write_volume(scan(), tmp_path / "scan.nii.gz")
-    write_record(tmp_path / "region.json", Record("template", "locate"))
-    found = refusal(
-        "train_network", "--settings", TrainSettings().model_dump_json(), "--seed", 1,
-        "--threads", 1, "--labels", 1, 2, "--image", tmp_path / "scan.nii.gz",
-        "--segmentation", tmp_path / name, "--region", tmp_path / "scan.nii.gz",
-        "--region-record", tmp_path / "region.json", "--weights", tmp_path / "out/w.npz",
-        "--history", tmp_path / "out/t.csv", "--training", tmp_path / "out/t.json",
-    )  # fmt: skip
-    assert found == f"{name}: {said}"
+    row = {"image": tmp_path / "scan.nii.gz", "segmentation": tmp_path / name}
+    settings = {"labels": [1, 2], "target": {"above": 0.0, "margin_mm": 1.5}}
+    done = run(TARGET, TEMPLATE, settings=settings, sheet={TEMPLATE: row})
+    assert refusal(done, tmp_path) == f"{name}: {said}"
 
 
 @pytest.mark.parametrize("case", WEIGHTS)
-def test_bad_weights(case: str, tmp_path: Path, refusal: Run) -> None:
+def test_bad_weights(case: str, tmp_path: Path, run: Callable[..., Outcome]) -> None:
     make, said = WEIGHTS[case]
-    make(tmp_path / "w.npz")
-    found = refusal(
-        "centre_targets", "--settings", CentreSettings().model_dump_json(),
-        "--network", NetworkSettings().model_dump_json(), "--threads", 1,
-        "--weights", tmp_path / "w.npz", "--scans", "a", "--store", tmp_path / "out/store",
-        "--region", tmp_path / "a.nii", "--region_record", tmp_path / "a.json",
-        "--centred", tmp_path / "out/a.nii", "--probability", tmp_path / "out/p.nii",
-        "--record", tmp_path / "out/a.json",
-    )  # fmt: skip
-    assert found == f"w.npz: {said}"
-    assert not sprung(tmp_path / "w.npz").exists()
+    weights = path_of(tmp_path / "out", CENTRE, "weights")
+    weights.parent.mkdir(parents=True)
+    make(weights)
+    name = str(weights.relative_to(tmp_path))
+    assert refusal(run(CENTRE, "a"), tmp_path) == f"{name}: {said.replace('w.npz', name)}"
+    assert not sprung(weights).exists()
 
 
 # Studies: what is known before anything runs
@@ -602,6 +600,10 @@ BY_HAND = {"image": "t.mha", "landmarks": "t.fcsv"}
 def of_sheet(rows: str, **template: str) -> dict[str, Any]:
     Path("samples.tsv").write_text(rows, encoding="utf-8")
     return {"sheet": {"sheet": "samples.tsv", "template": BY_HAND | template}}
+
+
+def of_template(scan: str) -> dict[str, Any]:
+    return {"a": {"method": "oneshot", "template": scan}}
 
 
 def rows(*lines: str) -> str:
@@ -643,11 +645,11 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: {"data": {}},
         "config: `data` gives no source, expected one of folder, cohort, sheet and origin"),
     "a template that is no scan": (
-        lambda: {"data": {"cohort": {}}, "templates": ["ear999"]},
-        "config: `templates`: ear999 is no scan of the study"),
-    "a key of modules": (
-        lambda: {"data": {"cohort": {}}, "template_scan": "ear001"},
-        "config: `template_scan` is not a known key"),
+        lambda: {"data": {"cohort": {"scans": 2, "evaluated": 1}}, "runs": of_template("ear999")},
+        "config: `runs.a`: the template is 'ear999', expected an annotated scan, such as ear001"),
+    "a template without landmarks": (
+        lambda: {"data": {"cohort": {"scans": 2, "evaluated": 1}}, "runs": of_template("ear002")},
+        "config: `runs.a`: the template is 'ear002', expected an annotated scan, such as ear001"),
     "no sheet": (
         lambda: {"data": {"sheet": {"sheet": "none.tsv", "template": BY_HAND}}},
         "none.tsv: no such file, expected a sheet of scans"),
@@ -660,7 +662,7 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
     "commas for tabs": (
         lambda: {"data": of_sheet("scan,image\na,a.mha\n")},
         "samples.tsv: `scan,image` is not a known column, expected scan, image, side, landmarks, "
-        "frame, separated by tabs"),
+        "frame, segmentation, split, gaze, scale, separated by tabs"),
     "a sheet of another program": (
         lambda: {"data": of_sheet("scan\timage\na\t\0\n")},
         "samples.tsv, row 2: `image` is '\\x00' with a control character or a byte that is no "
@@ -704,7 +706,7 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         "samples.tsv, row 2: `side` is 'LEFT': input should be 'left', 'right' or ''"),
     "another frame": (
         lambda: {"data": of_sheet(rows("a\ta.mha\t\tt.fcsv\tscanner"))},
-        "samples.tsv, row 2: `frame` is 'scanner': input should be 'LPS', 'RAS' or ''"),
+        "samples.tsv, row 2: `frame` is 'scanner': input should be 'LPS', 'RAS', 'pixels' or ''"),
     "an option as path": (
         lambda: {"data": of_sheet(rows("a\ta.mha"), image="-t.mha")},
         "config: `data.sheet.template`: `image` is '-t.mha' with a dash in front, as options "
@@ -738,8 +740,7 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         "byte that is no UTF-8, expected a name without"),
 }  # fmt: skip
 # What Snakemake is asked, too: each takes it two seconds.
-ASKED = ("an unknown key", "ids twice", "landmarks that are not there", "an option as path")
-ASKED += ("a folder without its template",)
+ASKED = ("an unknown key", "ids twice", "a folder without its template")
 
 
 @pytest.fixture
@@ -755,7 +756,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_bad_study(case: str, here: Path) -> None:
     make, said = STUDIES[case]
     with pytest.raises(InputError) as error:
-        load_study(load_config({"study": "mine", **make()}), here)
+        study_of({"study": "mine", **make()}, METHODS, Path("results"), Path("studies"))
     assert str(error.value) == said
 
 
@@ -778,13 +779,9 @@ def test_snakemake_says_of_a_bad_study_just_that(case: str, root: Path, here: Pa
 
 
 OPTIONS = {
-    "sed=2": "config: `sed` is not a known key",
     "datafolder=scans": "config: `datafolder` is not a known key",
     "data_folder=nowhere": "nowhere: no such folder, expected one with template/ and scans/",
-    "seeds=1 1": (
-        "seeds is '1 1', expected different whole numbers separated by spaces, such as \"1 2 3\""
-    ),
-    "presets=cochlea": "presets: there is no file {root}/studies/cochlea.yaml",
+    "seeds=1 1": "config: `runs.oneshot`: `seeds` are [1, 1], expected different ones",
 }
 
 
@@ -792,9 +789,7 @@ OPTIONS = {
 def test_snakemake_says_what_is_wrong_with_an_option(
     option: str, root: Path, tmp_path: Path
 ) -> None:
-    options = ["seeds=1", option] if option.startswith("presets") else [option]
-    said = refused(root, tmp_path, "--config", *options)
-    assert said == f"landmarkflow: {OPTIONS[option].format(root=root)}"
+    assert refused(root, tmp_path, "--config", option) == f"landmarkflow: {OPTIONS[option]}"
 
 
 def test_a_configuration_builds_no_python_objects(root: Path, here: Path) -> None:
@@ -813,7 +808,8 @@ NAMES = ('it\'s a "b"', "b $(mkdir sprung) `mkdir sprung`", "c;mkdir sprung #&|>
 # One batch, and the steps that a study may leave out, whose rules have commands too.
 ALL_STEPS = {
     "batch_scans": len(NAMES),
-    "oneshot": {"consensus": {"peers": 1}, "symmetrise": {"enabled": True}},
+    "data": {"landmarks": []},
+    "oneshot": {"vote": {"peers": 1}, "symmetrise": {"enabled": True}},
 }
 # What stands for Python: it shows its arguments.
 SHOW = "python() { printf '%s\\0' \"$@\"; }; "
@@ -826,13 +822,27 @@ def named(here: Path) -> tuple[object, ...]:
     for name in NAMES:
         write_volume(scan(), folder / f"scans/{name}.nii.gz")
         (folder / "landmarks").mkdir(exist_ok=True)
-        rows = (f"{label},{x},{y},{z}" for label, (x, y, z) in TEMPLATE.items())
+        rows = (f"{label},{x},{y},{z}" for label, (x, y, z) in TEMPLATE_POINTS.items())
         (folder / f"landmarks/{name}.csv").write_text(table(*rows))
     write_volume(scan(), folder / "template/scan.nii.gz")
     (folder / "template/landmarks.csv").write_text(table("apex,-35,14,84", "window,-36,13,86"))
     steps = here / "steps.yaml"
     steps.write_text(yaml.safe_dump(ALL_STEPS), encoding="utf-8")
     return "--configfile", TINY, steps, "--config", f"data_folder={FOLDER}", "study=mine"
+
+
+def texts(word: str) -> Iterator[str]:
+    """A word of a command, or the texts in it where it is JSON."""
+    if not word.startswith("{"):
+        yield word
+        return
+    inner: list[Any] = [json.loads(word)]
+    while inner:
+        value = inner.pop()
+        if isinstance(value, dict | list):
+            inner += value.values() if isinstance(value, dict) else value
+        else:
+            yield str(value)
 
 
 def test_names_are_quoted_in_every_command(
@@ -849,23 +859,22 @@ def test_names_are_quoted_in_every_command(
         if command.startswith("python "):
             shell = ["bash", "-euo", "pipefail", "-c", SHOW + command]
             done = subprocess.run(shell, cwd=here, capture_output=True, check=True)
-            words = set(done.stdout.decode().split("\0"))
-            # Settings are JSON, in which the folder stands too.
-            whole = {word for word in words if "(mkdir" in word and not word.startswith("{")}
-            assert whole <= paths
-            handed_on |= words
+            words = done.stdout.decode().split("\0")
+            # Settings and sheet are JSON, in which paths stand too.
+            found = {text for word in words for text in texts(word)}
+            assert {text for text in found if "(mkdir" in text} <= {*paths, FOLDER}
+            handed_on |= found
     assert paths <= handed_on
     assert list(here.rglob("sprung")) == []
 
 
 def test_names_are_names(root: Path, here: Path, named: tuple[object, ...]) -> None:
-    rules = ("check_references_template", "check_references_001", "locate_regions_001")
-    rules += ("write_sheet",)
+    rules = ("check_references_001", "locate_regions_001", "write_sheet")
     run = run_workflow(root, here, *named, "--notemp", "--until", *rules)
     assert run.status == 0, run.text
     results = here / "results/mine"
-    assert len(list((results / "references").glob("*.mrk.json"))) == len(NAMES) + 1
-    assert len(list((results / "foi").glob("*.nii.gz"))) == len(NAMES)
+    assert len(list((results / "work/references").glob("*.mrk.json"))) == len(NAMES)
+    assert len(list((results / "work/locate").glob("*.nii.gz"))) == len(NAMES)
     lines = (results / "samples.tsv").read_text(encoding="utf-8").splitlines()
     again = list(csv.DictReader(lines, delimiter="\t"))
     assert {Path(row["image"]).name for row in again} == {f"{name}.nii.gz" for name in NAMES}
@@ -878,8 +887,8 @@ WHOLE_FILES: dict[str, bytes] = {
     "a.nii": nifti_bytes(),
     "a.nrrd": nrrd_bytes("space: LPS"),
     "a.mha": meta_image_bytes(AXES),
-    "a.mrk.json": markups([point(label) for label in TEMPLATE]).encode(),
-    "a.json": json.dumps(TEMPLATE | {"frame": "LPS"}).encode(),
+    "a.mrk.json": markups([point(label) for label in TEMPLATE_POINTS]).encode(),
+    "a.json": json.dumps(TEMPLATE_POINTS | {"frame": "LPS"}).encode(),
     "a.csv": table("apex,-35,14,84", "window,-36,13,86").encode(),
     "a.fcsv": b"# CoordinateSystem = LPS\n1,1,2,3,0,0,0,1,1,1,0,apex,,\n",
     "samples.tsv": rows("a\ta.mha\tleft\tt.fcsv\tRAS").encode(),
@@ -941,16 +950,24 @@ def test_any_json_is_read_or_refused(
         read_or_refused(path)
 
 
-@given(value=json_values, key=st.sampled_from(["study", "seed", "data", "oneshot", "evaluate"]))
+@given(
+    value=json_values,
+    key=st.sampled_from(
+        ["study", "base", "seed", "seeds", "data", "data_folder", "runs", "oneshot"]
+    ),
+)
 def test_any_configuration_is_read_or_refused(value: Any, key: str) -> None:
+    mine = {"study": "mine", "data": {"cohort": {}}}
     for raw in (
-        value,
-        {"study": "mine", "data": {"cohort": {}}} | {key: value},
-        {"study": "mine", "data": value},
-        {"study": "mine", "data": {"folder": value}},
+        mine | {key: value},
+        mine | {"seeds": "1 2", key: value},
+        mine | {"data_folder": "nowhere", key: value},
+        mine | {"runs": {"a": value}},
+        mine | {"runs": {"a": {"method": "oneshot", "preset": value}}},
+        mine | {"data": {"folder": value}},
     ):
         try:
-            load_config(raw)
+            study_of(raw, METHODS, Path("results"), Path("studies"))
         except InputError as error:
             assert len(str(error).splitlines()) == 1
 

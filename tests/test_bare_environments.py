@@ -67,11 +67,11 @@ def test_jobs_in_an_environment_find_the_package(
 ) -> None:
     """Snakemake takes PYTHONPATH from them; the working directory is another than the package's."""
     conda(False)
-    options = ("--configfile", TINY, "--use-conda", "--until", "simulate_template")
+    options = ("--configfile", TINY, "--use-conda", "--until", "simulate_scan")
     run = run_workflow(root, tmp_path, *options)
     assert run.status == 0, run.text
     assert "Activating conda environment" in run.text
-    assert (tmp_path / "results/tiny/data/template/landmarks.mrk.json").exists()
+    assert (tmp_path / "results/tiny/work/data/landmarks/template.mrk.json").exists()
 
 
 @pytest.mark.slow

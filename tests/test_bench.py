@@ -9,10 +9,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import sampled
 from scipy.spatial.transform import Rotation
+from stage_runs import command_of, run_command
 
-from landmarkflow.__main__ import main
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import Record, write_record
+from landmarkflow.evaluation.stages import CHECK
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -24,18 +25,18 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
-@pytest.mark.usefixtures("quiet")
 def test_costs_are_read_from_the_logs_of_jobs(tmp_path: Path) -> None:
     import bench  # noqa: PLC0415
 
-    write_record(tmp_path / "a.json", Record("a", "locate"))
+    for folder in ("work/references", "mine/landmarks"):
+        write_record(tmp_path / folder / "a.json", Record("a", "locate"))
+    settings = {"bad_scans": "refuse"}
     for batch in ("001", "002"):
-        arguments = ("--bad-scans", "refuse", "--records", tmp_path / "a.json")
-        log = tmp_path / f"logs/check_scans/{batch}.log"
-        checked = ("--checked", tmp_path / "checked.txt")
-        assert main(["--log", str(log), "check_scans", *map(str, arguments + checked)]) == 0
-    (row,) = bench.stage_costs(tmp_path / "logs", scans=2)
-    assert row["stage"] == "check_scans"
+        command = command_of(CHECK, tmp_path, ["a"], settings=settings, of="mine")
+        done = run_command(tmp_path / f"work/logs/check/{batch}.log", command)
+        assert done.status == 0, done.stderr
+    (row,) = bench.stage_costs(tmp_path, scans=2)
+    assert row["stage"] == "check"
     assert row["cpu_s_per_scan"] > 0.1
     assert row["peak_mb"] > 20
 

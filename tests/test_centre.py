@@ -1,14 +1,20 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 from phantoms import sampled
+from stage_runs import path_of, run_stage
 from torch import Tensor, nn
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
+from landmarkflow.core.records import Record, Step, read_record, write_record
+from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.operations import array_of, grid_of, image_on
+from landmarkflow.methods.oneshot import centre as stage
 from landmarkflow.methods.oneshot.centre import (
     Centred,
     Localiser,
@@ -18,6 +24,7 @@ from landmarkflow.methods.oneshot.centre import (
     predict_joint,
 )
 from landmarkflow.methods.oneshot.settings import CentreSettings, NetworkSettings
+from landmarkflow.methods.oneshot.stages import CENTRE
 
 Points = NDArray[np.float64]
 
@@ -261,3 +268,49 @@ def test_the_final_crop_lies_around_the_target(region: sitk.Image) -> None:
     np.testing.assert_allclose(grid.centre, found.steps[-1].centre, atol=0.51)
     shown = sampled(grid, intensity)
     np.testing.assert_allclose(array_of(found.crop), array_of(shown), atol=1e-5)
+
+
+# The stage
+
+
+def run(
+    folder: Path, region: sitk.Image, candidate: Points, monkeypatch: pytest.MonkeyPatch
+) -> Record:
+    """Centre a scan with the network of these tests and at most two iterations."""
+    monkeypatch.setattr(stage, "load_network", lambda *_: (Threshold(), TARGET_MM3))
+    monkeypatch.setattr(stage, "folded", lambda network: network)
+    write_volume(region, path_of(folder, CENTRE, "region", "a"))
+    details = {"candidates": [{"centre": candidate.tolist(), "mass_mm3": 1.0}]}
+    located = path_of(folder, CENTRE, "locate_record", "a")
+    write_record(located, Record("a", "locate", details=details))
+    network = {"network": localiser(16).settings.model_dump()}
+    settings = {"centre": SETTINGS.model_copy(update={"iterations": 2}), "train": network}
+    assert run_stage(CENTRE, folder, ["a"], settings=settings).status == 0
+    return read_record(path_of(folder, CENTRE, "record", "a"))
+
+
+def test_a_scan_is_centred_and_says_how(
+    region: sitk.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = run(tmp_path, region, TARGET + 0.5, monkeypatch)
+    assert record == Record("a", "centre", details=record.details, earlier=(Step("locate"),))
+    np.testing.assert_allclose(record.details["steps"][-1]["centre"], TARGET, atol=0.2)
+    assert record.details["device"]
+    crop = read_written(path_of(tmp_path, CENTRE, "centred", "a"))
+    np.testing.assert_allclose(grid_of(crop).centre, TARGET, atol=0.51)
+    assert path_of(tmp_path, CENTRE, "probability", "a").stat().st_size > 0
+
+
+def test_a_scan_whose_centre_still_moves_is_doubtful_and_one_without_target_fails(
+    region: sitk.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubtful = run(tmp_path, region, TARGET + np.array([3.0, -3.5, 3.0]), monkeypatch)
+    assert doubtful.status == "doubtful"
+    move = doubtful.details["steps"][-1]["move_mm"]
+    assert doubtful.reason == (
+        f"not converged after 2 iterations; the last moved the centre by {move:.2f} mm"
+    )
+    failed = run(tmp_path, region, NOWHERE, monkeypatch)
+    assert failed.status == "failed"
+    assert "mm³ of target around the best of 1 candidate regions" in str(failed.reason)
+    assert path_of(tmp_path, CENTRE, "centred", "a").stat().st_size == 0

@@ -9,11 +9,10 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from landmarkflow.cohorts.anatomy import InnerEar, draw_inner_ear
-from landmarkflow.cohorts.passages import draw_passages
+from landmarkflow.cohorts.passages import Passages
 from landmarkflow.cohorts.render import Pose, Upsampler
-from landmarkflow.cohorts.settings import CohortSettings
+from landmarkflow.cohorts.settings import CohortSettings, side_of
 from landmarkflow.cohorts.shapes import Ellipsoid, Tube, VoxelBox, rotation, swept_distance
-from landmarkflow.cohorts.sides import side_of
 from landmarkflow.cohorts.simulate import Subject, simulate_subject
 from landmarkflow.cohorts.skull import Skull
 from landmarkflow.images.operations import array_of, grid_of
@@ -371,7 +370,7 @@ def test_handedness_of_a_pose() -> None:
 def test_air_cells_stay_in_bone_and_out_of_the_labyrinth() -> None:
     random = np.random.default_rng(4)
     ear = ears()[0]
-    skull = Skull(random, ear, draw_passages(random, ear))
+    skull = Skull(random, ear, Passages(random, ear))
     centres, radii = skull.draw_cells(random)
     surfaces = skull.surfaces(centres)
     assert len(centres) > 100
@@ -403,7 +402,7 @@ def test_ellipsoid_reach_and_normal() -> None:
 
 def test_upsampling_a_linear_field_is_exact() -> None:
     box = VoxelBox(np.arange(7) * 0.3 + 1, np.arange(5) * 0.25, np.arange(4) * 0.5 - 2)
-    upsampler = Upsampler.onto(box, 0.8)
+    upsampler = Upsampler(box, 0.8)
     points = upsampler.coarse.points()
     field = (points @ [1.0, -2.0, 0.5]).astype(np.float32)
     expected = box.points() @ [1.0, -2.0, 0.5]

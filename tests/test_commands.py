@@ -204,7 +204,8 @@ def test_of_the_landmarks_those_chosen_are_kept_in_their_order(given: Path) -> N
     landmarks = written(given / "a.csv", POINTS.positions, POINTS.labels)
     assert check(given, landmarks, "LPS", chosen=["window"]).status == 0
     assert read_landmarks(checked_reference(given)[0]).labels == ("window",)
-    assert_refused(check(given, landmarks, "LPS", chosen=["round"]), '"round"')
+    said = 'config: `data.landmarks`: no landmark has the label "round", expected one of apex'
+    assert_refused(check(given, landmarks, "LPS", chosen=["round"]), said)
 
 
 def test_a_reference_outside_its_scan_is_set_aside_and_the_template_s_refused(given: Path) -> None:

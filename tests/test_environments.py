@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import yaml
 
 from landmarkflow.core.code_hash import modules_used
+from landmarkflow.engine.stage import Stage
+from landmarkflow.registry import STAGES
 
 ROOT = Path(__file__).parents[1]
 ENVS = ROOT / "envs"
@@ -103,7 +106,9 @@ def test_everything_imported_has_a_direct_pin(folder: str) -> None:
     pinned = names([pin for group in direct_pins().values() for pin in group])
     distributions = packages_distributions()
     folders = (ROOT / "tests", ROOT / "benchmarks")
-    own = {"landmarkflow"} | {path.stem for folder in folders for path in folder.glob("*.py")}
+    own = {"landmarkflow", "docs"} | {
+        path.stem for folder in folders for path in folder.glob("*.py")
+    }
     unpinned = {
         f"{path.relative_to(ROOT)}: {module}"
         for path in (ROOT / folder).rglob("*.py")
@@ -124,30 +129,36 @@ def test_package_depends_on_what_it_imports() -> None:
     assert depended <= names([pin for group in pinned.values() for pin in group])
 
 
-def rules() -> list[tuple[str, str]]:
-    """The command of each rule and the name of the conda environment that it runs in."""
-    found = []
-    for path in (ROOT / "workflow" / "rules").glob("*.smk"):
-        environment = ""
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if named := re.search(r"envs/(\w+)\.yaml", line):
-                environment = named[1]
-            if named := re.search(r'\bcommand\("(\w+)"\)', line):
-                found.append((named[1], environment))
-                environment = ""
-    return sorted(set(found))
+def rules() -> list[tuple[Stage, str]]:
+    """The stage of each rule and the name of the conda environment that it runs in."""
+    lines = [
+        line
+        for path in sorted((ROOT / "workflow/rules").rglob("*.smk"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    found, modules, environment = {}, {}, ""
+    for line in lines:
+        if named := re.match(r"from (\S+) import stages as (\w+)", line):
+            modules[named[2]] = named[1]
+        elif named := re.search(r"envs/(\w+)\.yaml", line):
+            environment = named[1]
+        elif named := re.search(r"FLOW\.command\((\w+)\.(\w+)\)", line):
+            stage = getattr(import_module(f"{modules[named[1]]}.stages"), named[2])
+            found[stage.command] = (stage, environment)
+    return list(found.values())
 
 
-def test_every_command_is_run_by_a_rule() -> None:
-    modules = {path.stem for path in (ROOT / "landmarkflow" / "commands").glob("[a-z]*.py")}
-    assert {command for command, _ in rules()} == modules - {"write_schemas"}
+def test_every_stage_is_run_by_a_rule() -> None:
+    assert {stage.command for stage, _ in rules()} == {stage.command for stage in STAGES}
 
 
-@pytest.mark.parametrize(("command", "environment"), rules())
+@pytest.mark.parametrize(
+    ("stage", "environment"), rules(), ids=lambda value: getattr(value, "name", "")
+)
 def test_conda_environment_of_a_rule_holds_what_its_command_imports(
-    command: str, environment: str
+    stage: Stage, environment: str
 ) -> None:
-    used = modules_used(f"landmarkflow.commands.{command}") | {"landmarkflow.__main__"}
+    used = modules_used(stage.module) | modules_used("landmarkflow.__main__")
     used |= {name.rpartition(".")[0] for name in used}
     paths = [Path(find_spec(name).origin) for name in used]
     modules = set().union(*map(imported, paths)) - {"landmarkflow"}

@@ -13,21 +13,26 @@ from pydantic import ValidationError
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, Step, write_record
+from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.errors import ScanPoints, error_table
-from landmarkflow.evaluation.evaluate import ScanFiles, evaluate
+from landmarkflow.evaluation.evaluate import evaluate
 from landmarkflow.evaluation.failures import failure_table
-from landmarkflow.evaluation.published import PUBLISHED, beside_published, published_table
+from landmarkflow.evaluation.published import PUBLISHED, beside_published
 from landmarkflow.evaluation.settings import EvaluateSettings
-from landmarkflow.evaluation.summary import bootstrap_interval, draw_scans, statistics, summarise
+from landmarkflow.evaluation.summary import (
+    ALL,
+    bootstrap_interval,
+    statistics,
+    summarise,
+)
 from landmarkflow.evaluation.tables import (
+    accuracy_caption,
     accuracy_table,
-    caption,
     escape_latex,
     escape_markdown,
     frame_csv,
-    table_csv,
-    table_latex,
-    table_markdown,
+    print_scans,
+    scans_csv,
 )
 from landmarkflow.formats.slicer import write_markups
 
@@ -133,18 +138,24 @@ def test_unknown_points_and_differing_references_are_refused():
 def test_statistics_by_hand():
     errors = np.array([0.5, 1.0, 3.0, math.nan])
     found = statistics(errors, (0.5, 1.0, 2.0))
-    assert (found.n, found.missing) == (3, 1)
-    assert found.mean == pytest.approx(1.5)
-    assert found.sd == pytest.approx(math.sqrt((1.0 + 0.25 + 2.25) / 3))
-    assert (found.median, found.max) == (1.0, 3.0)
-    assert found.p95 == pytest.approx(2.8)
-    assert found.within_percent == {0.5: 25.0, 1.0: 50.0, 2.0: 50.0}
+    assert (found["n"], found["missing"]) == (3, 1)
+    assert found["mean"] == pytest.approx(1.5)
+    assert found["sd"] == pytest.approx(math.sqrt((1.0 + 0.25 + 2.25) / 3))
+    assert (found["median"], found["max"]) == (1.0, 3.0)
+    assert found["p95"] == pytest.approx(2.8)
+    rates = {name: value for name, value in found.items() if name.startswith("within")}
+    assert rates == {"within_0.5_percent": 25, "within_1_percent": 50, "within_2_percent": 50}
 
 
-def test_statistics_of_nothing_are_none_but_misses_count():
+def test_statistics_of_nothing_are_nan_but_misses_count():
     found = statistics(np.full(2, math.nan), (1.0,))
-    assert (found.n, found.missing, found.mean, found.interval) == (0, 2, None, None)
-    assert found.within_percent == {1.0: 0.0}
+    assert (found["n"], found["missing"], found["within_1_percent"]) == (0, 2, 0)
+    assert all(math.isnan(found[name]) for name in ("mean", "sd", "median", "p95", "max"))
+    assert math.isnan(statistics(np.empty(0), (1.0,))["within_1_percent"])
+
+
+def draw_scans(count: int, resamples: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, count, (resamples, count))
 
 
 def test_bootstrap_resamples_whole_scans():
@@ -167,21 +178,26 @@ def test_bootstrap_interval_matches_the_normal_one_and_its_seed():
 
 
 def test_one_scan_has_no_interval():
-    assert bootstrap_interval(np.array([1.0, 2.0]), np.array([0, 0]), draw_scans(1, 100, 0)) is None
+    interval = bootstrap_interval(np.array([1.0, 2.0]), np.array([0, 0]), draw_scans(1, 100, 0))
+    assert all(map(math.isnan, interval))
 
 
 def test_summary_by_stage_and_landmark():
     summary = summarise(table_of({"s1": [1, 3], "s2": [2, 5]}), EvaluateSettings(), 0)
-    assert list(summary) == ["final"]
-    assert summary["final"].overall.mean == pytest.approx(2.75)
-    assert summary["final"].landmarks["b"].mean == pytest.approx(4.0)
+    assert summary[["stage", "landmark"]].to_numpy().tolist() == [
+        ["final", ALL],
+        ["final", "a"],
+        ["final", "b"],
+    ]
+    assert summary["mean"].tolist() == pytest.approx([2.75, 1.5, 4.0])
+    assert (summary["interval_low"] <= summary["mean"]).all()
 
 
 # Published table ------------------------------------------------------------------------------
 
 
 def test_published_table_recomputed():
-    errors = PUBLISHED["wang2020"].errors
+    errors = PUBLISHED["wang2020"].errors.to_numpy()
     assert errors.shape == (20, 3)
     assert np.round(errors.mean(axis=0), 3).tolist() == [0.582, 0.739, 0.795]
     assert np.round(errors.std(axis=0), 3).tolist() == [0.194, 0.381, 0.353]
@@ -190,8 +206,8 @@ def test_published_table_recomputed():
 
 def test_published_note_tells_how_the_paper_printed_its_last_row():
     published = PUBLISHED["wang2020"]
-    means = np.floor(100 * published.errors.mean(axis=0)) / 100
-    deviations = np.floor(100 * published.errors.std(axis=0, ddof=1)) / 100
+    means = np.floor(100 * published.errors.mean()) / 100
+    deviations = np.floor(100 * published.errors.std(ddof=1)) / 100
     for mean, deviation in zip(means, deviations, strict=True):
         assert f"{mean:.2f}±{deviation:.2f}" in published.note
 
@@ -215,19 +231,19 @@ def test_comparison_by_printed_name():
 
 def test_table_1_in_the_papers_layout():
     errors = table_of({"s_1": [0.2, 1.0], "s_2": [0.6, math.nan]}, ("apex", "b"))
-    table = accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}), "mm")
-    assert list(csv.reader(table_csv(table, 4).splitlines())) == [
+    table = accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}))
+    assert list(csv.reader(scans_csv(table, 4).splitlines())) == [
         ["ID", "scan", "TOP", "b"],
         ["0", "s_1", "0.2000", "1.0000"],
         ["1", "s_2", "0.6000", ""],
         ["Mean", "", "0.40±0.20", "1.00±0.00"],
     ]
-    assert "1 value is missing" in caption(table)
-    markdown = table_markdown(table, 3, "Table 1.")
+    assert "1 value is missing" in accuracy_caption(table, "mm")
+    markdown = print_scans(table, "Table 1.", 3, "mm").markdown()
     assert markdown.splitlines()[0] == "Table 1."
     assert "| 1 | s\\_2 | 0.600 | – |" in markdown
     assert "| Mean |  | 0.40±0.20 mm | 1.00±0.00 mm |" in markdown
-    latex = table_latex(table, 3, "A & B", "tab:x")
+    latex = print_scans(table, "A & B", 3, "mm").latex("tab:x", names=2)
     assert r"1 & s\_2 & 0.600 & -- \\" in latex
     assert r"Mean &  & 0.40$\pm$0.20 mm & 1.00$\pm$0.00 mm \\" in latex
     assert r"\caption{A \& B}" in latex
@@ -236,7 +252,7 @@ def test_table_1_in_the_papers_layout():
 
 
 def test_published_table_in_the_same_layout():
-    rows = list(csv.reader(table_csv(published_table(PUBLISHED["wang2020"]), 6).splitlines()))
+    rows = list(csv.reader(scans_csv(PUBLISHED["wang2020"].errors, 6).splitlines()))
     assert rows[0] == ["ID", "CENTER", "TOP", "WINDOW"]
     assert rows[20] == ["19", "0.389453", "0.391017", "0.880967"]
     assert rows[21] == ["Mean", "0.58±0.19", "0.74±0.38", "0.79±0.35"]
@@ -244,9 +260,9 @@ def test_published_table_in_the_same_layout():
 
 def test_many_landmarks_give_statistics_of_each_scan():
     values = [float(v) for v in range(1, 21)]
-    table = accuracy_table(table_of({"s": values}), EvaluateSettings(), "mm")
-    assert table.columns == ("mean", "median", "p95", "max")
-    assert table.values[0] == pytest.approx([10.5, 10.5, 19.05, 20.0])
+    table = accuracy_table(table_of({"s": values}), EvaluateSettings())
+    assert list(table) == ["mean", "median", "p95", "max"]
+    assert table.loc["s"].tolist() == pytest.approx([10.5, 10.5, 19.05, 20.0])
 
 
 def test_column_titles_must_fit_the_landmarks():
@@ -254,9 +270,9 @@ def test_column_titles_must_fit_the_landmarks():
     with pytest.raises(
         InputError, match=r'columns names the landmark "apex", expected one of a, b'
     ):
-        accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}), "mm")
+        accuracy_table(errors, EvaluateSettings(columns={"apex": "TOP"}))
     with pytest.raises(InputError, match="gives two landmarks one title"):
-        accuracy_table(errors, EvaluateSettings(columns={"a": "b"}), "mm")
+        accuracy_table(errors, EvaluateSettings(columns={"a": "b"}))
 
 
 @pytest.mark.parametrize(
@@ -297,7 +313,7 @@ def test_every_doubt_and_large_error_has_a_row_and_a_stop_has_the_only_one():
         "part": [],
         "no": [Step("centre", "doubtful", "did not converge")],
     }
-    table = failure_table(chains, errors, EvaluateSettings(), "px")
+    table = failure_table(chains, errors, 2.0, "px")
     missing = "landmarks missing: missing without a stated reason"
     assert table.to_numpy().tolist() == [
         ["stopped", "rigid", "failed", "no overlap"],
@@ -313,32 +329,31 @@ def test_every_doubt_and_large_error_has_a_row_and_a_stop_has_the_only_one():
 # The whole evaluation -------------------------------------------------------------------------
 
 
-def write_study(folder: Path) -> list[ScanFiles]:
+def write_study(folder: Path) -> list[Task]:
     rng = np.random.default_rng(5)
     labels = ("apex", "centre", "window")
     scans = []
     for scan in ("s1", "s2", "lost", "free"):
         truth = Landmarks(labels, rng.normal(0, 20, (3, 3)))
-        files = ScanFiles(
-            scan,
-            landmarks=folder / "landmarks" / f"{scan}.mrk.json",
-            record=folder / "landmarks" / f"{scan}.json",
-            reference=folder / "references" / f"{scan}.mrk.json",
-            reference_record=folder / "references" / f"{scan}.json",
-        )
+        files = {
+            "found": folder / "landmarks" / f"{scan}.mrk.json",
+            "record": folder / "landmarks" / f"{scan}.json",
+            "reference": folder / "references" / f"{scan}.mrk.json",
+            "references_record": folder / "references" / f"{scan}.json",
+        }
         record = Record(scan, "place", earlier=(Step("rigid"),))
         found = Landmarks(labels, truth.positions + rng.normal(0, 0.3, (3, 3)))
-        write_markups(files.landmarks, [PointList("final", found, np.array([0.5, 0.6, 0.7]))])
+        write_markups(files["found"], [PointList("final", found, np.array([0.5, 0.6, 0.7]))])
         if scan == "lost":
-            files.landmarks.write_bytes(b"")
+            files["found"].write_bytes(b"")
             earlier = (Step("rigid", "failed", "no overlap"),)
             record = Record(scan, "place", "failed", "nothing to place", earlier=earlier)
-        write_record(files.record, record)
-        write_markups(files.reference, [PointList("reference", truth, None)])
-        write_record(files.reference_record, Record(scan, "references"))
+        write_record(files["record"], record)
+        write_markups(files["reference"], [PointList("reference", truth, None)])
+        write_record(files["references_record"], Record(scan, "references"))
         if scan == "free":
-            files.reference.write_bytes(b"")
-        scans.append(files)
+            files["reference"].write_bytes(b"")
+        scans.append(Task(scan, files, {}))
     return scans
 
 
@@ -386,8 +401,9 @@ def test_evaluate_counts_and_reasons(tmp_path):
 
 def test_a_refused_reference_is_a_failure_of_its_scan(tmp_path):
     scans = write_study(tmp_path)
-    scans[0].reference.write_bytes(b"")
-    write_record(scans[0].reference_record, Record("s1", "references", "refused", "outside"))
+    scans[0].inputs["reference"].write_bytes(b"")
+    refused = Record("s1", "references", "refused", "outside")
+    write_record(scans[0].inputs["references_record"], refused)
     evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=3)
     failures = (tmp_path / "out" / "failures.csv").read_text().splitlines()
     assert failures[1] == "s1,references,refused,outside"
@@ -403,7 +419,9 @@ def test_without_failures_only_the_header_is_written(tmp_path):
 
 
 def test_a_study_without_references_still_gets_its_files(tmp_path):
-    scans = [replace(scan, reference=None) for scan in write_study(tmp_path)]
+    scans = write_study(tmp_path)
+    for scan in scans:
+        scan.inputs["reference"].write_bytes(b"")
     evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=0)
     summary = summary_of(tmp_path / "out")
     assert summary["scans"]["evaluated"] == 0
@@ -417,8 +435,9 @@ def test_percent_are_of_the_length_that_each_scan_states(tmp_path):
     scans = write_study(tmp_path)
     plain = EvaluateSettings()
     evaluate(scans=scans, folder=tmp_path / "mm", settings=plain, seed=0)
-    scales = {"s1": 50.0, "s2": 200.0, "lost": 1.0}
-    evaluate(scans=scans, folder=tmp_path / "%", settings=plain, seed=0, unit="%", scales=scales)
+    scales = {"s1": "50", "s2": "200.0", "lost": "1", "free": ""}
+    scaled = [replace(scan, row={"scale": scales[scan.scan]}) for scan in scans]
+    evaluate(scans=scaled, folder=tmp_path / "%", settings=plain, seed=0, unit="%")
     columns = ["error", "error_x", "error_y", "error_z", "radius"]
     mm, percent = (pd.read_csv(tmp_path / unit / "errors.csv") for unit in ("mm", "%"))
     for scan, factor in (("s1", 2.0), ("s2", 0.5)):
@@ -428,9 +447,10 @@ def test_percent_are_of_the_length_that_each_scan_states(tmp_path):
     table = (tmp_path / "%" / "table1.md").read_text()
     assert "distance in % of the length that each scan states between" in table
     assert " mm" not in table
-    del scales["s2"]
-    with pytest.raises(InputError, match=r"scan s2: the length that .* is none, expected"):
-        evaluate(scans=scans, folder=tmp_path, settings=plain, seed=0, unit="%", scales=scales)
+    for scale, said in (("", "none"), ("-2", "-2")):
+        scaled[1] = replace(scans[1], row={"scale": scale})
+        with pytest.raises(InputError, match=rf"scan s2: the length that .* is {said}, expected"):
+            evaluate(scans=scaled, folder=tmp_path, settings=plain, seed=0, unit="%")
 
 
 def test_pixels_stand_in_the_caption_and_not_beside_a_table_in_mm(tmp_path):
@@ -445,10 +465,10 @@ def test_pixels_stand_in_the_caption_and_not_beside_a_table_in_mm(tmp_path):
 
 def test_files_that_do_not_belong_are_refused(tmp_path):
     scans = write_study(tmp_path)
-    write_markups(scans[0].landmarks, [final(name="rigid", apex=[0, 0, 0])])
+    write_markups(scans[0].inputs["found"], [final(name="rigid", apex=[0, 0, 0])])
     with pytest.raises(InputError, match=r"s1.mrk.json: the point lists are rigid, .* final"):
         evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=0)
-    write_record(scans[0].record, Record("s9", "rigid"))
+    write_record(scans[0].inputs["record"], Record("s9", "rigid"))
     with pytest.raises(InputError, match=r's1.json: the record is of scan "s9", expected "s1"'):
         evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=0)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from landmarkflow.core.errors import InputError
+from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.files import (
     LARGEST_TEXT_BYTES,
     check_readable,
@@ -135,6 +135,22 @@ def test_read_json_refuses_a_file_that_is_too_large(tmp_path: Path) -> None:
 def test_read_json_accepts_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"a": 1}).encode())
     assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("folder", "said", "expected"),
+    [
+        ("a", "is empty", "a: is empty"),
+        ("a", "a: is empty", "a: is empty"),
+        ("a", "a/b.dcm: is empty", "a/b.dcm: is empty"),
+        ("a", "a grid has no size", "a: a grid has no size"),
+        ("a\nb", "a\nb: is empty", "a\\nb: is empty"),
+    ],
+)
+def test_a_refusal_names_its_file_once(folder: str, said: str, expected: str) -> None:
+    with pytest.raises(InputError) as error, about(Path(folder)):
+        raise InputError(said)
+    assert str(error.value) == expected
 
 
 def test_what_can_be_read_is_readable(tmp_path: Path) -> None:

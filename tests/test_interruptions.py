@@ -1,7 +1,6 @@
 """Runs that are killed, crowded out or given less than they need, and what the next run makes."""
 
 import html
-import json
 import os
 import shutil
 import signal
@@ -12,7 +11,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from workflow_runs import TINY, copy_run, differing, results, run_workflow, workflow_command
+from workflow_runs import (
+    TINY,
+    Fault,
+    copy_run,
+    differing,
+    met,
+    results,
+    run_workflow,
+    start_workflow,
+    workflow_command,
+)
 
 EARS = ("ear001", "ear002", "ear003", "ear004")
 # The one scan of the second batch.
@@ -24,8 +33,6 @@ TABLES += ["comparison.csv", "steps.csv"]
 AFTERWARDS = ("oneshot/landmarks", "oneshot/evaluation", "report.html")
 LONGEST_WAIT_S = 60
 STUDY = ("--configfile", TINY)
-
-Fault = tuple[str, str, str]
 
 
 @pytest.fixture
@@ -59,30 +66,6 @@ def assert_completes(root: Path, folder: Path, tiny: Path) -> None:
     run = run_workflow(root, folder, *STUDY)
     assert run.status == 0, run.text
     assert_as_undisturbed(folder, tiny)
-
-
-def start(
-    root: Path, folder: Path, faults: Sequence[Fault], *arguments: object
-) -> subprocess.Popen[str]:
-    """Starts a run, the leader of a group of its own, that meets some faults."""
-    command, environment = workflow_command(root, folder, *STUDY, *arguments)
-    met = folder / "met"
-    met.mkdir(exist_ok=True)
-    hook = {"PYTHONPATH": str(Path(__file__).parent / "faults"), "FAULTS": json.dumps(faults)}
-    return subprocess.Popen(
-        command,
-        env=environment | hook | {"FAULTS_MET": str(met)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        start_new_session=True,
-    )
-
-
-def met(folder: Path) -> set[int]:
-    """Numbers of the faults that happened."""
-    return {int(path.name) for path in folder.glob("met/*") if path.name.isdecimal()}
 
 
 # Killed
@@ -133,7 +116,7 @@ ALL_KILLS: list[Fault] = [
 
 def kill_one_by_one(root: Path, folder: Path, kills: Sequence[Fault]) -> None:
     while (before := met(folder)) != set(range(len(kills))):
-        run = start(root, folder, kills)
+        run = start_workflow(root, folder, kills, *STUDY)
         text, _ = run.communicate(timeout=LONGEST_WAIT_S * 3)
         assert met(folder) > before, text
         assert run.returncode in (-signal.SIGKILL, 1), text
@@ -154,7 +137,7 @@ def test_a_run_killed_with_something_half_done_ends_with_the_tables_of_one_that_
 def test_a_run_killed_in_every_stage_ends_with_the_tables_of_one_that_was_not(
     root: Path, tiny: Path, again: Path
 ) -> None:
-    remove(again, ".store", "oneshot", f"work/*/{LAST}.*", f"work/data/*/{LAST}.*")
+    remove(again, ".store", "oneshot", f"work/*/{LAST}.*", f"work/data/*/{LAST}.*", "comparison.*")
     kill_one_by_one(root, again, ALL_KILLS)
     assert_completes(root, again, tiny)
 
@@ -175,7 +158,7 @@ def suspended(root: Path, again: Path) -> Iterator[tuple[subprocess.Popen[str], 
     remove(again, f"oneshot/landmarks/{LAST}.*", "oneshot/evaluation", "report.html")
     forget(again, "landmarks")
     stop = ("os.rename", f"*/.store/*/record.{LAST}.json", "stop")
-    run = start(root, again, [stop])
+    run = start_workflow(root, again, [stop], *STUDY)
     wait_for(again / "met/0")
     yield run, int((again / "met/0").read_text())
     if run.poll() is None:
@@ -211,7 +194,7 @@ def test_a_run_waits_for_jobs_that_outlive_a_killed_one(
 ) -> None:
     first, job = suspended
     first.kill()
-    second = start(root, again, [])
+    second = start_workflow(root, again, [], *STUDY)
     assert second.stdout is not None
     said = next(line for line in second.stdout if line.startswith("landmarkflow: "))
     assert "waiting for jobs that an earlier run, which was killed, has left" in said

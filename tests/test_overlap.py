@@ -16,7 +16,8 @@ from PIL import Image
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, write_record
-from landmarkflow.evaluation.evaluate import ScanFiles, evaluate
+from landmarkflow.engine.store import Task
+from landmarkflow.evaluation.evaluate import evaluate
 from landmarkflow.evaluation.overlap import MISSING, overlap_table, scan_overlap
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.formats.slicer import write_markups
@@ -181,21 +182,20 @@ def test_evaluate_writes_and_sums_up_the_overlap(tmp_path: Path) -> None:
     scans = []
     for name, shift in (("s1", 0), ("s2", 2), ("s3", None), ("s4", None)):
         folder = tmp_path / name
-        files = ScanFiles(
-            name,
-            landmarks=folder / "l.mrk.json",
-            record=folder / "l.json",
-            segmentation=folder / "found.nii.gz",
-            reference_segmentation=folder / "reference.nii.gz",
-        )
+        files = {
+            "found": folder / "l.mrk.json",
+            "record": folder / "l.json",
+            "segmentation": folder / "found.nii.gz",
+        }
         points = Landmarks(("a",), np.zeros((1, 3)))
-        write_markups(files.landmarks, [PointList("final", points, None)])
-        write_record(files.record, Record(name, "place"))
+        write_markups(files["found"], [PointList("final", points, None)])
+        write_record(files["record"], Record(name, "place"))
         write_volume(image_on(grid, there), folder / "reference.nii.gz")
         if shift is not None:
             write_volume(image_on(grid, np.roll(there, shift, axis=2)), folder / "found.nii.gz")
-        scans.append(files)
-    scans[3] = replace(scans[3], reference_segmentation=None)
+        row = {"segmentation": str(folder / "reference.nii.gz")}
+        scans.append(Task(name, files, {}, row))
+    scans[3] = replace(scans[3], row={"segmentation": ""})
     evaluate(scans=scans, folder=tmp_path / "out", settings=EvaluateSettings(), seed=0)
     table = pd.read_csv(tmp_path / "out" / "overlap.csv", keep_default_na=False)
     assert list(table) == ["scan", "label", "dice", "iou", "asd", "hd95", "reason"]

@@ -1,98 +1,103 @@
+"""What is recorded of a run and of a study beside its results."""
+
 import hashlib
-import json
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from stage_runs import path_of, run_stage
 
-from landmarkflow.__main__ import main
-from landmarkflow.core.files import sha256, write_json
-from landmarkflow.core.records import Record, write_record
+from landmarkflow.core.files import read_json, sha256, write_json
+from landmarkflow.core.records import TEMPLATE, Record, write_record
+from landmarkflow.data.stages import SCANS
+from landmarkflow.report.stages import MADE, PROVENANCE
 
-CONFIG = {
+STUDY = {
     "study": "mine",
     "seed": 3,
     "data": {"folder": "", "cohort": {"seed": 7}},
     "oneshot": {"train": {"loss": "cross_entropy"}},
 }
+RUNS = {"plain": {"seed": 3, "device": ["cpu"]}, "other": {"seed": 9, "device": ["Some GPU"]}}
+FACTS = {"run": "mine", "entry": "mine", "method": "oneshot", "seed": 3, "steps": {"final": "all"}}
 
-pytestmark = pytest.mark.usefixtures("quiet")
+
+def test_a_run_says_what_made_it(tmp_path: Path) -> None:
+    for scan, devices in (("a", ["Some GPU", "cpu"]), ("b", ["cpu", "cpu"])):
+        record = Record(scan, "place", details={"devices": devices})
+        write_record(path_of(tmp_path, MADE, "record", scan), record)
+    refused = Record("c", "locate", "refused", "is empty")
+    write_record(path_of(tmp_path, MADE, "record", "c"), refused)
+    assert run_stage(MADE, tmp_path, "abc", settings={"run": FACTS}).status == 0
+    made = read_json(path_of(tmp_path, MADE, "made"))
+    assert made.pop("versions")["numpy"] == version("numpy")
+    assert made == {**FACTS, "device": ["Some GPU", "cpu"]}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What two stages say of three scans, one of which was not centred, and given files."""
-    write_json(tmp_path / "training.json", {"device": "Some GPU", "torch": "2.13.0+cu130"})
-    for scan, device in (("a", "Some GPU"), ("b", "cpu")):
-        record = Record(scan, "centre", details={"device": device})
-        write_record(tmp_path / f"centred/{scan}.json", record)
-    write_record(tmp_path / "centred/c.json", Record("c", "normalise", "refused", "is empty"))
-    (tmp_path / "given").mkdir()
+    """What was given of two scans, the second as a folder, and what runs say of themselves."""
+    (tmp_path / "given/series").mkdir(parents=True)
     (tmp_path / "given/a scan.nrrd").write_bytes(b"scan")
-    (tmp_path / "given/series").mkdir()
+    (tmp_path / "given/a.csv").write_bytes(b"points")
     (tmp_path / "given/series/1.dcm").write_bytes(b"slice")
+    rows = {scan: {"image": row["image"]} for scan, row in sheet(tmp_path).items()}
+    assert run_stage(SCANS, tmp_path, "ab", sheet=rows).status == 0
+    for run, made in RUNS.items():
+        write_json(tmp_path / run / "made.json", made)
     return tmp_path
 
 
-def checksums(folder: Path, *scans: str) -> int:
-    given = [str(folder / "given/a scan.nrrd"), str(folder / "given/series")]
-    roles = ["image"] * len(given)
-    arguments = ["checksum_inputs", "--scans", *scans, "--roles", *roles, "--paths", *given]
-    return main([*arguments, "--checksums", str(folder / "checksums.tsv")])
+def sheet(folder: Path) -> dict[str, dict[str, object]]:
+    given = folder / "given"
+    a = {"image": given / "a scan.nrrd", "landmarks": given / "a.csv", "segmentation": ""}
+    b = {"image": given / "series", "landmarks": "", "segmentation": given / "a.csv"}
+    return {"a": a, "b": b, TEMPLATE: a}
 
 
-def record(folder: Path, config: dict[str, object]) -> dict[str, object]:
-    arguments = ["record_provenance", "--study", json.dumps(config), "--centred"]
-    arguments += [str(folder / f"centred/{scan}.json") for scan in "abc"]
-    for name in ("training.json", "checksums.tsv", "config.yaml", "provenance.json"):
-        arguments += [f"--{name.partition('.')[0]}", str(folder / name)]
-    assert main(arguments) == 0
-    found: dict[str, object] = json.loads((folder / "provenance.json").read_text("utf-8"))
+def recorded(folder: Path, study: dict[str, Any] = STUDY) -> dict[str, Any]:
+    settings = {"study": study, "modules": [("align_scans", "landmarkflow.core.errors")]}
+    done = run_stage(
+        PROVENANCE, folder, "ab", settings=settings, sheet=sheet(folder), of=list(RUNS)
+    )
+    assert done.status == 0, done.stderr
+    found: dict[str, Any] = read_json(path_of(folder, PROVENANCE, "provenance"))
     return found
 
 
-def test_files_and_folders_have_their_digests(folder: Path) -> None:
-    assert checksums(folder, "a", "b") == 0
-    rows = [line.split("\t") for line in (folder / "checksums.tsv").read_text().splitlines()]
-    scan, series = folder / "given/a scan.nrrd", folder / "given/series"
-    assert rows == [
-        ["scan", "role", "path", "sha256"],
-        ["a", "image", str(scan), hashlib.sha256(b"scan").hexdigest()],
-        ["b", "image", str(series), sha256(series)],
-    ]
-
-
-def test_a_file_without_its_scan_is_refused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert checksums(folder, "a") == 1
-    assert "found 1 --scans, 2 --roles and 2 --paths" in caplog.text
-    assert not (folder / "checksums.tsv").exists()
-
-
 def test_the_record_says_what_made_the_results(folder: Path) -> None:
-    checksums(folder, "a", "b")
-    found = record(folder, CONFIG)
-    assert found["seeds"] == {"study": 3, "cohort": 7}
-    assert found["devices"] == {
-        "training": "Some GPU",
-        "centring": ["Some GPU", "cpu"],
-        "torch": "2.13.0+cu130",
-    }
-    assert [row["scan"] for row in found["inputs"]] == ["a", "b"]
-    assert found["inputs"][0]["path"] == str(folder / "given/a scan.nrrd")
-    assert "align_scans" in found["code"]["commands"]
-    assert found["config"] == CONFIG
-    assert yaml.safe_load((folder / "config.yaml").read_text("utf-8")) == CONFIG
+    found = recorded(folder)
+    assert found["seeds"] == {"run plain": 3, "run other": 9, "scans": 7}
+    assert found["devices"] == {"plain": ["cpu"], "other": ["Some GPU"]}
+    assert found["packages"]["numpy"] == version("numpy")
+    assert len(found["code"]["commands"]["align_scans"]) == 16
+    assert found["config"] == STUDY
+    text = path_of(folder, PROVENANCE, "config").read_text("utf-8")
+    assert yaml.safe_load(text) == STUDY
+
+
+def test_every_file_that_was_given_is_recorded_with_its_digest(folder: Path) -> None:
+    given, points = folder / "given", hashlib.sha256(b"points").hexdigest()
+    series = read_json(path_of(folder, SCANS, "record", "b"))["sha256"]
+    rows = [tuple(row.values()) for row in recorded(folder)["inputs"]]
+    assert rows == [
+        ("a", "image", str(given / "a scan.nrrd"), sha256(given / "a scan.nrrd")),
+        ("a", "landmarks", str(given / "a.csv"), points),
+        ("b", "image", str(given / "series"), series),
+        ("b", "segmentation", str(given / "a.csv"), points),
+    ]
+    assert len(series) == 64
 
 
 def test_scans_that_were_given_have_no_seed(folder: Path) -> None:
-    checksums(folder, "a", "b")
-    given = CONFIG | {"data": {"folder": "/scans", "cohort": {"seed": 7}}}
-    assert record(folder, given)["seeds"] == {"study": 3}
+    given = STUDY | {"data": {"folder": "/scans", "cohort": {"seed": 7}}}
+    assert recorded(folder, given)["seeds"] == {"run plain": 3, "run other": 9}
 
 
 def test_the_same_state_is_recorded_in_the_same_bytes(folder: Path) -> None:
-    checksums(folder, "a", "b")
-    record(folder, CONFIG)
-    before = (folder / "provenance.json").read_bytes()
-    record(folder, CONFIG)
-    assert (folder / "provenance.json").read_bytes() == before
+    recorded(folder)
+    before = path_of(folder, PROVENANCE, "provenance").read_bytes()
+    recorded(folder)
+    assert path_of(folder, PROVENANCE, "provenance").read_bytes() == before

@@ -14,8 +14,10 @@ from landmarkflow.core.files import read_json, write_json
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, Step, write_record
-from landmarkflow.evaluation.evaluate import ScanFiles, evaluate
-from landmarkflow.evaluation.results import read_errors
+from landmarkflow.engine.store import Task
+from landmarkflow.evaluation.errors import COLUMNS, NUMBERS
+from landmarkflow.evaluation.evaluate import evaluate
+from landmarkflow.evaluation.results import read_table
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.volumes import read_volume
@@ -27,7 +29,6 @@ from landmarkflow.report.histories import draw_history, read_history
 from landmarkflow.report.page import RunFiles, worst_first, write_report
 from landmarkflow.report.panels import VIEWS
 from landmarkflow.report.pictures import (
-    Measure,
     choose_landmarks,
     draw_overview,
     write_overview,
@@ -92,6 +93,22 @@ def texts(figure):
     return [text.get_text() for text in figure.texts]
 
 
+def write_picture(
+    folder: Path, image: str, points: str | None, unit: str = "mm", record: Record | None = None
+) -> bytes:
+    """The PNG of a scan whose points, where it has any, are its reference as well."""
+    (folder / "none").touch()
+    write_record(folder / "record.json", record or Record("s", "place"))
+    inputs = dict.fromkeys(("landmarks", "reference"), folder / (points or "none"))
+    inputs["landmarks_record"] = folder / "record.json"
+    row = {"image": str(folder / image), "scale": ""}
+    task = Task("s", inputs, {"picture": folder / "pictures" / "s.png"}, row)
+    assert write_overview(task, SETTINGS, unit) == Record("s", "pictures")
+    data = task.outputs["picture"].read_bytes()
+    assert data.startswith(b"\x89PNG")
+    return data
+
+
 # Pictures -------------------------------------------------------------------------------------
 
 
@@ -111,7 +128,7 @@ def test_a_bright_point_of_an_oblique_volume_lies_under_the_cross_in_all_views()
     for axes, view in zip(figure.axes, VIEWS, strict=True):
         (cross,) = marks(axes, "detected")
         (ring,) = marks(axes, "reference")
-        plane = [view.horizontal, view.vertical]
+        plane = list(view.plane)
         assert np.concatenate(cross.get_data()) == pytest.approx(point[plane])
         assert np.concatenate(ring.get_data()) == pytest.approx(truth[plane])
         assert value_at(axes, *point[plane]) > 900
@@ -141,9 +158,9 @@ def test_side_letters_agree_with_the_data_directions():
         for name, text in letters.items():
             place = axes.transAxes.transform(text.get_position())
             data = axes.transData.inverted().transform(place)
-            offset = data - point[[view.horizontal, view.vertical]]
+            offset = data - point[list(view.plane)]
             axis, sign = SIDES[name]
-            towards = offset[[view.horizontal, view.vertical].index(axis)]
+            towards = offset[view.plane.index(axis)]
             assert sign * towards > 10
     assert shown == [set("RLAP"), set("RLSI"), set("APSI")]
     # Radiological convention: R at the left edge, A at the left edge of sagittal slices.
@@ -219,7 +236,7 @@ def test_a_scan_without_any_detected_landmark_shows_its_middle_and_the_reason():
     assert "failed: no dense bone was found" in texts(figure)
     assert len(figure.axes) == 3
     for axes, view in zip(figure.axes, VIEWS, strict=True):
-        assert value_at(axes, *grid.centre[[view.horizontal, view.vertical]]) > 600
+        assert value_at(axes, *grid.centre[list(view.plane)]) > 600
         assert marks(axes, "reference") and not marks(axes, "detected")
 
 
@@ -234,17 +251,9 @@ def test_an_unreadable_scan_still_gets_a_picture_with_the_reason(tmp_path):
     )
     assert figure.axes == []
     assert {"s7", "s7.nii.gz: is truncated"} <= set(texts(figure))
-    (tmp_path / "points.mrk.json").touch()
-    write_overview(
-        path=tmp_path / "pictures" / "s7.png",
-        scan_name="s7",
-        scan_path=tmp_path / "absent.nii.gz",
-        landmarks_path=tmp_path / "points.mrk.json",
-        reference_path=None,
-        note=None,
-        settings=SETTINGS,
-    )
-    assert (tmp_path / "pictures" / "s7.png").read_bytes().startswith(b"\x89PNG")
+    failed = Record("s", "place", "failed", "no landmark found")
+    data = write_picture(tmp_path, "absent.nii.gz", None, record=failed)
+    assert data != write_picture(tmp_path, "absent.nii.gz", None)
 
 
 def test_pictures_of_equal_input_are_equal_bytes(tmp_path):
@@ -252,18 +261,8 @@ def test_pictures_of_equal_input_are_equal_bytes(tmp_path):
     scan = scan_with_blobs([point])
     write_volume(scan, tmp_path / "s.nii.gz")
     write_markups(tmp_path / "s.mrk.json", [PointList("final", single(point), None)])
-    for name in ("one.png", "two.png"):
-        write_overview(
-            path=tmp_path / name,
-            scan_name="s",
-            scan_path=tmp_path / "s.nii.gz",
-            landmarks_path=tmp_path / "s.mrk.json",
-            reference_path=tmp_path / "s.mrk.json",
-            note=None,
-            settings=SETTINGS,
-        )
-    data = (tmp_path / "one.png").read_bytes()
-    assert data == (tmp_path / "two.png").read_bytes()
+    data = write_picture(tmp_path, "s.nii.gz", "s.mrk.json")
+    assert data == write_picture(tmp_path, "s.nii.gz", "s.mrk.json")
     assert b"Software" not in data and b"tIME" not in data
 
 
@@ -303,7 +302,7 @@ def test_a_picture_is_drawn_once_with_all_of_its_points():
         title="s",
         note=None,
         settings=SETTINGS.model_copy(update={"intensity": (0.0, 250.0)}),
-        measure=Measure("px"),
+        unit="px",
     )
     (axes,) = figure.axes
     crosses = [tuple(np.concatenate(line.get_data())) for line in marks(axes, "detected")]
@@ -338,7 +337,7 @@ def test_a_point_beyond_a_picture_is_named_at_its_reference():
 
 
 def test_percent_of_a_picture_are_of_its_scale():
-    for measure, said in ((Measure("%", 50.0), "10.00 %"), (Measure("%"), None)):
+    for scale, said in ((50.0, "10.00 %"), (None, None)):
         figure = draw_overview(
             scan=flat_scan(),
             detected=single([45, 10, 0]),
@@ -346,7 +345,8 @@ def test_percent_of_a_picture_are_of_its_scale():
             title="s",
             note=None,
             settings=SETTINGS,
-            measure=measure,
+            unit="%",
+            scale=scale,
         )
         assert [text for text in texts(figure) if "%" in text] == ([said] if said else [])
 
@@ -362,7 +362,7 @@ def test_many_points_of_a_picture_are_all_marked_and_the_worst_are_written():
         title="s",
         note=None,
         settings=SETTINGS,
-        measure=Measure("px"),
+        unit="px",
     )
     assert len(marks(figure.axes[0], "detected")) == 20
     assert texts(figure)[1:5] == ["the 4 worst, then 2 of", "the others", "point 19", "1.90 px"]
@@ -388,17 +388,7 @@ def test_a_colour_picture_is_drawn_in_grey(tmp_path):
     Image.fromarray(colours).save(tmp_path / "s.png")
     write_markups(tmp_path / "s.mrk.json", [PointList("final", single([30, 20, 0]), None)])
     for unit in ("px", "%"):
-        write_overview(
-            path=tmp_path / "picture.png",
-            scan_name="s",
-            scan_path=tmp_path / "s.png",
-            landmarks_path=tmp_path / "s.mrk.json",
-            reference_path=None,
-            note=None,
-            settings=SETTINGS,
-            unit=unit,
-        )
-        assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+        write_picture(tmp_path, "s.png", "s.mrk.json", unit)
     figure = draw_overview(
         scan=read_volume(tmp_path / "s.png"),
         detected=single([30, 20, 0]),
@@ -556,7 +546,7 @@ def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
         "scan,landmark,stage,error,error_x,error_y,error_z,radius,reason\n"
         "007,NA,final,,,,,,NA\n010,nan,final,1.5,1.5,0,0,,\n"
     )
-    errors = read_errors(path)
+    errors = read_table(path, COLUMNS, NUMBERS)
     assert errors["scan"].tolist() == ["007", "010"]
     assert errors["landmark"].tolist() == ["NA", "nan"]
     assert errors["reason"].tolist() == ["NA", ""]
@@ -624,29 +614,28 @@ def write_study(
     home = folder / run
     scans, pictures = [], []
     for number, scan in enumerate(["good", HOSTILE, "lost", "bad 100%"]):
-        files = ScanFiles(
-            scan,
-            landmarks=home / "landmarks" / f"{scan}.mrk.json",
-            record=home / "landmarks" / f"{scan}.json",
-            reference=folder / "references" / f"{scan}.mrk.json" if references else None,
-        )
+        files = {
+            "found": home / "landmarks" / f"{scan}.mrk.json",
+            "record": home / "landmarks" / f"{scan}.json",
+        }
         found = Landmarks(labels, np.array([[0.1 + number + far, 0, 0], [0.2 + number, 0, 0]]))
-        write_markups(files.landmarks, [PointList("final", found, radii and np.array(radii))])
+        write_markups(files["found"], [PointList("final", found, radii and np.array(radii))])
         record = Record(scan, "place")
         if scan == "lost":
             stopped = Step("rigid", "failed", "no <b>overlap</b>")
             record = Record(scan, "place", "failed", "nothing to place", earlier=(stopped,))
-            files.landmarks.write_bytes(b"")
-        write_record(files.record, record)
+            files["found"].write_bytes(b"")
+        write_record(files["record"], record)
         if references:
             truth = Landmarks(labels, np.zeros((2, 3)))
-            write_markups(files.reference, [PointList("reference", truth, None)])
+            files["reference"] = folder / "references" / f"{scan}.mrk.json"
+            write_markups(files["reference"], [PointList("reference", truth, None)])
         figure = draw_overview(
             scan=None, detected=found, reference=None, title=scan, note=None, settings=SETTINGS
         )
         save_png(figure, home / "pictures" / f"{scan}.png")
         pictures.append(home / "pictures" / f"{scan}.png")
-        scans.append(files)
+        scans.append(Task(scan, files, {}))
     evaluate(scans=scans, folder=home / "evaluation", settings=settings, seed=0, **(more or {}))
     made = {
         "run": run,
@@ -660,14 +649,17 @@ def write_study(
         "settings": {"locate": {"depth": 7}},
     }
     write_json(home / "made.json", made)
-    return RunFiles(run, home / "made.json", home / "evaluation", {}, pictures)
+    return RunFiles(home, {}, pictures)
 
 
 def page_of(folder: Path, *runs: RunFiles, provenance: Path | None = None) -> str:
     write_report(
         path=folder / "report.html",
-        title="Study <1>",
-        study={"seed": 4, "locate": {"mixture": {"components": 3}, "on": True}},
+        study={
+            "study": "Study <1>",
+            "seed": 4,
+            "locate": {"mixture": {"components": 3}, "on": True},
+        },
         runs=runs,
         provenance=provenance,
     )
@@ -867,13 +859,13 @@ def test_the_unit_stands_in_headings_and_captions(tmp_path):
 
 def test_overlap_has_a_tile_and_a_table(tmp_path):
     run = write_study(tmp_path, EvaluateSettings())
-    path = run.evaluation / "summary.json"
+    path = run.folder / "evaluation" / "summary.json"
     summary = read_json(path)
     figures = {name: {"mean": 0.75, "sd": 0.125} for name in ("dice", "iou")}
     figures |= {name: {"mean": None, "sd": None} for name in ("asd", "hd95")}
     summary["overlap"] = {"all": {"n": 3, "missing": 1, **figures}}
     write_json(path, summary)
-    (run.evaluation / "overlap.csv").write_text("scan,label,dice,iou,asd,hd95,reason\n")
+    (run.folder / "evaluation" / "overlap.csv").write_text("scan,label,dice,iou,asd,hd95,reason\n")
     text = page_of(tmp_path, run)
     assert "<b>0.750±0.125</b><span>Dice of the segmentations of 3 scans; 1 missing</span>" in text
     row = ["all", "3", "1", "0.750±0.125", "0.750±0.125", "–±–", "–±–"]

@@ -23,7 +23,7 @@ LOOKS = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status
 LOCAL = ("all", "write_sheet", "check_references", "check_scans", "evaluate_landmarks")
 LOCAL += ("compare_runs", "record_run", "record_provenance", "write_report")
 # What is submitted once where nothing fails: groups of rules by their first word.
-FAULTLESS = {"digest_scans": 3, "prepare_targets": 1, "centre_targets": 3, "finish": 2}
+FAULTLESS = {"digest_scans": 3, "centre_targets": 3, "finish": 2}
 SAME = ["comparison.csv", "steps.csv", "oneshot/work/train/weights.npz"]
 SAME += [f"oneshot/evaluation/{name}" for name in ("table1.md", "errors.csv", "summary.json")]
 SAME += ["oneshot/evaluation/failures.csv"]
@@ -108,9 +108,21 @@ def running(folder: Path, name: str, log: str) -> dict[str, str]:
     return job
 
 
+def suspend(folder: Path, log: str) -> None:
+    """Lets a job get no further."""
+    for process in processes(folder, f"logs/{log}"):
+        os.kill(process, signal.SIGSTOP)
+
+
 def interrupt(folder: Path) -> None:
     """Control-C on the login node, while regions are sought."""
     running(folder, "locate_regions_001", "locate/001.log")
+    suspend(folder, "locate/001.log")
+    # Jobs that Snakemake is just looking at it does not take back.
+    hurry = Path("/etc/slurm/slurm.conf").readlink().with_name("hurry")
+    hurry.touch()
+    wait_for(lambda: not processes(folder, "slurm/squeue"), "the last look at jobs to end")
+    hurry.unlink()
     (snakemake,) = processes(folder, "--workflow-profile")
     os.kill(snakemake, signal.SIGINT)
 
@@ -131,8 +143,7 @@ def cancel(folder: Path) -> None:
 def hang(folder: Path) -> None:
     """A process hangs, and the job's time runs out: SLURM looks for such jobs twice a minute."""
     job = running(folder, "register_001", "deform/001.log")
-    for process in processes(folder, "logs/deform/001.log"):
-        os.kill(process, signal.SIGSTOP)
+    suspend(folder, "deform/001.log")
     scontrol("update", f"jobid={job['JobId']}", "endtime=now+1")
 
 

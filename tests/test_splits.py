@@ -79,6 +79,10 @@ def test_an_image_is_not_learned_from_and_evaluated(tmp_path: Path) -> None:
     assert rows == []
 
 
+def test_scans_that_are_no_files_are_not_alike(tmp_path: Path) -> None:
+    assert split(tmp_path, digests=[""] * len(SPLIT))[0].status == 0
+
+
 def test_an_image_may_stand_twice_on_one_side(tmp_path: Path) -> None:
     digests = list(SPLIT)
     digests[1] = digests[0]

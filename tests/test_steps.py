@@ -14,14 +14,19 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_json
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, write_record
-from landmarkflow.evaluation.comparison import compare_runs, comparison_rows, write_comparison
+from landmarkflow.engine.store import Task
+from landmarkflow.evaluation.comparison import (
+    compare_runs,
+    compare_steps,
+    print_comparison,
+    print_steps,
+    write_comparison,
+)
 from landmarkflow.evaluation.errors import COLUMNS as ERROR_COLUMNS
-from landmarkflow.evaluation.evaluate import ScanFiles, evaluate
-from landmarkflow.evaluation.overlap import COLUMNS as OVERLAP_COLUMNS
+from landmarkflow.evaluation.evaluate import evaluate
 from landmarkflow.evaluation.overlap import overlap_table
-from landmarkflow.evaluation.results import Run, read_run
+from landmarkflow.evaluation.results import OVERLAP_COLUMNS, Run, read_run
 from landmarkflow.evaluation.settings import EvaluateSettings
-from landmarkflow.evaluation.steps import compare_steps, steps_markdown
 from landmarkflow.evaluation.tables import frame_csv
 from landmarkflow.formats.slicer import write_markups
 
@@ -106,7 +111,7 @@ def test_steps_stand_in_the_order_of_their_names_and_others_follow() -> None:
 def test_one_seed_has_no_spread() -> None:
     table = compare_steps(RUNS[:1])
     assert table["sd_over_seeds"].isna().all()
-    overall = steps_markdown(table, RUNS[0]).splitlines()[-1]
+    overall = print_steps(table, RUNS[0]).markdown().splitlines()[-1]
     assert (
         overall == r"| + the rest | 0.400 | 0.600 | 0.500 ± 0.224 | – | 0.500 | 0.770 | 100 | 0 |"
     )
@@ -120,7 +125,7 @@ def test_entries_stand_below_each_other() -> None:
         ("mine", "+ the rest"),
         ("other", "+ the rest"),
     ]
-    text = steps_markdown(table, RUNS[0])
+    text = print_steps(table, RUNS[0]).markdown()
     assert "Seeds: 2 (mine), 1 (other);" in text
     header, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
     assert header.startswith("| Run | Step | TOP | b | Mean ± sd |")
@@ -134,14 +139,14 @@ def test_many_landmarks_have_no_columns_of_their_own() -> None:
     many = errors(final=[[0.5] * 13])
     table = compare_steps([run("mine", 1, many)])
     assert len(table) == 14
-    header = steps_markdown(table, RUNS[0]).splitlines()[2]
+    header = print_steps(table, RUNS[0]).markdown().splitlines()[2]
     assert header.startswith("| Step | Mean ± sd | sd over seeds |")
 
 
 def test_a_step_that_found_nothing_has_no_figures() -> None:
     nothing = errors(final=[[NAN, NAN]])
     table = compare_steps([run("mine", 1, nothing)])
-    assert steps_markdown(table, RUNS[0]).splitlines()[-1] == (
+    assert print_steps(table, RUNS[0]).markdown().splitlines()[-1] == (
         "| + the rest | – | – | – ± – | – | – | – | 0 | 1 |"
     )
     assert "mine,+ the rest,all landmarks,1,0,2,,,,,,0.0000,1\n" in frame_csv(table)
@@ -206,30 +211,30 @@ def test_dice_is_that_of_all_labels_and_tells_what_is_missing() -> None:
     runs = [run("mine", 1, ONE, overlap=overlap), run("other", 1, ONE)]
     table = compare_runs(runs)
     assert table["dice"].tolist() == pytest.approx([0.7, NAN], nan_ok=True)
-    header, rows_ = comparison_rows(table, runs[0])
-    assert header[-2:] == ["Dice", "No Dice"]
-    assert [cells[-2:] for cells in rows_] == [["0.700", "1"], ["–", "–"]]
+    printed = print_comparison(table, runs[0])
+    assert printed.header[-2:] == ["Dice", "No Dice"]
+    assert [cells[-2:] for cells in printed.rows] == [["0.700", "1"], ["–", "–"]]
 
 
 def test_the_printed_table_leaves_out_what_nobody_has() -> None:
     table = compare_runs(RUNS[:1])
-    header, rows = comparison_rows(table, RUNS[0])
-    assert header == [
+    printed = print_comparison(table, RUNS[0])
+    assert printed.header == [
         *("Run", "Method", "Seeds", "n", "Missing", "TOP", "b", "Mean ± sd", "Median", "p95"),
         *("Max", "Within 0.25 mm, %", "Within 0.5 mm, %", "Within 1 mm, %", "Within 2 mm, %"),
         *("Within own radius, %", "Failed", "Doubtful"),
     ]
-    assert rows[0][:9] == [
+    assert printed.rows[0][:9] == [
         *("mine", "oneshot", "1", "4", "0", "0.400", "0.600", "0.500 ± 0.224", "0.500")
     ]
-    assert rows[0][11:] == ["25", "50", "100", "100", "50", "0", "0"]
+    assert printed.rows[0][11:] == ["25", "50", "100", "100", "50", "0", "0"]
 
 
 def test_landmarks_named_like_columns_keep_their_own() -> None:
     table = ONE.assign(landmark=ONE["landmark"].map({"a": "Max", "b": "Median"}))
-    header, rows = comparison_rows(compare_runs([run("mine", 1, table)]), RUNS[0])
-    assert header.count("Max") == header.count("Median") == 2
-    assert rows[0][5:7] == ["0.400", "0.600"]
+    printed = print_comparison(compare_runs([run("mine", 1, table)]), RUNS[0])
+    assert printed.header.count("Max") == printed.header.count("Median") == 2
+    assert printed.rows[0][5:7] == ["0.400", "0.600"]
 
 
 def test_many_landmarks_have_no_columns_in_the_comparison() -> None:
@@ -252,23 +257,22 @@ def write_run(folder: Path, seed: int, errors_mm: list[float]) -> Run:
     """A run as a method and the evaluation leave it, read again."""
     scans = []
     for number, error in enumerate(errors_mm, start=1):
-        files = ScanFiles(
-            f"s{number}",
-            landmarks=folder / "landmarks" / f"s{number}.mrk.json",
-            record=folder / "landmarks" / f"s{number}.json",
-            reference=folder / "references" / f"s{number}.mrk.json",
-        )
+        files = {
+            "found": folder / "landmarks" / f"s{number}.mrk.json",
+            "record": folder / "landmarks" / f"s{number}.json",
+            "reference": folder / "references" / f"s{number}.mrk.json",
+        }
         truth = Landmarks(("a_1", "b"), np.zeros((2, 3)))
         found = Landmarks(truth.labels, np.array([[error, 0, 0], [0, 2 * error, 0]]))
-        write_markups(files.landmarks, [PointList("final", found, np.array([1.0, 1.0]))])
-        write_markups(files.reference, [PointList("reference", truth, None)])
-        write_record(files.record, Record(files.scan, "place"))
-        scans.append(files)
+        write_markups(files["found"], [PointList("final", found, np.array([1.0, 1.0]))])
+        write_markups(files["reference"], [PointList("reference", truth, None)])
+        write_record(files["record"], Record(f"s{number}", "place"))
+        scans.append(Task(f"s{number}", files, {}))
     evaluate(scans=scans, folder=folder / "evaluation", settings=SETTINGS_B, seed=seed)
     steps = {"final": "the whole method"}
     made = {"run": folder.name, "entry": "mine", "method": "oneshot", "seed": seed, "steps": steps}
     write_json(folder / "made.json", made)
-    return read_run(folder / "made.json", folder / "evaluation")
+    return read_run(folder)
 
 
 SETTINGS_B = EvaluateSettings(columns={"b": "TOP"})
@@ -299,4 +303,4 @@ def test_tables_are_written_from_what_the_evaluation_wrote(tmp_path: Path) -> No
 def test_a_run_that_does_not_say_what_made_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "made.json").write_text(json.dumps({"run": "a", "entry": "a"}), encoding="utf-8")
     with pytest.raises(InputError, match=r"made.json: has no method, expected what made a run"):
-        read_run(tmp_path / "made.json", tmp_path)
+        read_run(tmp_path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from landmarkflow.core.machine import machine, packages, repository
+from landmarkflow.core.machine import ROOT, machine, packages, repository
 
 AUTHOR = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
 
@@ -30,6 +30,10 @@ def committed(tmp_path: Path) -> Path:
 
 def test_a_clean_repository_is_its_commit(committed: Path) -> None:
     assert repository(committed) == {"commit": git(committed, "rev-parse", "HEAD"), "changed": []}
+
+
+def test_the_repository_is_where_the_snakefile_lies() -> None:
+    assert (ROOT / "Snakefile").is_file()
 
 
 def test_code_that_differs_from_the_commit_is_named(committed: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ NOTES = re.compile(r"Using workflow specific profile .*|Config file .* is extend
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
 LONGEST_RUN_S = 600
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
+# An event, a pattern of the path and what happens, as tests/faults/sitecustomize.py takes them.
+Fault = tuple[str, str, str]
 # What a job did of each scan of its batch, as its log says.
 SERVED = re.compile(r"INFO \d+/\d+ (\S+): (known|computed)")
 
@@ -80,6 +82,30 @@ def run_workflow(root: Path, folder: Path, *arguments: object, cores: int = 2) -
     return Run(done.returncode, done.stdout, done.stderr)
 
 
+def start_workflow(
+    root: Path, folder: Path, faults: Sequence[Fault], *arguments: object
+) -> subprocess.Popen[str]:
+    """Starts a run, the leader of a group of its own, that meets some faults."""
+    command, environment = workflow_command(root, folder, *arguments)
+    happened = folder / "met"
+    happened.mkdir(exist_ok=True)
+    hook = {"PYTHONPATH": str(Path(__file__).parent / "faults"), "FAULTS": json.dumps(faults)}
+    return subprocess.Popen(
+        command,
+        env=environment | hook | {"FAULTS_MET": str(happened)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+
+
+def met(folder: Path) -> set[int]:
+    """Numbers of the faults that happened to the runs in a folder."""
+    return {int(path.name) for path in folder.glob("met/*") if path.name.isdecimal()}
+
+
 def copy_repository(root: Path, folder: Path) -> Path:
     """Copies what a run needs of a repository into a new folder; returns the folder."""
     for name in ("landmarkflow", "workflow", "studies", "envs", "profiles"):
@@ -96,7 +122,7 @@ def copy_run(folder: Path, copy: Path) -> Path:
 
 def write_yaml(path: Path, data: Mapping[str, Any]) -> Path:
     """Writes a study file; returns its path."""
-    path.write_text(yaml.safe_dump(dict(data)), encoding="utf-8")
+    path.write_text(yaml.safe_dump(dict(data), sort_keys=False), encoding="utf-8")
     return path
 
 

@@ -4,12 +4,13 @@ Frame: a right ear in millimetres with the cochlea's centre at the origin and he
 LPS, so x points medially, y to the back, z up. A left ear is the mirror image (x negated).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from landmarkflow.cohorts.shapes import Ellipsoid, Points, Tube, rotation, unit
+from landmarkflow.cohorts.shapes import Array, Ellipsoid, Points, Tube, rotation, unit
 
 # Mean, sd, lowest and highest value of 77 real ears' distances and angle, drawn from normal
 # distributions cut at the extremes. The angle's sd is set above the published 8.1°, which the cut
@@ -29,60 +30,45 @@ ROUND_TO_OVAL_WINDOW = unit([-0.84, -1.45, 2.05])
 VESTIBULE_ANCHOR = np.array([-2.2, 5.8, 3.3])
 
 # Superior, posterior and lateral canal: centre from the vestibule's (mm), two directions in the
-# canal's plane (0° and 90° of its angle), radius of the centre line (mm).
+# canal's plane (0° and 90° of its angle), radius of the centre line (mm), its first and last angle
+# (degrees) and the number of points between.
 CANALS = (
-    ((-1.1, -0.5, 4.0), (-0.68, -0.73, 0.05), (0.0, 0.0, 1.0), 3.15),
-    ((-1.0, 4.4, 0.9), (-0.66, 0.75, -0.05), (0.0, 0.0, 1.0), 3.2),
-    ((-3.0, 1.0, 1.4), (-1.0, 0.1, 0.05), (0.08, 0.95, -0.36), 2.75),
+    ((-1.1, -0.5, 4.0), ((-0.68, -0.73, 0.05), (0.0, 0.0, 1.0)), 3.15, (-45, 178, 30)),
+    ((-1.0, 4.4, 0.9), ((-0.66, 0.75, -0.05), (0.0, 0.0, 1.0)), 3.2, (-125, 150, 36)),
+    ((-3.0, 1.0, 1.4), ((-1.0, 0.1, 0.05), (0.08, 0.95, -0.36)), 2.75, (-122, 122, 30)),
 )
 
 
-@dataclass(frozen=True)
 class CochleaParameters:
-    """What varies between cochleae.
+    """What varies between cochleae, drawn for one of them: lengths in mm, unit directions (3,)."""
 
-    Attributes:
-        turns: Number of turns from the round window to the cupula.
-        width: Outer width in mm across the basal turn at 90° and 270° from the round window.
-        height: Axial distance in mm from the basal turn's centre line at the round window to
-            the cupula's top.
-        scala_radius: Radius of a scala at the base in mm.
-        taper: Radius at the cupula over radius at the base.
-        scala_offset: Axial distance in mm of each scala from the common centre line at the base.
-        hook: How far in mm the base reaches out of the spiral at the round window.
-        dip: How far in mm the basal turn sinks below its start.
-        curl: Exponent of the spiral radius's decrease.
-        axis: (3,) unit modiolar axis, base to apex.
-        phase: (3,) unit direction from the axis to the round window.
-    """
+    def __init__(self, random: np.random.Generator) -> None:
+        def draw(*distribution: float) -> float:
+            return truncated_normal(random, *distribution)
 
-    turns: float
-    width: float
-    height: float
-    scala_radius: float
-    taper: float
-    scala_offset: float
-    hook: float
-    dip: float
-    curl: float
-    axis: Points
-    phase: Points
+        self.axis = _tilted(random, MODIOLAR_AXIS, 2.5)  # modiolar, base to apex
+        towards = _tilted(random, TOWARDS_ROUND_WINDOW, 2.0)
+        self.phase = unit(towards - (towards @ self.axis) * self.axis)  # axis to round window
+        self.turns = draw(2.62, 0.07, 2.5, 2.75)  # number from the round window to the cupula
+        self.width = draw(*WIDTH_MM)  # outer, across the basal turn 90° and 270° from the window
+        self.height = draw(*HEIGHT_MM)  # axial, basal centre line at the window to cupula's top
+        self.scala_radius = draw(0.94, 0.04, 0.82, 1.06)  # at the base
+        self.taper = draw(0.62, 0.05, 0.50, 0.74)  # radius at the cupula over that at the base
+        self.scala_offset = draw(0.26, 0.03, 0.18, 0.34)  # axial, scala to centre line at the base
+        self.hook = draw(1.67, 0.46, 0.6, 2.8)  # how far the base reaches out of the spiral
+        self.dip = draw(0.2, 0.1, 0.0, 0.45)  # how far the basal turn sinks below its start
+        self.curl = draw(1.0, 0.06, 0.85, 1.15)  # exponent of the spiral radius's decrease
 
 
 @dataclass(frozen=True, eq=False)
 class Cochlea:
-    """A cochlea's lumen and landmarks.
+    """A cochlea's lumen and landmarks, with the parameters that it was made from.
 
-    Attributes:
-        parameters: What it was made from.
-        tympani: Scala tympani, from the round window to the cupula.
-        vestibuli: Scala vestibuli, from the hook to the cupula.
-        modiolus: The bony core, base to tip.
-        septum: Rails of the thin bony sheet between neighbouring turns.
-        centre: (3,) middle of the modiolar axis at half the height: the origin.
-        apex: (3,) lumen surface above the end of the last turn, the cupula's top.
-        round_window: (3,) centre of the round window on the lumen's surface.
-        round_window_normal: (3,) unit direction out of the lumen.
+    Scala tympani runs from the round window to the cupula, scala vestibuli from the hook. The
+    modiolus is the bony core, base to tip; the septum are rails of the thin bony sheet between
+    neighbouring turns. The centre, (3,), is the middle of the modiolar axis at half the height:
+    the origin; the apex the lumen's surface above the end of the last turn. The round window's
+    centre lies on the lumen's surface as well; its unit normal points out.
     """
 
     parameters: CochleaParameters
@@ -98,14 +84,10 @@ class Cochlea:
 
 @dataclass(frozen=True, eq=False)
 class InnerEar:
-    """A whole labyrinth.
+    """A whole labyrinth: cochlea, vestibule, and canals with their ampullae and common crus.
 
-    Attributes:
-        cochlea: The cochlea.
-        vestibule: The vestibule.
-        canals: Semicircular canals with their ampullae and common crus.
-        oval_window: (3,) centre of the stapes footplate on the vestibule's surface.
-        oval_window_normal: (3,) unit direction out of the vestibule.
+    The oval window is (3,), the centre of the stapes footplate on the vestibule's surface; its
+    unit normal points out of the vestibule.
     """
 
     cochlea: Cochlea
@@ -114,7 +96,7 @@ class InnerEar:
     oval_window: Points
     oval_window_normal: Points
 
-    def distance(self, points: Points) -> NDArray[np.float64]:
+    def distance(self, points: Points) -> Array:
         """Signed distance (mm) of points (..., 3) to the lumen's outline, FAR beyond 8 mm."""
         tubes = (self.cochlea.tympani.along(0.6), *(canal.along(0.6) for canal in self.canals))
         parts = [tube.distance(points, band=8.0) for tube in tubes]
@@ -134,24 +116,18 @@ def truncated_normal(
 def draw_inner_ear(random: np.random.Generator) -> InnerEar:
     """Draw a labyrinth, redrawing it until its distances lie in the published ranges."""
     while True:
-        ear = _build_inner_ear(random)
-        apex, oval, window = ear.cochlea.apex, ear.oval_window, ear.cochlea.round_window
-        to_round = float(np.linalg.norm(apex - window))
-        to_oval = float(np.linalg.norm(apex - oval))
+        cochlea = build_cochlea(CochleaParameters(random))
+        oval_window = _draw_oval_window(random, cochlea)
+        vestibule = _draw_vestibule(random, oval_window)
+        canals = _draw_canals(random, vestibule.centre)
+        to_round = float(np.linalg.norm(cochlea.apex - cochlea.round_window))
+        to_oval = float(np.linalg.norm(cochlea.apex - oval_window))
         if (
             APEX_TO_ROUND_MM[0] <= to_round <= APEX_TO_ROUND_MM[1]
             and APEX_TO_OVAL_MM[0] <= to_oval <= APEX_TO_OVAL_MM[1]
         ):
-            return ear
-
-
-def _build_inner_ear(random: np.random.Generator) -> InnerEar:
-    cochlea = build_cochlea(_draw_cochlea_parameters(random))
-    oval_window = _draw_oval_window(random, cochlea)
-    vestibule = _draw_vestibule(random, oval_window)
-    joined = _with_vestibular_opening(cochlea, vestibule)
-    canals = _draw_canals(random, vestibule.centre)
-    return InnerEar(joined, vestibule, canals, oval_window, vestibule.normal(oval_window))
+            joined = _with_vestibular_opening(cochlea, vestibule)
+            return InnerEar(joined, vestibule, canals, oval_window, vestibule.normal(oval_window))
 
 
 def _tilted(random: np.random.Generator, direction: Points, degrees: float) -> Points:
@@ -159,46 +135,31 @@ def _tilted(random: np.random.Generator, direction: Points, degrees: float) -> P
     return unit(direction + np.radians(degrees) * random.standard_normal(3))
 
 
-def _draw_cochlea_parameters(random: np.random.Generator) -> CochleaParameters:
-    axis = _tilted(random, MODIOLAR_AXIS, 2.5)
-    towards = _tilted(random, TOWARDS_ROUND_WINDOW, 2.0)
-    return CochleaParameters(
-        turns=truncated_normal(random, 2.62, 0.07, 2.5, 2.75),
-        width=truncated_normal(random, *WIDTH_MM),
-        height=truncated_normal(random, *HEIGHT_MM),
-        scala_radius=truncated_normal(random, 0.94, 0.04, 0.82, 1.06),
-        taper=truncated_normal(random, 0.62, 0.05, 0.50, 0.74),
-        scala_offset=truncated_normal(random, 0.26, 0.03, 0.18, 0.34),
-        hook=truncated_normal(random, 1.67, 0.46, 0.6, 2.8),
-        dip=truncated_normal(random, 0.2, 0.1, 0.0, 0.45),
-        curl=truncated_normal(random, 1.0, 0.06, 0.85, 1.15),
-        axis=axis,
-        phase=unit(towards - (towards @ axis) * axis),
-    )
-
-
 def build_cochlea(parameters: CochleaParameters) -> Cochlea:
     """The helico-spiral of these parameters, its cupula and its round window."""
     angles = np.radians(np.linspace(0.0, 360.0 * parameters.turns, 400))
-    radius, level, tube, offset = _spiral(parameters, angles)
+    share = angles / angles[-1]
+    # Along the spiral, mm: scala's axial offset and radius, distance from the axis, level on it.
+    offset = parameters.scala_offset * (1 - 0.6 * share)
+    tube = parameters.scala_radius * (1 - (1 - parameters.taper) * share)
+    radius = _axis_distance(parameters, angles, tube)
+    level = _axial_level(parameters, angles, tube + offset)
     axis = parameters.axis
     line = _around_axis(parameters, angles, radius, level)
     tympani = Tube(line - offset[:, None] * axis, tube)
     vestibuli = Tube(line + offset[:, None] * axis, tube)
     outward = unit(parameters.phase - 0.35 * axis)
     base, tip = -parameters.height / 2, parameters.height / 2
-    modiolus = Tube(
-        np.array([base - 1.0, base + 0.4, 0.35 * tip])[:, None] * axis, np.array([1.1, 0.8, 0.3])
+    core = np.array([base - 1.0, base + 0.4, 0.35 * tip])[:, None] * axis
+    rails = (
+        _around_axis(parameters, *rail) for rail in _interscalar_septum(angles, radius, level, tube)
     )
     return Cochlea(
         parameters=parameters,
         tympani=tympani,
         vestibuli=vestibuli,
-        modiolus=modiolus,
-        septum=tuple(
-            Tube(_around_axis(parameters, *rail), np.full(len(rail[0]), SEPTUM_MM / 2))
-            for rail in _interscalar_septum(angles, radius, level, tube)
-        ),
+        modiolus=Tube(core, np.array([1.1, 0.8, 0.3])),
+        septum=tuple(Tube(rail, np.full(len(rail), SEPTUM_MM / 2)) for rail in rails),
         centre=np.zeros(3),
         apex=vestibuli.points[-1] + tube[-1] * axis,
         round_window=tympani.points[0] + tube[0] * outward,
@@ -206,29 +167,14 @@ def build_cochlea(parameters: CochleaParameters) -> Cochlea:
     )
 
 
-def _around_axis(
-    p: CochleaParameters, angles: NDArray[np.float64], radius: NDArray[np.float64],
-    level: NDArray[np.float64],
-) -> Points:  # fmt: skip
+def _around_axis(p: CochleaParameters, angles: Array, radius: Array, level: Array) -> Points:
     """(n, 3) points at these angles (radians) round, distances from and levels on the axis."""
     across = np.cross(p.axis, p.phase)
     outward = np.cos(angles)[:, None] * p.phase + np.sin(angles)[:, None] * across
     return np.asarray(radius[:, None] * outward + level[:, None] * p.axis)
 
 
-def _spiral(p: CochleaParameters, angles: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Distance from the axis, axial level, scala radius and scala offset (mm) along the spiral."""
-    share = angles / angles[-1]
-    offset = p.scala_offset * (1 - 0.6 * share)
-    tube = p.scala_radius * (1 - (1 - p.taper) * share)
-    radius = _axis_distance(p, angles, tube)
-    level = _axial_level(p, angles, tube + offset)
-    return radius, level, tube, offset
-
-
-def _axis_distance(
-    p: CochleaParameters, angles: NDArray[np.float64], tube: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _axis_distance(p: CochleaParameters, angles: Array, tube: Array) -> Array:
     """The spiral's radius (mm), scaled so that the outer walls at 90° and 270° lie `width` apart.
 
     Before 45° the hook leaves the spiral towards the round window.
@@ -241,27 +187,24 @@ def _axis_distance(
     return np.asarray(scale * _spiral_profile(angles, angles[-1], p.curl) + hook)
 
 
-def _axial_level(
-    p: CochleaParameters, angles: NDArray[np.float64], half_height: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _axial_level(p: CochleaParameters, angles: Array, half_height: Array) -> Array:
     """Level of the centre line (mm): at the base for half a turn, then up to the cupula."""
     start = np.radians(150)
     base, top = -p.height / 2, p.height / 2 - half_height[-1]
     dip = p.dip * np.sin(np.clip(angles / np.radians(220), 0, 1) * np.pi)
-    return np.asarray(base + (top - base) * _rise((angles - start) / (angles[-1] - start)) - dip)
+    # From the base (0) to the cupula (1) slow, then fast, then slow.
+    v = np.clip((angles - start) / (angles[-1] - start), 0, 1)
+    rise = 0.5 * v**2 * (3 - 2 * v) + 0.5 * (1 - (1 - v) ** 2)
+    return np.asarray(base + (top - base) * rise - dip)
 
 
 def _interscalar_septum(
-    angles: NDArray[np.float64], radius: NDArray[np.float64], level: NDArray[np.float64],
-    tube: NDArray[np.float64],
-) -> list[tuple[NDArray[np.float64], ...]]:  # fmt: skip
-    """Rails of the bony sheet between neighbouring turns.
+    angles: Array, radius: Array, level: Array, tube: Array
+) -> list[tuple[Array, Array, Array]]:
+    """Angle, distance from the axis and axial level of rails of the sheet between two turns.
 
-    Half way between the surfaces of a turn and the next one, across the line that joins their
-    centres in the plane through the axis.
-
-    Returns:
-        For every rail its angle, distance from the axis and axial level.
+    It lies half way between the surfaces of a turn and the next one, across the line that joins
+    their centres in the plane through the axis.
     """
     turn = int(np.searchsorted(angles, 2 * np.pi))
     below = np.stack([radius[:-turn], level[:-turn]], axis=1)
@@ -274,16 +217,10 @@ def _interscalar_septum(
     return [(angles[:-turn], rail[:, 0], rail[:, 1]) for rail in rails]
 
 
-def _spiral_profile(angles: NDArray[np.float64], end: float, curl: float) -> NDArray[np.float64]:
+def _spiral_profile(angles: Array, end: float, curl: float) -> Array:
     """Relative distance from the axis, e + (1 - e)(1 - u)^curl: 1 at 90°, e = 0.22 at the end."""
     share = (angles - np.pi / 2) / (end - np.pi / 2)
     return np.asarray(0.22 + 0.78 * np.sign(1 - share) * np.abs(1 - share) ** curl)
-
-
-def _rise(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Relative level between the base (0) and the cupula (1): slow, then fast, then slow."""
-    v = np.clip(share, 0, 1)
-    return np.asarray(0.5 * v**2 * (3 - 2 * v) + 0.5 * (1 - (1 - v) ** 2))
 
 
 def _draw_oval_window(random: np.random.Generator, cochlea: Cochlea) -> Points:
@@ -304,12 +241,11 @@ def _draw_vestibule(random: np.random.Generator, oval_window: Points) -> Ellipso
     vestibule and canals follow the window's own variation only in part.
     """
     semi_axes = np.array([1.55, 2.35, 2.45]) * random.normal(1.0, 0.05, 3)
-    axes = rotation([0, 0, 1], float(random.normal(12, 6))) @ rotation(
-        [1, 0, 0], float(random.normal(-15, 6))
-    )
+    turn = rotation([0, 0, 1], float(random.normal(12, 6)))
+    axes = turn @ rotation([1, 0, 0], float(random.normal(-15, 6)))
     outward = unit(oval_window - VESTIBULE_ANCHOR + random.normal(0, 0.15, 3))
     at_origin = Ellipsoid(np.zeros(3), semi_axes, axes)
-    return Ellipsoid(oval_window - at_origin.reach(outward) * outward, semi_axes, axes)
+    return replace(at_origin, centre=oval_window - at_origin.reach(outward) * outward)
 
 
 def _with_vestibular_opening(cochlea: Cochlea, vestibule: Ellipsoid) -> Cochlea:
@@ -323,46 +259,27 @@ def _with_vestibular_opening(cochlea: Cochlea, vestibule: Ellipsoid) -> Cochlea:
     return replace(cochlea, vestibuli=Tube(points, radii))
 
 
-@dataclass(frozen=True)
-class _Circle:
-    """A semicircular canal's circle: centre, two in-plane unit directions, two radii (mm)."""
-
-    centre: Points
-    first: Points
-    second: Points
-    radii: tuple[float, float]
-
-    def at(self, degrees: NDArray[np.float64]) -> Points:
-        angle = np.radians(degrees)[:, None]
-        return np.asarray(
-            self.centre
-            + self.radii[0] * np.cos(angle) * self.first
-            + self.radii[1] * np.sin(angle) * self.second
-        )
-
-
-def _draw_circle(
-    random: np.random.Generator, centre: Points, first: Points, second: Points, radius: float
-) -> _Circle:
-    """A circle about a nominal one: own tilt (sd 4°), place (sd 0.2 mm) and radii."""
+def _draw_arc(
+    random: np.random.Generator, nominal: Points, plane: Sequence[ArrayLike], radius: float,
+    degrees: tuple[float, float, int],
+) -> Points:  # fmt: skip
+    """A canal's centre line about a nominal one: own tilt (sd 4°), place (sd 0.2 mm) and radii."""
     turn = rotation(random.standard_normal(3), float(random.normal(0, 4)))
-    middle = centre + random.normal(0, 0.2, 3)
+    centre = nominal + random.normal(0, 0.2, 3)
     size = truncated_normal(random, radius, 0.2, radius - 0.4, radius + 0.4)
-    return _Circle(
-        middle, turn @ unit(first), turn @ unit(second), (size, size * random.normal(1.0, 0.05))
-    )
+    other = size * random.normal(1.0, 0.05)
+    angle = np.radians(np.linspace(*degrees))[:, None]
+    first, second = (turn @ unit(direction) for direction in plane)
+    return np.asarray(centre + size * np.cos(angle) * first + other * np.sin(angle) * second)
 
 
 def _draw_canals(random: np.random.Generator, vestibule: Points) -> tuple[Tube, ...]:
     """Superior, posterior and lateral canals, the first two meeting in the common crus."""
     bore = truncated_normal(random, 0.60, 0.05, 0.50, 0.72)
-    superior, posterior, lateral = (
-        _draw_circle(random, vestibule + np.array(place), np.array(first), np.array(second), radius)
-        for place, first, second, radius in CANALS
+    above, behind, beside = (
+        _draw_arc(random, vestibule + np.array(place), plane, radius, degrees)
+        for place, plane, radius, degrees in CANALS
     )
-    above = superior.at(np.linspace(-45, 178, 30))
-    behind = posterior.at(np.linspace(-125, 150, 36))
-    beside = lateral.at(np.linspace(-122, 122, 30))
     crus = (above[-1] + behind[-1]) / 2
     utricle = vestibule + np.array([-0.3, 0.6, 1.0])
     return (

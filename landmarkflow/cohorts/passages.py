@@ -4,8 +4,6 @@ Frame: that of `anatomy` (right ear, cochlea's centre at the origin, mm; x media
 Nominal positions are those of a textbook temporal bone; each subject draws its own about them.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from landmarkflow.cohorts.anatomy import InnerEar
@@ -14,37 +12,17 @@ from landmarkflow.cohorts.shapes import Ellipsoid, Points, Tube, unit
 UMBO = np.array([-1.2, -3.4, -2.6])
 
 
-@dataclass(frozen=True, eq=False)
 class Passages:
-    """Hollow ways through the bone.
+    """Hollow ways through the bone around an inner ear."""
 
-    Attributes:
-        middle_ear: Tympanic cavity, attic and antrum.
-        air_tubes: External ear canal, aditus, Eustachian tube.
-        vessels: Carotid canal, jugular bulb and sigmoid sinus.
-        auditory_canal: Internal auditory canal.
-        facial_canal: Facial nerve canal.
-        niches: Round and oval window niches, air between window and middle ear.
-    """
-
-    middle_ear: tuple[Ellipsoid, ...]
-    air_tubes: tuple[Tube, ...]
-    vessels: tuple[Tube, ...]
-    auditory_canal: Tube
-    facial_canal: Tube
-    niches: tuple[Tube, ...]
-
-
-def draw_passages(random: np.random.Generator, ear: InnerEar) -> Passages:
-    """Draw the passages around an inner ear."""
-    return Passages(
-        middle_ear=_draw_middle_ear(random),
-        air_tubes=_draw_air_tubes(random),
-        vessels=_draw_vessels(random),
-        auditory_canal=_draw_auditory_canal(random),
-        facial_canal=_draw_facial_canal(random, ear),
-        niches=_niches(ear),
-    )
+    def __init__(self, random: np.random.Generator, ear: InnerEar) -> None:
+        """Draw them, always in this order."""
+        self.middle_ear = _draw_middle_ear(random)  # tympanum, retrotympanum, attic and antrum
+        self.air_tubes = _draw_air_tubes(random)  # external ear canal, aditus, Eustachian tube
+        self.vessels = _draw_vessels(random)  # carotid; sigmoid sinus with jugular bulb and vein
+        self.auditory_canal = _draw_auditory_canal(random)  # from its fundus to beyond its porus
+        self.facial_canal = _draw_facial_canal(random, ear)
+        self.niches = _niches(ear)  # air between round and oval windows and the middle ear
 
 
 def _jittered(random: np.random.Generator, points: list[list[float]], spread: float) -> Points:
@@ -55,7 +33,6 @@ def _jittered(random: np.random.Generator, points: list[list[float]], spread: fl
 
 
 def _draw_middle_ear(random: np.random.Generator) -> tuple[Ellipsoid, ...]:
-    """Tympanic cavity, retrotympanum, attic and antrum."""
     size = random.uniform(0.88, 1.12, (4, 3))
     centres = _jittered(
         random, [[-8.0, 0.2, -1.5], [-7.0, 5.0, -1.5], [-9.2, 1.5, 4.6], [-13.0, 9.0, 6.0]], 0.4
@@ -65,7 +42,6 @@ def _draw_middle_ear(random: np.random.Generator) -> tuple[Ellipsoid, ...]:
 
 
 def _draw_air_tubes(random: np.random.Generator) -> tuple[Tube, ...]:
-    """External ear canal, aditus and Eustachian tube."""
     width = random.uniform(3.0, 4.0)
     ear_canal = _jittered(
         random, [[-9.5, -0.5, -2.0], [-16, -1.5, -1.5], [-24, -1.0, 0.0], [-45, -3, 1.0]], 0.6
@@ -81,7 +57,6 @@ def _draw_air_tubes(random: np.random.Generator) -> tuple[Tube, ...]:
 
 
 def _draw_vessels(random: np.random.Generator) -> tuple[Tube, ...]:
-    """Carotid canal, and sigmoid sinus with jugular bulb and vein."""
     carotid = _jittered(
         random,
         [[-1, -6, -30], [-0.5, -6.5, -12], [1, -8, -8.5], [6, -11, -6.5], [18, -18, -4.5],
@@ -103,7 +78,6 @@ def _draw_vessels(random: np.random.Generator) -> tuple[Tube, ...]:
 
 
 def _draw_auditory_canal(random: np.random.Generator) -> Tube:
-    """Internal auditory canal from its fundus to beyond its porus."""
     points = _jittered(random, [[2.7, 3.1, 1.6], [6, 4.2, 1.6], [12, 6.2, 1.3], [19, 9, 1]], 0.25)
     radii = random.uniform(0.9, 1.15) * np.array([1.5, 2.0, 2.4, 3.6])
     return Tube(points, radii).smoothed(1.0, 1.0)
@@ -122,71 +96,48 @@ def _draw_facial_canal(random: np.random.Generator, ear: InnerEar) -> Tube:
 
 
 def _niches(ear: InnerEar) -> tuple[Tube, ...]:
-    """Air in front of the windows."""
     window, out = ear.cochlea.round_window, ear.cochlea.round_window_normal
     mouth = window + 1.2 * out + np.array([-0.9, 0.3, -0.4])
-    round_niche = np.stack([window + 0.85 * out, mouth, mouth + np.array([-1.6, 0.0, -0.6])])
     oval, away = ear.oval_window, ear.oval_window_normal
-    oval_niche = np.stack([oval + 1.35 * away, oval + 2.0 * away, oval + np.array([-4.0, -1, -1])])
     return (
-        Tube(round_niche, np.array([0.8, 1.1, 1.4])),
-        Tube(oval_niche, np.array([1.15, 1.3, 1.8])),
+        _tube([window + 0.85 * out, mouth, mouth + np.array([-1.6, 0.0, -0.6])], [0.8, 1.1, 1.4]),
+        _tube(
+            [oval + 1.35 * away, oval + 2.0 * away, oval + np.array([-4.0, -1, -1])],
+            [1.15, 1.3, 1.8],
+        ),
     )
 
 
-@dataclass(frozen=True, eq=False)
+def _tube(points: list[Points], radii: list[float]) -> Tube:
+    return Tube(np.stack(points), np.array(radii))
+
+
 class Ossicles:
-    """Malleus, incus and stapes.
+    """Malleus, incus and stapes, from the eardrum to the oval window."""
 
-    Attributes:
-        tubes: Their bodies, processes and crura.
-        footplate: The stapes footplate in the oval window.
-        drum: The tympanic membrane.
-    """
-
-    tubes: tuple[Tube, ...]
-    footplate: Ellipsoid
-    drum: Ellipsoid
-
-
-def draw_ossicles(random: np.random.Generator, ear: InnerEar) -> Ossicles:
-    """Draw the ossicular chain from the eardrum to the oval window."""
-    oval, out = ear.oval_window, ear.oval_window_normal
-    along = unit(np.cross(out, [0.0, 0.0, 1.0]))
-    stapes = oval + 3.0 * unit(out - np.array([0.9, 0.0, 0.0]))
-    attic = stapes + random.normal(0, 0.25, 3)
-    crura = tuple(
-        Tube(np.stack([stapes, oval + side * along + 0.2 * out]), np.array([0.35, 0.25]))
-        for side in (-1.1, 1.1)
-    )
-    footplate = Ellipsoid(
-        oval, np.array([1.4, 0.8, 0.16]), np.stack([along, np.cross(out, along), out], axis=1)
-    )
-    return Ossicles(
-        (*_malleus(attic), *_incus(attic, stapes), *crura), footplate, _drum(attic + UMBO)
-    )
-
-
-def _malleus(attic: Points) -> tuple[Tube, ...]:
-    """Head and handle."""
-    head = attic + np.array([-2.0, -3.2, 4.3])
-    neck = head + np.array([0.1, -0.2, -2.0])
-    return (
-        Tube(np.stack([head, head + np.array([0.0, 0.0, 0.5])]), np.array([1.2, 1.1])),
-        Tube(np.stack([head, neck, attic + UMBO]), np.array([0.8, 0.55, 0.4])),
-    )
-
-
-def _incus(attic: Points, stapes: Points) -> tuple[Tube, ...]:
-    """Body, short process, and long process down to the stapes."""
-    body = attic + np.array([-2.4, -0.8, 4.2])
-    joint, short = body + np.array([0.0, -0.8, 0.1]), body + np.array([-0.8, 3.2, 0.1])
-    bend = attic + np.array([-1.6, 0.2, 1.8])
-    return (
-        Tube(np.stack([body, joint]), np.array([1.15, 1.05])),
-        Tube(np.stack([body, short]), np.array([0.9, 0.5])),
-        Tube(np.stack([body, bend, stapes]), np.array([0.85, 0.5, 0.4])),
-    )
+    def __init__(self, random: np.random.Generator, ear: InnerEar) -> None:
+        """Draw the bodies, processes and crura, the footplate of the stapes, and the eardrum."""
+        oval, out = ear.oval_window, ear.oval_window_normal
+        along = unit(np.cross(out, [0.0, 0.0, 1.0]))
+        stapes = oval + 3.0 * unit(out - np.array([0.9, 0.0, 0.0]))
+        attic = stapes + random.normal(0, 0.25, 3)
+        head = attic + np.array([-2.0, -3.2, 4.3])
+        body = attic + np.array([-2.4, -0.8, 4.2])
+        self.tubes = (
+            # Malleus: head and handle.
+            _tube([head, head + np.array([0.0, 0.0, 0.5])], [1.2, 1.1]),
+            _tube([head, head + np.array([0.1, -0.2, -2.0]), attic + UMBO], [0.8, 0.55, 0.4]),
+            # Incus: body, short process, and long process down to the stapes.
+            _tube([body, body + np.array([0.0, -0.8, 0.1])], [1.15, 1.05]),
+            _tube([body, body + np.array([-0.8, 3.2, 0.1])], [0.9, 0.5]),
+            _tube([body, attic + np.array([-1.6, 0.2, 1.8]), stapes], [0.85, 0.5, 0.4]),
+            # Crura of the stapes.
+            _tube([stapes, oval - 1.1 * along + 0.2 * out], [0.35, 0.25]),
+            _tube([stapes, oval + 1.1 * along + 0.2 * out], [0.35, 0.25]),
+        )
+        axes = np.stack([along, np.cross(out, along), out], axis=1)
+        self.footplate = Ellipsoid(oval, np.array([1.4, 0.8, 0.16]), axes)
+        self.drum = _drum(attic + UMBO)
 
 
 def _drum(umbo: Points) -> Ellipsoid:

@@ -10,6 +10,7 @@ from landmarkflow.cohorts.anatomy import InnerEar
 from landmarkflow.cohorts.passages import Ossicles
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.cohorts.shapes import (
+    Array,
     Ellipsoid,
     Field,
     Points,
@@ -36,11 +37,9 @@ EAR_MM = (13.5, 13.5, 15.0)
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """Where the anatomy lies in the scan: point = turn @ anatomy_point + centre.
+    """Where the anatomy lies in the scan: point = turn @ anatomy_point + centre, LPS mm.
 
-    Attributes:
-        turn: (3, 3) rotation, for a left ear times the mirror diag(-1, 1, 1).
-        centre: (3,) the cochlea's centre in LPS mm.
+    The turn is a (3, 3) rotation, for a left ear times the mirror diag(-1, 1, 1).
     """
 
     turn: Points
@@ -54,14 +53,6 @@ class Pose:
         """Anatomy positions of LPS points (..., 3)."""
         return np.asarray((points - self.centre) @ self.turn)
 
-    def tube(self, tube: Tube) -> Tube:
-        """A tube in the scan."""
-        return Tube(self.to_scan(tube.points), tube.radii)
-
-    def ellipsoid(self, shape: Ellipsoid) -> Ellipsoid:
-        """An ellipsoid in the scan."""
-        return Ellipsoid(self.to_scan(shape.centre), shape.semi_axes, self.turn @ shape.axes)
-
 
 @dataclass(frozen=True, eq=False)
 class Head:
@@ -73,55 +64,36 @@ class Head:
     pose: Pose
 
 
-@dataclass(frozen=True, eq=False)
 class Upsampler:
-    """Linear interpolation from a coarse box to slices of a fine one.
+    """Linear interpolation from an evenly spaced coarse box to slices of a fine one in it."""
 
-    Attributes:
-        coarse: Evenly spaced box that covers the fine one.
-        places: For z, y and x the fine voxels' positions as fractional coarse indices.
-    """
-
-    coarse: VoxelBox
-    places: tuple[NDArray[np.float64], ...]
-
-    @staticmethod
-    def onto(fine: VoxelBox, spacing: float) -> "Upsampler":
-        """A coarse box of `spacing` mm that covers a fine one."""
+    def __init__(self, fine: VoxelBox, spacing: float) -> None:
+        """Choose a coarse box of `spacing` mm that covers the fine one."""
         axes = (fine.x, fine.y, fine.z)
-        coarse = VoxelBox(*(np.arange(a[0], a[-1] + 2 * spacing, spacing) for a in axes))
-        x, y, z = ((axis - axis[0]) / spacing for axis in axes)
-        return Upsampler(coarse, (z, y, x))
+        self.coarse = VoxelBox(*(np.arange(a[0], a[-1] + 2 * spacing, spacing) for a in axes))
+        # The fine voxels' positions as fractional coarse indices.
+        self._places = [(axis - axis[0]) / spacing for axis in axes]
 
     def slices(self, field: Field, rows: slice) -> Field:
         """Values of a coarse field on the fine box's slices `rows`."""
-        z, y, x = self.places
+        x, y, z = self._places
         return _between(_between(_between(field, z[rows], 0), y, 1), x, 2)
 
 
-def _between(field: Field, places: NDArray[np.float64], axis: int) -> Field:
+def _between(field: Field, places: Array, axis: int) -> Field:
     """Linear interpolation at fractional indices along one axis."""
     low = places.astype(np.intp)
-    shape = [1, 1, 1]
-    shape[axis] = len(places)
-    share = (places - low).astype(np.float32).reshape(shape)
-    first = np.take(field, low, axis=axis)
-    step = np.take(field, low + 1, axis=axis)
+    share = (places - low).astype(np.float32)
+    first, step = np.take(field, low, axis=axis), np.take(field, low + 1, axis=axis)
     step -= first
-    step *= share
+    step *= np.expand_dims(share, tuple({0, 1, 2} - {axis}))
     step += first
     return np.asarray(step)
 
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """A part of the volume on which tissues are painted one over the other.
-
-    Attributes:
-        hu: Voxels in HU, painted in place.
-        box: Where they lie.
-        pose: How anatomy shapes get there.
-    """
+    """A part of the volume, in HU, on which tissues are painted one over the other in place."""
 
     hu: Field
     box: VoxelBox
@@ -129,22 +101,20 @@ class Canvas:
 
     def tubes(self, *tubes: Tube, band: float = 1.0) -> Field:
         """Signed distance (mm) to a union of tubes, exact to `band` mm outside."""
-        return swept_distance(self.box, [self.pose.tube(tube) for tube in tubes], band)
+        there = [Tube(self.pose.to_scan(tube.points), tube.radii) for tube in tubes]
+        return swept_distance(self.box, there, band)
 
     def ellipsoid(self, shape: Ellipsoid) -> Field:
         """Signed distance (mm) to an ellipsoid."""
-        distance = self.pose.ellipsoid(shape).distance(self.box.points())
-        return distance.astype(np.float32)
+        centre, axes = self.pose.to_scan(shape.centre), self.pose.turn @ shape.axes
+        there = Ellipsoid(centre, shape.semi_axes, axes)
+        return there.distance(self.box.points()).astype(np.float32)
 
     def noise(self, noise: SmoothNoise, spacing: float) -> Field:
         """Noise on the voxels, sampled every `spacing` mm."""
-        upsampler = Upsampler.onto(self.box, spacing)
+        upsampler = Upsampler(self.box, spacing)
         values = noise(self.pose.to_anatomy(upsampler.coarse.points()))
         return upsampler.slices(values, slice(None))
-
-    def paint(self, value: float | Field, share: Field) -> None:
-        """Mix a tissue in by its share of each voxel."""
-        blend(self.hu, value, share)
 
 
 def blend(hu: Field, value: float | Field, share: Field) -> None:
@@ -155,11 +125,7 @@ def blend(hu: Field, value: float | Field, share: Field) -> None:
 def render_tissue(
     box: VoxelBox, head: Head, random: np.random.Generator
 ) -> tuple[Field, NDArray[np.uint8]]:
-    """The anatomy before the scanner.
-
-    Returns:
-        HU, and labels: 1 the cochlea's lumen, 2 vestibule and semicircular canals.
-    """
+    """The anatomy before the scanner in HU, and labels: 1 cochlea's lumen, 2 vestibule, canals."""
     hu = _render_skull(box, head, random)
     labels = np.zeros(box.shape, dtype=np.uint8)
     middle = head.pose.to_scan(head.ear.vestibule.centre + np.array([0.0, 0.0, -3.0]))
@@ -172,16 +138,22 @@ def render_tissue(
 
 def _render_skull(box: VoxelBox, head: Head, random: np.random.Generator) -> Field:
     """Everything but the ear itself, a few slices at a time to bound the memory."""
-    smooth = Upsampler.onto(box, max(COARSE_MM, box.spacing.min()))
-    fields = _coarse_fields(smooth.coarse, head)
-    grained = Upsampler.onto(box, max(GRAIN_MM, box.spacing.min()))
+    smooth = Upsampler(box, max(COARSE_MM, box.spacing.min()))
+    points = head.pose.to_anatomy(smooth.coarse.points())
+    # What varies smoothly: signed distances in mm, soft tissue in HU, bone density.
+    surfaces = head.skull.surfaces(points)
+    fields = {name: getattr(surfaces, name) for name in ("bone", "air", "skin", "labyrinth")}
+    fields["soft"] = head.skull.soft_tissue(points, surfaces)
+    fields["density"] = head.skull.bone_density(points)
+    grained = Upsampler(box, max(GRAIN_MM, box.spacing.min()))
     grain = SmoothNoise(random, 1.3)(head.pose.to_anatomy(grained.coarse.points()))
     centres, radii = head.skull.draw_cells(random)
     cells = cell_distance(box, head.pose.to_scan(centres), radii, CELL_WALL_MM)
     hu = np.empty(box.shape, dtype=np.float32)
+    coarse = {name: field.astype(np.float32) for name, field in fields.items()}
     for start in range(0, len(box.z), SLAB):
         rows = slice(start, min(start + SLAB, len(box.z)))
-        near = {name: smooth.slices(field, rows) for name, field in fields.items()}
+        near = {name: smooth.slices(field, rows) for name, field in coarse.items()}
         near |= {"grain": grained.slices(grain, rows), "cells": cells[rows]}
         hu[rows] = near["soft"]
         blend(hu[rows], AIR_HU, 1 - coverage(near["skin"], 0.4))
@@ -190,31 +162,12 @@ def _render_skull(box: VoxelBox, head: Head, random: np.random.Generator) -> Fie
     return hu
 
 
-def _coarse_fields(coarse: VoxelBox, head: Head) -> dict[str, Field]:
-    """What varies smoothly: signed distances in mm, soft tissue in HU, bone density."""
-    points = head.pose.to_anatomy(coarse.points())
-    surfaces = head.skull.surfaces(points)
-    fields = {
-        "bone": surfaces.bone,
-        "air": surfaces.air,
-        "skin": surfaces.skin,
-        "labyrinth": surfaces.labyrinth,
-        "soft": head.skull.soft_tissue(points, surfaces),
-        "density": head.skull.bone_density(points),
-    }
-    return {name: field.astype(np.float32) for name, field in fields.items()}
-
-
 def _bone(near: dict[str, Field], q: SkullParameters) -> Field:
     """HU of bone: trabeculae, cortex, dense bone about the labyrinth, air cells."""
     density, cells = near["density"], near["cells"]
     bone = q.trabecular_hu + 90 * density + 120 * near["grain"]
-    dense_patches = 350 * np.clip(density - 0.8, 0, 1)
-    blend(
-        bone,
-        q.cortical_hu + 40 * density + dense_patches,
-        coverage(-near["bone"] - q.cortex - 0.3 * density, 0.5),
-    )
+    cortex = q.cortical_hu + 40 * density + 350 * np.clip(density - 0.8, 0, 1)
+    blend(bone, cortex, coverage(-near["bone"] - q.cortex - 0.3 * density, 0.5))
     blend(bone, q.periotic_hu, coverage(near["labyrinth"] - 4.0 - 1.5 * density, 2.5))
     blend(bone, 0.85 * q.cortical_hu, coverage(cells - 0.6, 0.6))
     roughened = coverage(cells + 0.18 * near["grain"], 0.25)
@@ -225,19 +178,22 @@ def _bone(near: dict[str, Field], q: SkullParameters) -> Field:
 def _render_ear(canvas: Canvas, head: Head, random: np.random.Generator) -> NDArray[np.uint8]:
     """Capsule, nerve canals, niches, lumen and ossicles; returns the lumen's labels."""
     cochlea, canals = _lumen(canvas, head.ear)
-    lumen = np.minimum(cochlea, canals)
     passages = head.skull.passages
     facial = canvas.tubes(passages.facial_canal)
-    canvas.paint(head.skull.parameters.cortical_hu, coverage(facial - 0.5, 0.3))
+    blend(canvas.hu, head.skull.parameters.cortical_hu, coverage(facial - 0.5, 0.3))
     _paint_capsule(canvas, head, cochlea, canals, random)
-    canvas.paint(NERVE_HU, coverage(facial, 0.3))
-    canvas.paint(AIR_HU, coverage(canvas.tubes(*passages.niches), 0.25))
+    blend(canvas.hu, NERVE_HU, coverage(facial, 0.3))
+    blend(canvas.hu, AIR_HU, coverage(canvas.tubes(*passages.niches), 0.25))
     pores = canvas.noise(SmoothNoise(random, 0.9), 0.4)
-    canvas.paint(1250 + 200 * pores, coverage(canvas.tubes(head.ear.cochlea.modiolus), 0.3))
-    canvas.paint(FLUID_HU, coverage(lumen, 0.25))
-    _paint_ossicles(canvas, head.ossicles)
-    which = np.where(cochlea <= canals, 1, 2)
-    return np.where(lumen < 0, which, 0).astype(np.uint8)
+    blend(canvas.hu, 1250 + 200 * pores, coverage(canvas.tubes(head.ear.cochlea.modiolus), 0.3))
+    lumen = np.minimum(cochlea, canals)
+    blend(canvas.hu, FLUID_HU, coverage(lumen, 0.25))
+    # The tympanic membrane in air only, footplate, malleus, incus and stapes.
+    drum = coverage(canvas.ellipsoid(head.ossicles.drum), 0.3)
+    blend(canvas.hu, NERVE_HU, drum * (canvas.hu < -300))
+    blend(canvas.hu, 1100.0, coverage(canvas.ellipsoid(head.ossicles.footplate), 0.3))
+    blend(canvas.hu, OSSICLE_HU, coverage(canvas.tubes(*head.ossicles.tubes), 0.25))
+    return np.where(lumen < 0, np.where(cochlea <= canals, 1, 2), 0).astype(np.uint8)
 
 
 def _lumen(canvas: Canvas, ear: InnerEar) -> tuple[Field, Field]:
@@ -261,15 +217,7 @@ def _paint_capsule(
     ndimage.gaussian_filter(capsule, 0.6 / canvas.box.spacing, output=capsule, truncate=2.5)
     nerves = coverage(canvas.tubes(head.skull.passages.auditory_canal), 0.3)
     kept = coverage(np.minimum(cochlea, canals) - 0.4, 0.3)
-    canvas.paint(q.capsule_hu + 60 * noise, coverage(capsule, 0.5) * (1 - nerves * (1 - kept)))
-
-
-def _paint_ossicles(canvas: Canvas, ossicles: Ossicles) -> None:
-    """Tympanic membrane (in air only), footplate, malleus, incus and stapes."""
-    drum = coverage(canvas.ellipsoid(ossicles.drum), 0.3)
-    canvas.paint(NERVE_HU, drum * (canvas.hu < -300))
-    canvas.paint(1100.0, coverage(canvas.ellipsoid(ossicles.footplate), 0.3))
-    canvas.paint(OSSICLE_HU, coverage(canvas.tubes(*ossicles.tubes), 0.25))
+    blend(canvas.hu, q.capsule_hu + 60 * noise, coverage(capsule, 0.5) * (1 - nerves * (1 - kept)))
 
 
 def scan_of(

@@ -1,7 +1,8 @@
 """What the user chooses about the simulated cohort."""
 
-from typing import Self
+from typing import Literal, Self
 
+import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from landmarkflow.core.settings import Settings
@@ -63,3 +64,9 @@ class CohortSettings(Settings):
                     f"{needed:.1f} mm to hold the cochlea at every shift up to {self.shift_mm} mm"
                 )
         return self
+
+
+def side_of(settings: CohortSettings, seed: int, index: int) -> Literal["left", "right"]:
+    """Side of subject `index`, known before it is simulated; the template, 0, is a right ear."""
+    left = index != 0 and np.random.default_rng([seed, index, 1]).random() < settings.left_fraction
+    return "left" if left else "right"

@@ -7,8 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+Array = NDArray[np.float64]
+# (..., 3) mm.
 Points = NDArray[np.float64]
 Field = NDArray[np.float32]
+Window = tuple[slice, slice, slice]
 
 FAR = np.float32(1e3)
 LATTICE = 64
@@ -16,25 +19,18 @@ LATTICE = 64
 
 @dataclass(frozen=True, eq=False)
 class Tube:
-    """A sphere swept along a centre line.
-
-    Attributes:
-        points: (n, 3) centre line in mm.
-        radii: (n,) radius at each point in mm.
-    """
+    """A sphere swept along a centre line of (n, 3) points with (n,) radii, in mm."""
 
     points: Points
-    radii: NDArray[np.float64]
+    radii: Array
 
     def along(self, step: float = 0.15) -> "Tube":
         """The same tube with its centre line sampled every `step` mm at most."""
         gaps = np.linalg.norm(np.diff(self.points, axis=0), axis=1)
         position = np.concatenate([[0.0], np.cumsum(gaps)])
         samples = np.linspace(0.0, position[-1], max(2, int(np.ceil(position[-1] / step)) + 1))
-        points = np.stack(
-            [np.interp(samples, position, column) for column in self.points.T], axis=1
-        )
-        return Tube(points, np.interp(samples, position, self.radii))
+        columns = [np.interp(samples, position, column) for column in self.points.T]
+        return Tube(np.stack(columns, axis=1), np.interp(samples, position, self.radii))
 
     def smoothed(self, length: float, step: float = 0.15) -> "Tube":
         """The tube with corners rounded over `length` mm; both ends stay where they are."""
@@ -44,45 +40,36 @@ class Tube:
         keep = np.minimum(fade, fade[::-1])[:, None]
         return Tube(keep * points + (1 - keep) * dense.points, dense.radii)
 
-    def distance(self, points: Points, band: float = 5.0) -> NDArray[np.float64]:
+    def distance(self, points: Points, band: float = 5.0) -> Array:
         """Signed distance (mm) of points (..., 3), from the line's segments; FAR beyond `band`."""
         reach = self.radii.max() + band
         low, high = self.points.min(axis=0) - reach, self.points.max(axis=0) + reach
-        near = ((points > low) & (points < high)).all(axis=-1)
-        result = np.full(points.shape[:-1], float(FAR))
-        result[near] = self._segment_distance(points[near])
-        return result
-
-    def _segment_distance(self, points: Points) -> NDArray[np.float64]:
-        """Signed distance (mm) of points (n, 3)."""
-        nearest = np.full(len(points), float(FAR))
+        inside = ((points > low) & (points < high)).all(axis=-1)
+        near = points[inside]
+        nearest = np.full(len(near), float(FAR))
         for start, end, first, last in zip(
             self.points[:-1], self.points[1:], self.radii[:-1], self.radii[1:], strict=True
         ):
             edge = end - start
-            offset = points - start
+            offset = near - start
             t = np.clip(offset @ edge / (edge @ edge), 0.0, 1.0)
             offset -= t[:, None] * edge
             gap = np.sqrt(np.einsum("ij,ij->i", offset, offset))
             np.minimum(nearest, gap - (first + t * (last - first)), out=nearest)
-        return nearest
+        result = np.full(points.shape[:-1], float(FAR))
+        result[inside] = nearest
+        return result
 
 
 @dataclass(frozen=True, eq=False)
 class Ellipsoid:
-    """An ellipsoid.
-
-    Attributes:
-        centre: (3,) in mm.
-        semi_axes: (3,) half lengths in mm.
-        axes: (3, 3) whose columns are the axes' unit directions.
-    """
+    """An ellipsoid by its centre and half lengths, (3,) mm, and (3, 3) columns of unit axes."""
 
     centre: Points
     semi_axes: Points
     axes: Points
 
-    def distance(self, points: Points) -> NDArray[np.float64]:
+    def distance(self, points: Points) -> Array:
         """Signed distance (mm, first order) of points (..., 3): f(f - 1) / |grad|."""
         local = (points - self.centre) @ (self.axes / self.semi_axes)
         f = np.sqrt(np.einsum("...i,...i->...", local, local))
@@ -133,14 +120,14 @@ def rotation(axis: ArrayLike, degrees: float) -> Points:
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
 
 
-def smooth_min(first: ArrayLike, second: ArrayLike, width: float) -> NDArray[np.float64]:
+def smooth_min(first: ArrayLike, second: ArrayLike, width: float) -> Array:
     """Minimum of two distances whose crease is rounded over `width` mm."""
     a, b = np.asarray(first), np.asarray(second)
     overlap = np.maximum(width - np.abs(a - b), 0.0)
     return np.asarray(np.minimum(a, b) - overlap**2 / (4.0 * width))
 
 
-def smooth_max(first: ArrayLike, second: ArrayLike, width: float) -> NDArray[np.float64]:
+def smooth_max(first: ArrayLike, second: ArrayLike, width: float) -> Array:
     """Maximum of two distances whose crease is rounded over `width` mm."""
     return -smooth_min(-np.asarray(first), -np.asarray(second), width)
 
@@ -154,17 +141,11 @@ def coverage(distance: NDArray[np.floating], width: float) -> Field:
 
 @dataclass(frozen=True, eq=False)
 class VoxelBox:
-    """Axis-aligned voxel centres in scan space: (nz, ny, nx) arrays over x, y, z coordinates.
+    """Voxel centres along the axes of a scan, mm; arrays over them are (nz, ny, nx)."""
 
-    Attributes:
-        x: (nx,) coordinates in mm.
-        y: (ny,) coordinates in mm.
-        z: (nz,) coordinates in mm.
-    """
-
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    z: NDArray[np.float64]
+    x: Array
+    y: Array
+    z: Array
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -181,23 +162,20 @@ class VoxelBox:
         z, y, x = np.meshgrid(self.z, self.y, self.x, indexing="ij")
         return np.stack([x, y, z], axis=-1)
 
-    def window(self, centre: Points, half: ArrayLike) -> tuple[slice, slice, slice]:
+    def window(self, centre: Points, half: ArrayLike) -> Window:
         """Array slices (z, y, x) of the voxels within `half` mm of a centre along each axis."""
-        reach = np.broadcast_to(np.asarray(half, dtype=np.float64), 3)
-        ranges = [
-            slice(
-                int(np.searchsorted(axis, centre[i] - reach[i])),
-                int(np.searchsorted(axis, centre[i] + reach[i], side="right")),
-            )
+        low, high = centre - np.asarray(half), centre + np.asarray(half)
+        x, y, z = (
+            slice(axis.searchsorted(low[i]), axis.searchsorted(high[i], side="right"))
             for i, axis in enumerate((self.x, self.y, self.z))
-        ]
-        return ranges[2], ranges[1], ranges[0]
+        )
+        return z, y, x
 
-    def part(self, window: tuple[slice, slice, slice]) -> "VoxelBox":
+    def part(self, window: Window) -> "VoxelBox":
         """The box of a window's voxels."""
         return VoxelBox(self.x[window[2]], self.y[window[1]], self.z[window[0]])
 
-    def distances(self, centre: Points, window: tuple[slice, slice, slice]) -> Field:
+    def distances(self, centre: Points, window: Window) -> Field:
         """Distance (mm) of a window's voxels to a centre."""
         x = (self.x[window[2]] - centre[0]).astype(np.float32)
         y = (self.y[window[1]] - centre[1]).astype(np.float32)
@@ -219,20 +197,18 @@ def swept_distance(box: VoxelBox, tubes: Sequence[Tube], band: float) -> Field:
     return nearest
 
 
-def cell_distance(box: VoxelBox, centres: Points, radii: NDArray[np.float64], wall: float) -> Field:
+def cell_distance(box: VoxelBox, centres: Points, radii: Array, wall: float) -> Field:
     """Signed distance (mm) to the air of packed round cells with walls `wall` mm thick.
 
     Where cells meet, the wall lies halfway between their surfaces: with F1 <= F2 the signed
     distances to the two nearest spheres, the air's is max(F1, wall/2 - (F2 - F1)/2).
     """
-    first = np.full(box.shape, FAR, dtype=np.float32)
-    second = np.full(box.shape, FAR, dtype=np.float32)
+    first, second = (np.full(box.shape, FAR, dtype=np.float32) for _ in range(2))
     for centre, radius in zip(centres, radii, strict=True):
         window = box.window(centre, radius + wall + 0.3)
-        nearest = first[window]
+        nearest, runner_up = first[window], second[window]
         if nearest.size:
             distance = box.distances(centre, window) - np.float32(radius)
-            runner_up = second[window]
             np.minimum(runner_up, np.maximum(nearest, distance), out=runner_up)
             np.minimum(nearest, distance, out=nearest)
     np.subtract(first, second, out=second)

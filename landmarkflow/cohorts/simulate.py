@@ -6,12 +6,11 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
-from landmarkflow.cohorts.anatomy import InnerEar, draw_inner_ear
-from landmarkflow.cohorts.passages import draw_ossicles, draw_passages
+from landmarkflow.cohorts.anatomy import draw_inner_ear
+from landmarkflow.cohorts.passages import Ossicles, Passages
 from landmarkflow.cohorts.render import Head, Pose, render_tissue, scan_of
-from landmarkflow.cohorts.settings import CohortSettings
-from landmarkflow.cohorts.shapes import Points, VoxelBox, rotation
-from landmarkflow.cohorts.sides import side_of
+from landmarkflow.cohorts.settings import CohortSettings, side_of
+from landmarkflow.cohorts.shapes import VoxelBox, rotation
 from landmarkflow.cohorts.skull import Skull
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks
@@ -23,13 +22,10 @@ LABELS = ("CENTER", "TOP", "WINDOW", "oval_window")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One simulated subject.
+    """One simulated subject: a scan, int16 HU, and what is known of it.
 
-    Attributes:
-        scan: int16 HU, LPS.
-        segmentation: uint8 on the scan's grid: 1 cochlea's lumen, 2 vestibule and canals.
-        landmarks: The four of LABELS in LPS mm, on the lumen's surface except CENTER.
-        side: Which ear it is.
+    The segmentation, uint8, is 1 in the cochlea's lumen and 2 in vestibule and canals. The
+    landmarks are the four of LABELS, LPS mm, on the lumen's surface except CENTER.
     """
 
     scan: sitk.Image
@@ -48,26 +44,19 @@ def simulate_subject(settings: CohortSettings, seed: int, index: int) -> Subject
     ear = draw_inner_ear(anatomy)
     side = side_of(settings, seed, index)
     grid, pose = _draw_pose(anatomy, settings, left=side == "left")
-    skull = Skull(background, ear, draw_passages(background, ear))
-    head = Head(ear, skull, draw_ossicles(background, ear), pose)
-    hu, labels = render_tissue(_voxels(grid), head, background)
+    skull = Skull(background, ear, Passages(background, ear))
+    head = Head(ear, skull, Ossicles(background, ear), pose)
+    ends = zip(grid.origin, grid.spacing, grid.size, strict=True)
+    box = VoxelBox(*(start + step * np.arange(count) for start, step, count in ends))
+    hu, labels = render_tissue(box, head, background)
+    cochlea = ear.cochlea
+    points = np.stack([cochlea.centre, cochlea.apex, cochlea.round_window, ear.oval_window])
     return Subject(
         scan=image_on(grid, scan_of(hu, grid.spacing, settings, scanner)),
         segmentation=image_on(grid, labels),
-        landmarks=Landmarks(LABELS, pose.to_scan(_landmark_points(ear))),
+        landmarks=Landmarks(LABELS, pose.to_scan(points)),
         side=side,
     )
-
-
-def _voxels(grid: Grid) -> VoxelBox:
-    """The voxel centres of a grid along the LPS axes."""
-    return VoxelBox(*(grid.origin[i] + grid.spacing[i] * np.arange(grid.size[i]) for i in range(3)))
-
-
-def _landmark_points(ear: InnerEar) -> Points:
-    """The landmarks (4, 3) in the anatomy's frame, in the order of LABELS."""
-    cochlea = ear.cochlea
-    return np.stack([cochlea.centre, cochlea.apex, cochlea.round_window, ear.oval_window])
 
 
 def _draw_pose(
@@ -77,9 +66,8 @@ def _draw_pose(
     spacing = np.array(settings.spacing, dtype=np.float64)
     middle = random.uniform(-20, 20, 3) + np.array([40.0 if left else -40.0, 0.0, 0.0])
     origin = middle - spacing * (np.array(settings.size) - 1) / 2
-    grid = Grid(settings.size, spacing, origin, np.eye(3))
     limit = settings.rotation_degrees
     x, y, z = (rotation(axis, random.uniform(-limit, limit)) for axis in np.eye(3))
     shift = random.uniform(-settings.shift_mm, settings.shift_mm, 3)
     mirror = np.diag([-1.0 if left else 1.0, 1.0, 1.0])
-    return grid, Pose(x @ y @ z @ mirror, middle + shift)
+    return Grid(settings.size, spacing, origin, np.eye(3)), Pose(x @ y @ z @ mirror, middle + shift)

@@ -12,19 +12,11 @@ ROOT = Path(__file__).parents[2]
 
 @cache
 def code_hash(module: str) -> str:
-    """Returns a hash of the code of a module and of every module of the package that it needs.
+    """Returns a hash of the code of a module, by its full name, and of all it imports from here.
 
-    Comments, docstrings and the layout of lines do not count. Templates of pages count byte by
-    byte, as part of the modules in whose folder `templates/` they lie.
-
-    Args:
-        module: Its full name, for example `landmarkflow.methods.oneshot.locate`.
-
-    Returns:
-        16 hexadecimal digits; they change when that code changes, and with Python's grammar.
-
-    Raises:
-        ModuleNotFoundError: The package has no such module.
+    It has 16 hexadecimal digits, and changes with Python's grammar as well. Comments, docstrings
+    and the layout of lines do not count; templates of pages do, byte by byte, as part of the
+    modules in whose folder `templates/` they lie. An unknown module is a ModuleNotFoundError.
     """
     digest = hashlib.sha256()
     for name in sorted(modules_used(module)):
@@ -33,11 +25,7 @@ def code_hash(module: str) -> str:
 
 
 def modules_used(module: str) -> set[str]:
-    """Returns the names of a module and of all that it imports, directly or not, of this package.
-
-    Raises:
-        ModuleNotFoundError: The package has no such module.
-    """
+    """Returns the names of the modules of which `code_hash` is the hash."""
     used: set[str] = set()
     waiting = [module]
     while waiting:
@@ -83,8 +71,7 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 @cache
 def _source(name: str) -> Path | None:
     """Returns the file of a module of the package, None for anything else."""
-    if name.partition(".")[0] != PACKAGE:
-        return None
     path = ROOT.joinpath(*name.split("."))
     files = (path.with_suffix(".py"), path / "__init__.py")
-    return next((file for file in files if file.is_file()), None)
+    found = (file for file in files if file.is_file())
+    return next(found, None) if name.partition(".")[0] == PACKAGE else None

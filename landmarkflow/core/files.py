@@ -20,20 +20,11 @@ MOST_DIGITS = 300
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that becomes `path` when the block succeeds.
+    """Yields a path beside `path`, to be written to, that becomes `path` when the block succeeds.
 
-    The temporary name ends with the whole name of `path`, so that writers that choose a format
-    by suffix (".nii.gz") choose the same one. Readers see the old file or the new one, never a
-    part of one. The folder is created when needed.
-
-    Args:
-        path: The file to write or replace.
-
-    Yields:
-        The path to write to. The block must have written and closed it when it ends.
-
-    Raises:
-        FileNotFoundError: The block wrote nothing there.
+    Readers see the old file or the new one, never a part of one. The name ends with the whole name
+    of `path`, for writers that choose a format by suffix. The folder is created when needed; a
+    block that writes nothing is a FileNotFoundError.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,64 +51,41 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes `data` as indented JSON with its keys in their own order, replacing `path`.
+    """Writes plain data as indented JSON with its keys in their own order, replacing `path`.
 
-    Args:
-        path: The file to write or replace.
-        data: Dicts, lists, strings, numbers, booleans and None.
-
-    Raises:
-        ValueError: A number is NaN or infinite; JSON has no way to write it.
+    A number that is NaN or infinite is a ValueError: JSON has no way to write it.
     """
-    text = json.dumps(data, indent=1, sort_keys=False, allow_nan=False, ensure_ascii=False)
-    write_text(path, text + "\n")
+    write_text(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_text(path: Path, expected: str) -> str:
-    """Reads a text file that can be held in memory.
-
-    Args:
-        path: A UTF-8 file, with or without a byte order mark, of at most 16 MB.
-        expected: What the file should be, such as "a JSON file", for the message.
-
-    Returns:
-        The text, each line end as a line feed.
+    """Reads a UTF-8 file, with or without a byte order mark, each line end as a line feed.
 
     Raises:
-        InputError: The file is missing, no regular file, unreadable, too large or no UTF-8.
+        InputError: The file is missing, no regular file, unreadable, larger than 16 MB or no
+            UTF-8; its sentence says what was `expected`, such as "a JSON file".
     """
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
             # A pipe would wait forever and a device never end.
-            raise InputError(f"{path}: cannot be read (no regular file), expected {expected}")
-        size = path.stat().st_size
-        if size > LARGEST_TEXT_BYTES:
-            raise InputError(
-                f"{path}: holds {size} bytes, expected {expected} of at most "
-                f"{LARGEST_TEXT_BYTES} bytes"
-            )
-        return path.read_text(encoding="utf-8-sig")
+            found = "cannot be read (no regular file)"
+        elif (size := path.stat().st_size) > LARGEST_TEXT_BYTES:
+            found = f"holds {size} bytes"
+            expected += f" of at most {LARGEST_TEXT_BYTES} bytes"
+        else:
+            return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected {expected}") from None
+        found = "no such file"
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}), expected {expected}"
-        ) from None
+        found = f"cannot be read ({error.strerror})"
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is not UTF-8 text, expected {expected}"
-        ) from None
+        found = f"byte {error.start} is not UTF-8 text"
+    raise InputError(f"{path}: {found}, expected {expected}")
 
 
 def read_json(path: Path) -> Any:
     """Reads a JSON file strictly.
-
-    Args:
-        path: As in `read_text`.
-
-    Returns:
-        The value it holds.
 
     Raises:
         InputError: The file is one that `read_text` refuses or not valid JSON, repeats a key
@@ -126,19 +94,15 @@ def read_json(path: Path) -> Any:
     text = read_text(path, "a JSON file")
     try:
         return json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_constant=_refuse_constant,
-            parse_int=_whole_number,
+            text, object_pairs_hook=_unique_keys, parse_constant=_refused, parse_int=_whole_number
         )
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}: line {error.lineno}, column {error.colno} is not valid JSON ({error.msg})"
-        ) from None
+        found = f"line {error.lineno}, column {error.colno} is not valid JSON ({error.msg})"
     except RecursionError:
-        raise InputError(f"{path}: is nested too deeply, expected a few levels of JSON") from None
+        found = "is nested too deeply, expected a few levels of JSON"
     except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
+        found = str(error)
+    raise InputError(f"{path}: {found}")
 
 
 def check_readable(path: Path) -> None:
@@ -146,9 +110,6 @@ def check_readable(path: Path) -> None:
 
     What is wrong with a file's content is recorded as such and stands until the file changes; what
     the machine forbids or fails to do can be mended without that.
-
-    Raises:
-        InputError: It cannot be opened.
     """
     path = Path(path)
     try:
@@ -164,9 +125,8 @@ def check_readable(path: Path) -> None:
 def stamp(paths: Iterable[Path], apart_from: Path) -> str:
     """Returns what tells that files were replaced, without reading them: sizes and times.
 
-    Args:
-        paths: Files; one that does not exist does not count.
-        apart_from: A folder whose files do not count, since whatever makes them is known.
+    Files that do not exist do not count, nor do those in the folder `apart_from`, since whatever
+    makes them is known.
     """
     seen = []
     for path in paths:
@@ -180,21 +140,24 @@ def stamp(paths: Iterable[Path], apart_from: Path) -> str:
 def sha256(path: Path) -> str:
     """Returns the SHA-256 digest of a file's bytes as 64 lower-case hexadecimal digits.
 
-    A folder's digest is that of its files' names and digests.
-
-    Raises:
-        InputError: The file cannot be read.
+    A folder's is that of its files' names and digests. What cannot be read is refused.
     """
-    if Path(path).is_dir():
-        listing = "".join(f"{file.name} {sha256(file)}\n" for file in sorted(Path(path).iterdir()))
-        return hashlib.sha256(listing.encode()).hexdigest()
+    path = Path(path)
+    if path.is_dir():
+        return sha256_of_all(sorted(path.iterdir()))
     try:
-        if Path(path).exists() and not Path(path).is_file():
+        if path.exists() and not path.is_file():
             raise InputError(f"{path}: cannot be read (no regular file), expected a file")
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def sha256_of_all(files: Iterable[Path]) -> str:
+    """Returns the digest, as in `sha256`, of the names and digests of files, in their order."""
+    listing = "".join(f"{file.name} {sha256(file)}\n" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -207,12 +170,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole_number(digits: str) -> int:
-    if len(digits) > MOST_DIGITS:
-        raise ValueError(
-            f"holds a whole number of {len(digits)} digits, expected at most {MOST_DIGITS}"
-        )
+    if (count := len(digits)) > MOST_DIGITS:
+        raise ValueError(f"holds a whole number of {count} digits, expected at most {MOST_DIGITS}")
     return int(digits)
 
 
-def _refuse_constant(name: str) -> Any:
+def _refused(name: str) -> Any:
     raise ValueError(f"holds the number {name}, expected finite numbers")

@@ -15,13 +15,13 @@ from landmarkflow.core.errors import InputError
 
 ORTHONORMAL_TOLERANCE = 1e-3
 EDGE_TOLERANCE = 1e-6
+# (8, 3) of a cube from 0 to 1, x fastest.
+CORNERS = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)])
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of an image lie.
-
-    The centre of the voxel with index i lies at p = origin + direction @ (spacing * i).
+    """Where the voxels of an image lie: that of index i at origin + direction @ (spacing * i).
 
     Attributes:
         size: Voxels along each axis, x, y, z.
@@ -42,40 +42,30 @@ class Grid:
 
     def __post_init__(self) -> None:
         size = tuple(int(count) for count in self.size)
-        spacing = np.array(self.spacing, dtype=np.float64)
-        origin = np.array(self.origin, dtype=np.float64)
-        direction = np.array(self.direction, dtype=np.float64)
+        spacing, origin, direction = (
+            np.array(value, dtype=np.float64)
+            for value in (self.spacing, self.origin, self.direction)
+        )
+        wrong = ""
         if len(size) != 3 or min(size) < 1:
-            raise InputError(f"a grid has the size {size}, expected three counts of at least 1")
-        if spacing.shape != (3,) or not (np.isfinite(spacing).all() and (spacing > 0).all()):
-            raise InputError(
-                f"a grid has the spacing {spacing.tolist()} mm, expected three positive numbers"
-            )
-        if origin.shape != (3,) or not np.isfinite(origin).all():
-            raise InputError(
-                f"a grid has the origin {origin.tolist()} mm, expected three finite numbers"
-            )
-        if direction.shape != (3, 3) or not is_orthonormal(direction):
-            raise InputError(
-                f"a grid has the axes {np.round(direction, 4).tolist()}, expected an orthonormal "
-                "3 x 3 matrix (no shear)"
-            )
-        for name, value in (
-            ("size", size),
-            ("spacing", spacing),
-            ("origin", origin),
-            ("direction", direction),
-        ):
-            object.__setattr__(self, name, value)
+            wrong = f"size {size}, expected three counts of at least 1"
+        elif spacing.shape != (3,) or not (np.isfinite(spacing).all() and (spacing > 0).all()):
+            wrong = f"spacing {spacing.tolist()} mm, expected three positive numbers"
+        elif origin.shape != (3,) or not np.isfinite(origin).all():
+            wrong = f"origin {origin.tolist()} mm, expected three finite numbers"
+        elif direction.shape != (3, 3) or not is_orthonormal(direction):
+            axes = np.round(direction, 4).tolist()
+            wrong = f"axes {axes}, expected an orthonormal 3 x 3 matrix (no shear)"
+        if wrong:
+            raise InputError(f"a grid has the {wrong}")
+        # Its own copies; assignment is what a frozen dataclass forbids.
+        vars(self).update(size=size, spacing=spacing, origin=origin, direction=direction)
 
     @staticmethod
     def centred(centre: ArrayLike, size: Sequence[int], spacing: float) -> "Grid":
-        """Returns an isotropic grid along the LPS axes whose middle lies at `centre`.
+        """Returns a grid along the LPS axes whose middle lies at `centre`, (3,) LPS mm.
 
-        Args:
-            centre: (3,) LPS mm; origin = centre - spacing * (size - 1) / 2.
-            size: Voxels along x, y, z.
-            spacing: mm, the same along each axis.
+        The origin is centre - spacing * (size - 1) / 2; the spacing in mm is that of each axis.
         """
         x, y, z = (int(count) for count in size)
         half = (np.array([x, y, z]) - 1) / 2
@@ -84,15 +74,13 @@ class Grid:
 
     def to_physical(self, index: ArrayLike) -> NDArray[np.float64]:
         """Returns (n, 3) LPS mm for (n, 3) continuous voxel indices x, y, z."""
-        index = _as_points(index)
-        return np.asarray(index @ (self.direction * self.spacing).T + self.origin)
+        return np.asarray(_as_points(index) @ (self.direction * self.spacing).T + self.origin)
 
     def to_index(self, points: ArrayLike) -> NDArray[np.float64]:
         """Returns (n, 3) continuous voxel indices x, y, z for (n, 3) LPS mm."""
-        points = _as_points(points)
         # The inverse, not the transpose: headers give directions with rounding errors.
         inverse = np.linalg.inv(self.direction * self.spacing)
-        return np.asarray((points - self.origin) @ inverse.T)
+        return np.asarray((_as_points(points) - self.origin) @ inverse.T)
 
     def contains(self, points: ArrayLike) -> NDArray[np.bool_]:
         """Returns (n,) True where a point lies within the voxels' outer edges.
@@ -101,31 +89,22 @@ class Grid:
         -0.5 <= index <= size - 0.5 on each axis, within 1e-6 voxel. NaN lies outside.
         """
         index = self.to_index(points)
-        lowest = -0.5 - EDGE_TOLERANCE
         highest = np.array(self.size) - 0.5 + EDGE_TOLERANCE
-        return np.asarray(((index >= lowest) & (index <= highest)).all(axis=1))
+        return np.asarray(((index >= -0.5 - EDGE_TOLERANCE) & (index <= highest)).all(axis=1))
 
     def distance_to(self, points: ArrayLike) -> NDArray[np.float64]:
         """Returns (n,) mm from each point to the volume's outer edges, 0 within."""
-        points = _as_points(points)
         nearest = np.clip(self.to_index(points), -0.5, np.array(self.size) - 0.5)
-        return np.asarray(np.linalg.norm(points - self.to_physical(nearest), axis=1))
+        return np.asarray(np.linalg.norm(_as_points(points) - self.to_physical(nearest), axis=1))
 
     def as_lists(self) -> dict[str, list[Any]]:
         """Returns the attributes as plain data, which `Grid.of_lists` takes back."""
-        return {
-            "size": list(self.size),
-            "spacing": self.spacing.tolist(),
-            "origin": self.origin.tolist(),
-            "direction": self.direction.tolist(),
-        }
+        return {name: np.asarray(value).tolist() for name, value in vars(self).items()}
 
     @staticmethod
     def of_lists(data: Mapping[str, Any]) -> "Grid":
         """Returns the grid of `as_lists`."""
-        names = ("size", "spacing", "origin", "direction")
-        size, spacing, origin, direction = (data[name] for name in names)
-        return Grid(tuple(size), np.array(spacing), np.array(origin), np.array(direction))
+        return Grid(*(data[name] for name in ("size", "spacing", "origin", "direction")))
 
     @property
     def centre(self) -> NDArray[np.float64]:
@@ -136,16 +115,12 @@ class Grid:
     @property
     def corners(self) -> NDArray[np.float64]:
         """(8, 3) LPS mm, the outer corners of the volume, the first index axis fastest."""
-        unit = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)])
-        return self.to_physical(unit * np.array(self.size) - 0.5)
+        return self.to_physical(CORNERS * np.array(self.size) - 0.5)
 
     def extent_text(self) -> str:
         """Returns the smallest LPS-aligned box around the volume, in words, for messages."""
-        lowest, highest = self.corners.min(axis=0), self.corners.max(axis=0)
-        ranges = [
-            f"{axis} {low:.1f} to {high:.1f}"
-            for axis, low, high in zip("xyz", lowest, highest, strict=True)
-        ]
+        ends = zip("xyz", self.corners.min(axis=0), self.corners.max(axis=0), strict=True)
+        ranges = (f"{axis} {low:.1f} to {high:.1f}" for axis, low, high in ends)
         return f"{', '.join(ranges)} mm (LPS)"
 
 

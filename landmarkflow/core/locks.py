@@ -33,11 +33,7 @@ class _NoLocks(Exception):  # noqa: N818 - a property of the file system
 
 
 def clear_stale_locks(results: Path) -> None:
-    """Remove Snakemake's locks of a study that no run holds.
-
-    Args:
-        results: the study's results folder, as Snakemake names it in the working folder.
-    """
+    """Remove Snakemake's locks of a study that no run holds, named by its results folder."""
     with suppress(FileNotFoundError, _NoLocks), (results / RUN).open() as run:
         if _lock(run, fcntl.LOCK_SH | fcntl.LOCK_NB):
             for path in list(_locks_of(results)):
@@ -47,10 +43,7 @@ def clear_stale_locks(results: Path) -> None:
 def hold(results: Path) -> None:
     """Keep a study for this process until it ends, and clear what a killed run has left.
 
-    Waits for the jobs of that run that have outlived it.
-
-    Raises:
-        InputError: another run holds the study.
+    Waits for the jobs of that run that have outlived it; refuses a study that another run holds.
     """
     results.mkdir(parents=True, exist_ok=True)
     run = (results / RUN).open("a+")
@@ -58,11 +51,9 @@ def hold(results: Path) -> None:
     with suppress(_NoLocks), (results / JOBS).open("a+") as jobs:
         _take(run, results)
         if not _lock(jobs, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            print(  # noqa: T201 - Snakemake's own way to tell
-                f"landmarkflow: {results}: waiting for jobs that an earlier run, which was "
-                "killed, has left",
-                flush=True,
-            )
+            left = "waiting for jobs that an earlier run, which was killed, has left"
+            # Snakemake's own way to tell.
+            print(f"landmarkflow: {results}: {left}", flush=True)  # noqa: T201
             _lock(jobs, fcntl.LOCK_EX)
         for path in list(results.rglob(".*")):
             if UNFINISHED.fullmatch(path.name):
@@ -91,10 +82,7 @@ def _take(run: TextIO, results: Path) -> None:
 
 
 def _locks_of(results: Path) -> Iterator[Path]:
-    """Snakemake's lock files of a study: pairs of what a run writes and of what it reads.
-
-    A run that was killed between the two has left what it reads alone.
-    """
+    """Snakemake's locks, in pairs; a run killed between the two has left that of what it reads."""
     for written in LOCKS.glob("*.output.lock"):
         if _names(written, results):
             yield written
@@ -106,7 +94,6 @@ def _locks_of(results: Path) -> Iterator[Path]:
 
 
 def _names(lock: Path, results: Path) -> bool:
-    """Whether a lock is on a file in a folder."""
     lines = lock.read_text(encoding="utf-8").splitlines()
     return any(line.startswith(f"{results}/") for line in lines)
 

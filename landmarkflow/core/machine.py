@@ -4,25 +4,20 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # What decides results; settings are recorded as such.
 CODE = ("Snakefile", "landmarkflow", "workflow", "envs")
 UNKNOWN = "unknown"
 
 
 def repository(root: Path = ROOT) -> dict[str, object]:
-    """The commit that is checked out and which of the code's files differ from it.
+    """The `commit` that a folder with the Snakefile is at, and the files `changed` since.
 
-    Args:
-        root: a folder with the Snakefile.
-
-    Returns:
-        `commit`, `unknown` where Git does not know the Snakefile, and `changed`: paths of files
-        that were edited, removed or added since, None where the commit is unknown.
+    Those are the paths of the code's files that were edited, removed or added. Where Git does not
+    know the Snakefile, the commit is `unknown` and the changes are None.
     """
     # Untracked in somebody else's repository, the code is no part of that one's commit.
     tracked = _git(root, "ls-files", "--error-unmatch", "Snakefile")
@@ -55,7 +50,8 @@ def _git(root: Path, *arguments: str) -> str | None:
         done = subprocess.run(
             ["git", "--no-optional-locks", *arguments],
             cwd=root,
-            env=_without_git(os.environ),
+            # Those of a Git hook name another repository.
+            env={name: value for name, value in os.environ.items() if name[:4] != "GIT_"},
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -64,11 +60,6 @@ def _git(root: Path, *arguments: str) -> str | None:
     except OSError:
         return None
     return done.stdout if done.returncode == 0 else None
-
-
-def _without_git(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment that names no other repository, as that of a Git hook does."""
-    return {name: value for name, value in environment.items() if not name.startswith("GIT_")}
 
 
 def _processor() -> str:

@@ -14,15 +14,10 @@ DECIMALS = 4
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """Named points of one scan.
+    """Named points of one scan: n names and (n, 3) LPS mm, a row of NaN where one is missing.
 
-    Attributes:
-        labels: n unique, non-empty names.
-        positions: (n, 3) float64, LPS mm; a row of NaN is a landmark that is missing.
-
-    Raises:
-        InputError: Shapes disagree, a label is empty or repeated, or a row is partly NaN or
-            infinite.
+    Refused are shapes that disagree, labels that are empty or repeated, and rows that are partly
+    NaN or infinite.
     """
 
     labels: tuple[str, ...]
@@ -47,12 +42,9 @@ class Landmarks:
         bad = ~(np.isfinite(positions).all(axis=1) | np.isnan(positions).all(axis=1))
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise InputError(
-                f'landmark "{labels[row]}" lies at {positions[row].tolist()}, expected three '
-                "finite coordinates"
-            )
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "positions", positions)
+            found = f'landmark "{labels[row]}" lies at {positions[row].tolist()}'
+            raise InputError(f"{found}, expected three finite coordinates")
+        vars(self).update(labels=labels, positions=positions)
 
     @property
     def missing(self) -> NDArray[np.bool_]:
@@ -60,11 +52,7 @@ class Landmarks:
         return np.asarray(np.isnan(self.positions).any(axis=1))
 
     def select(self, labels: Sequence[str]) -> "Landmarks":
-        """Returns the landmarks with these labels, in this order.
-
-        Raises:
-            InputError: A label is not among these landmarks.
-        """
+        """Returns the landmarks with these labels, in this order; refuses labels of none."""
         rows = {label: row for row, label in enumerate(self.labels)}
         unknown = [label for label in labels if label not in rows]
         if unknown:
@@ -72,23 +60,17 @@ class Landmarks:
                 f'no landmark has the label "{unknown[0]}", expected one of '
                 f"{', '.join(self.labels) or 'none'}"
             )
-        chosen = [rows[label] for label in labels]
-        return Landmarks(tuple(labels), self.positions[chosen])
+        return Landmarks(tuple(labels), self.positions[[rows[label] for label in labels]])
 
 
 @dataclass(frozen=True, eq=False)
 class PointList:
-    """One named list of landmarks of one scan.
+    """One list of landmarks of one scan, named for what it is, for example "final".
 
     Attributes:
-        name: What the list is, for example "final".
-        landmarks: n landmarks, LPS mm.
         radius: (n,) around each landmark in the unit of its scan, or None; NaN where a landmark
             has none. The true place lies within it with a probability of 90 %.
         notes: One per landmark, the reason where one is missing; empty for no notes at all.
-
-    Raises:
-        InputError: The name is empty, or radii or notes are not one per landmark.
     """
 
     name: str
@@ -100,12 +82,8 @@ class PointList:
         count = len(self.landmarks.labels)
         if not self.name:
             raise InputError("a list of landmarks has no name, expected one")
-        if self.radius is not None and np.shape(self.radius) != (count,):
-            raise InputError(
-                f'the list "{self.name}" has radii of the shape '
-                f"{np.shape(self.radius)}, expected ({count},)"
-            )
+        found = f'the list "{self.name}" has'
+        if self.radius is not None and (shape := np.shape(self.radius)) != (count,):
+            raise InputError(f"{found} radii of the shape {shape}, expected ({count},)")
         if self.notes and len(self.notes) != count:
-            raise InputError(
-                f'the list "{self.name}" has {len(self.notes)} notes, expected {count}'
-            )
+            raise InputError(f"{found} {len(self.notes)} notes, expected {count}")

@@ -7,13 +7,15 @@ record with the reason, and an empty file for each result that is missing.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from landmarkflow.core.errors import InputError
+from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.files import read_json, replacing, write_json
 
 Status = Literal["ok", "doubtful", "failed", "refused"]
-STATUSES = ("ok", "doubtful", "failed", "refused")
+STATUSES = get_args(Status)
+# The fields that all stages share.
+HEAD = ("scan", "stage", "status", "reason")
 # The annotated scan's own id. In a run whose template is another scan of the study, that scan goes
 # by this id in the run's folder, and by its own in the folder that all runs share.
 TEMPLATE = "template"
@@ -38,10 +40,7 @@ class Record:
     `refused` (the input is unusable) have none.
 
     Attributes:
-        scan: the scan's id.
         stage: the stage that says this; of a scan without a result, the stage that stopped it.
-        status: what the stage says.
-        reason: why the status is not ok.
         details: figures and notes of the stage itself.
         earlier: what the stages before said, in their order.
     """
@@ -74,41 +73,29 @@ class Record:
 def write_record(path: Path, record: Record) -> None:
     """Write a record as JSON, its details after the fields that all stages share.
 
-    Raises:
-        ValueError: The status is not ok and no reason is given, or it is and one is.
+    A status that is not ok without a reason is a ValueError, and so is a reason with one that is.
     """
     if (record.status == "ok") == bool(record.reason):
         raise ValueError(f"{record.stage} of {record.scan}: {record.status}: {record.reason!r}")
-    head = {
-        "scan": record.scan,
-        "stage": record.stage,
-        "status": record.status,
-        "reason": record.reason,
-        "worst": max((step.status for step in record.chain), key=STATUSES.index),
-        "earlier": [asdict(step) for step in record.earlier],
-    }
+    head = {key: getattr(record, key) for key in HEAD}
+    head["worst"] = max((step.status for step in record.chain), key=STATUSES.index)
+    head["earlier"] = [asdict(step) for step in record.earlier]
     write_json(path, head | record.details)
 
 
 def read_record(path: Path) -> Record:
-    """Read a stage's record.
-
-    Raises:
-        InputError: The file is missing or is not a record.
-    """
+    """Read a stage's record; refuses a file that is none, or missing."""
     data = read_json(path)
-    try:
-        head = {key: data.pop(key) for key in ("scan", "stage", "status", "reason")}
-        data.pop("worst", None)
-        earlier = tuple(Step(**step) for step in data.pop("earlier", ()))
-    except (KeyError, AttributeError, TypeError):
-        raise InputError(
-            f"{path}: expected a stage's record with scan, stage, status and reason"
-        ) from None
-    if head["status"] not in STATUSES:
-        raise InputError(
-            f"{path}: found the status {head['status']!r}, expected one of {', '.join(STATUSES)}"
-        )
+    with about(path):
+        try:
+            head = {key: data.pop(key) for key in HEAD}
+            data.pop("worst", None)
+            earlier = tuple(Step(**step) for step in data.pop("earlier", ()))
+        except (KeyError, AttributeError, TypeError):
+            expected = "a stage's record with scan, stage, status and reason"
+            raise InputError(f"expected {expected}") from None
+        if (found := head["status"]) not in STATUSES:
+            raise InputError(f"found the status {found!r}, expected one of {', '.join(STATUSES)}")
     return Record(**head, details=data, earlier=earlier)
 
 

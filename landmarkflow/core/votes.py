@@ -27,12 +27,10 @@ class Votes:
 
 
 def count_votes(ways: Sequence[Array], farthest_mm: float) -> Votes:
-    """Take the mean of the ways' points, without those that went astray.
+    """Take the mean of the ways' points, (n, 3) LPS mm each, without those that went astray.
 
-    Args:
-        ways: (n, 3) LPS mm for each way; NaN where a way has no such landmark.
-        farthest_mm: a vote farther than this from the ways' median does not count; where none
-            is that close, the median stands.
+    NaN is a landmark that a way lacks. A vote that is farther than `farthest_mm` from the ways'
+    median does not count; where none is that close, the median stands.
     """
     votes = np.array(ways)
     median = np.full(votes.shape[1:], np.nan)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import check_readable
 from landmarkflow.core.grids import Grid
-from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.points import DECIMALS, Landmarks, PointList
 from landmarkflow.core.records import TEMPLATE, Record, write_nothing, write_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
@@ -21,6 +21,8 @@ from landmarkflow.formats.volumes import read_grid
 logger = logging.getLogger(__name__)
 
 _NAMED = 3
+# Of landmarks that lie just where the template's do: fewer may, in whole pixels, say, by chance.
+_FEWEST_THE_SAME = 3
 
 
 def check_reference(
@@ -103,13 +105,16 @@ def run(batch: Batch) -> None:
         Path(template["landmarks"]), frame_of(template["frame"]), Path(template["image"]).name
     )
     chosen = batch.values["landmarks"] or annotated.labels
-    annotated.select(chosen)
+    try:
+        annotated.select(chosen)
+    except InputError as error:
+        raise InputError(f"config: `data.landmarks`: {error}") from None
     for task in batch.tasks:
         if task.row["landmarks"]:
             check_readable(Path(task.row["landmarks"]))
             check_readable(Path(task.row["image"]))
         try:
-            found = _checked(batch, task, annotated.labels)
+            found = _checked(batch, task, annotated)
             record = Record(task.scan, "references")
         except InputError as error:
             if batch.is_required:
@@ -124,11 +129,23 @@ def run(batch: Batch) -> None:
         write_record(task.outputs["record"], record)
 
 
-def _checked(batch: Batch, task: Task, labels: Sequence[str]) -> Landmarks | None:
-    """The reference of a scan, None where it has none."""
+def _checked(batch: Batch, task: Task, template: Landmarks) -> Landmarks | None:
+    """The reference of a scan, None where it has none.
+
+    Raises:
+        InputError: it does not fit the scan, it is the template's, or the scan may not be measured.
+    """
+    if task.row["refused"]:
+        raise InputError(task.row["refused"])
     if not task.row["landmarks"]:
         return None
     path = Path(task.row["landmarks"])
     reference = read_landmarks(path, frame_of(task.row["frame"]), Path(task.row["image"]).name)
     grid = read_grid(Path(task.row["image"]), int(batch.values["largest_gib"] * 2**30))
-    return check_reference(reference, grid, labels, path)
+    found = check_reference(reference, grid, template.labels, path)
+    same = np.allclose(found.positions, template.positions, rtol=0, atol=10.0**-DECIMALS)
+    if same and len(found.labels) >= _FEWEST_THE_SAME and not batch.is_required:
+        raise InputError(
+            f"{path}: holds the template's own landmarks, expected such as were placed in this scan"
+        )
+    return found

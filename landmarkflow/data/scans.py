@@ -14,7 +14,8 @@ logger = logging.getLogger(__name__)
 def run(batch: Batch) -> None:
     """Write each scan's image, and number, size and SHA-256 of the files that it consists of.
 
-    A header that names no usable data file is taken alone: whoever reads the scan refuses it.
+    A header that names no usable data file is taken alone, and what is no file as nothing: whoever
+    reads the scan refuses it.
 
     Raises:
         InputError: the machine does not let a file be read.
@@ -26,7 +27,8 @@ def run(batch: Batch) -> None:
             files, digest = files_of(image), digest_of(image)
         except InputError as error:
             logger.warning("%s: %s", task.scan, error)
-            files, digest = [image], sha256(image)
+            files = [image] if image.is_file() else []
+            digest = sha256(image) if files else ""
         content = {
             "scan": task.scan,
             "image": str(image),

@@ -23,7 +23,7 @@ def run(batch: Batch) -> None:
     splits = {task.scan: task.row["split"] for task in batch.tasks}
     for task in batch.tasks:
         content = read_json(task.inputs["scans_record"])["sha256"]
-        other = seen.setdefault(content, task.scan)
+        other = seen.setdefault(content or task.scan, task.scan)
         if bool(splits[other]) != bool(splits[task.scan]):
             learned, measured = sorted((other, task.scan), key=lambda scan: not splits[scan])
             raise InputError(

@@ -42,7 +42,7 @@ REFERENCES = Stage(
         "reference": "work/references/{scan}.mrk.json",
         "record": "work/references/{scan}.json",
     },
-    columns=("image", "landmarks", "frame"),
+    columns=("image", "landmarks", "frame", "refused"),
     settings=("landmarks", "largest_gib"),
 )
 SPLITS = Stage(

@@ -1,4 +1,4 @@
-"""The runs of a study side by side."""
+"""The runs of a study side by side, and what each step of their methods is worth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,45 +7,40 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_text
 from landmarkflow.engine.batch import Batch
-from landmarkflow.evaluation.errors import labels_of, main_errors
-from landmarkflow.evaluation.reliability import reliability
-from landmarkflow.evaluation.results import ALL_LABELS, Run, check_same_points, read_run
-from landmarkflow.evaluation.settings import IN_WORDS
-from landmarkflow.evaluation.steps import by_entry, compare_steps, pool, seed_spread, steps_markdown
-from landmarkflow.evaluation.summary import statistics, within
-from landmarkflow.evaluation.tables import frame_csv, latex_rows, markdown_rows, number
+from landmarkflow.evaluation.errors import main_errors
+from landmarkflow.evaluation.results import ALL_LABELS, Run, read_run
+from landmarkflow.evaluation.settings import IN_WORDS, EvaluateSettings
+from landmarkflow.evaluation.summary import reliability, statistics, within
+from landmarkflow.evaluation.tables import Printed, frame_csv, print_columns
 
+ALL_LANDMARKS = "all landmarks"
+# How a column with the mean of one landmark begins.
 LANDMARK = "mean_"
+NAMES = ("run", "step", "landmark", "seeds")
+FIGURES = ("n", "missing", "mean", "sd", "sd_over_seeds", "median", "p95")
+_SPREAD = [("Mean ± sd", "mean", 3), ("sd over seeds", "sd_over_seeds", 3)]
+_SPREAD += [("Median", "median", 3), ("p95", "p95", 3)]
 
 
 def write_comparison(folder: Path, runs: Sequence[Run]) -> None:
-    """Writes comparison.csv, .md and .tex, and steps.csv and .md; equal input, equal bytes.
+    """Writes comparison.csv, .md and .tex, and steps.csv and .md, into a study's folder.
 
-    Args:
-        folder: The study's folder.
-        runs: At least one run; those of one entry in the order of their seeds.
-
-    Raises:
-        InputError: Two runs do not measure the same landmarks of the same scans.
+    Equal input gives equal bytes. Raises what `compare_runs` raises.
     """
     table, steps = compare_runs(runs), compare_steps(runs)
-    header, rows = comparison_rows(table, runs[0])
-    caption = comparison_caption(table, runs[0])
+    printed = print_comparison(table, runs[0])
     write_text(folder / "comparison.csv", frame_csv(table))
-    write_text(folder / "comparison.md", f"{caption}\n\n{markdown_rows(header, rows)}")
-    latex = latex_rows(header, rows, caption=caption, label="tab:runs", names=2)
-    write_text(folder / "comparison.tex", latex)
+    write_text(folder / "comparison.md", printed.markdown())
+    write_text(folder / "comparison.tex", printed.latex("tab:runs", names=2))
     write_text(folder / "steps.csv", frame_csv(steps))
-    write_text(folder / "steps.md", steps_markdown(steps, runs[0]))
+    write_text(folder / "steps.md", print_steps(steps, runs[0]).markdown())
 
 
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """Sets the entries of runs below each other, each pooled over scans and seeds.
-
-    Args:
-        runs: Runs of the same scans.
 
     Returns:
         One row for each entry: run, method, seeds, scans evaluated, n, missing, mean, sd (divided
@@ -57,67 +52,136 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     Raises:
         InputError: Two runs do not measure the same landmarks of the same scans.
     """
-    check_same_points(runs)
-    return pd.DataFrame([_row(entry, members) for entry, members in by_entry(runs).items()])
+    return pd.DataFrame([_row(entry, *pooled) for entry, pooled in _pool(runs).items()])
 
 
-def comparison_rows(table: pd.DataFrame, run: Run) -> tuple[list[str], list[list[str]]]:
-    """Returns header and rows of the printed table, without columns that hold nothing.
+def compare_steps(runs: Sequence[Run]) -> pd.DataFrame:
+    """Puts the steps of every entry of runs below each other, each over all of its seeds.
 
-    Args:
-        table: What `compare_runs` returned.
-        run: Any of the runs; it knows the unit and the settings.
+    A scan has failed at a step that gave it no landmark or a mean error above `large_error`; scans
+    count once for each seed. Stages that a run names no step for follow the named ones under their
+    own names.
+
+    Returns:
+        For each entry and step one row for each landmark and one for all, with the figures of
+        `compare_runs` and the share within one radius: 1 where it is among the radii, otherwise
+        the largest. No row where no scan has reference landmarks.
+
+    Raises:
+        InputError: Two runs do not measure the same landmarks of the same scans.
     """
-    radii = run.settings.radii
-    # Column, title and decimals, in the order of the printed table.
-    shown = [(name, name.removeprefix(LANDMARK), 3) for name in table if name.startswith(LANDMARK)]
-    shown += [("mean", "Mean ± sd", 3), ("sd_over_seeds", "sd over seeds", 3)]
-    shown += [("median", "Median", 3), ("p95", "p95", 3), ("max", "Max", 3)]
-    shown += [(within(radius), f"Within {radius:g} {run.unit}, %", 0) for radius in radii]
-    shown += [("within_radius_percent", "Within own radius, %", 0)]
-    shown += [("rank_correlation", "Rank correlation", 2), ("failed", "Failed", 0)]
-    shown += [("doubtful", "Doubtful", 0), ("dice", "Dice", 3), ("dice_missing", "No Dice", 0)]
-    columns = [("Run", list(table["run"])), ("Method", list(table["method"]))]
-    columns += [
-        (title, [str(value) for value in table[name]])
-        for name, title in (("seeds", "Seeds"), ("n", "n"), ("missing", "Missing"))
-    ]
-    for name, title, decimals in shown:
-        if name in table and table[name].notna().any():
-            cells = [number(value, decimals) for value in table[name]]
-            if name == "mean":
-                deviations = map(number, table["sd"])
-                cells = [f"{mean} ± {sd}" for mean, sd in zip(cells, deviations, strict=True)]
-            columns.append((title, cells))
-    return [title for title, _ in columns], [
-        list(row) for row in zip(*(cells for _, cells in columns), strict=True)
-    ]
+    settings = runs[0].settings
+    radius = _radius(settings)
+    rows = []
+    for entry, (members, errors) in _pool(runs).items():
+        by_stage = dict(list(errors.groupby("stage", sort=False)))
+        names = {stage: name for run in members for stage, name in run.made["steps"].items()}
+        for stage in [stage for stage in dict.fromkeys([*names, *by_stage]) if stage in by_stage]:
+            of_stage = by_stage[stage]
+            parts = [*of_stage.groupby("landmark", sort=False), (ALL_LANDMARKS, of_stage)]
+            for label, part in parts:
+                means = part.groupby(["seed", "scan"])["error"].mean()
+                row = {"run": entry, "step": names.get(stage, stage), "landmark": label}
+                row |= {"seeds": part["seed"].nunique(), **_figures(part, [radius])}
+                rows.append(row | {"failed_scans": int((~(means <= settings.large_error)).sum())})
+    return pd.DataFrame(rows, columns=[*NAMES, *FIGURES, within(radius), "failed_scans"])
 
 
-def comparison_caption(table: pd.DataFrame, run: Run) -> str:
-    """Returns what the printed table shows, in words; arguments as in `comparison_rows`."""
+def print_comparison(table: pd.DataFrame, run: Run) -> Printed:
+    """Returns what `compare_runs` did as people read it, without columns that hold nothing.
+
+    `run` is any of the runs; it knows the unit and the settings.
+    """
+    unit, settings = run.unit, run.settings
+    labels = [name.removeprefix(LANDMARK) for name in table if name.startswith(LANDMARK)]
+    columns = [("Run", "run", 0), ("Method", "method", 0), ("Seeds", "seeds", 0), ("n", "n", 0)]
+    columns += [("Missing", "missing", 0), *((label, LANDMARK + label, 3) for label in labels)]
+    columns += [*_SPREAD, ("Max", "max", 3)]
+    columns += [(f"Within {radius:g} {unit}, %", within(radius), 0) for radius in settings.radii]
+    columns += [("Within own radius, %", "within_radius_percent", 0)]
+    columns += [("Rank correlation", "rank_correlation", 2), ("Failed", "failed", 0)]
+    columns += [("Doubtful", "doubtful", 0), ("Dice", "dice", 3), ("No Dice", "dice_missing", 0)]
+    filled = table.columns[table.notna().any()]
     counted = (
         "Failed: scans that a stage failed or refused or whose mean is above "
-        f"{run.settings.large_error:g} {run.unit}; they and doubtful "
-        "ones are counted for each seed."
+        f"{settings.large_error:g} {unit}; they and doubtful ones are counted for each seed."
     )
     if "dice" in table:
         counted += " Dice: mean over scans and seeds, all labels as one."
-    if run.errors.empty:
-        return f"No scan has reference landmarks: no distance was measured. {counted}"
-    return (
-        f"Distance in {IN_WORDS[run.unit]} between detected and reference landmarks of "
+    measured = (
+        f"Distance in {IN_WORDS[unit]} between detected and reference landmarks of "
         f"{run.summary['scans']['evaluated']} scans, pooled over scans and seeds: by landmark the "
         "mean, over all mean ± sd (divided by n); sd over seeds is that of the seeds' means "
         "(divided by n - 1). Within own radius: landmarks no further off than the radius stated "
-        f"for each, which is to hold 90 %; rank correlation: Spearman's, of the two. {counted}"
+        "for each, which is to hold 90 %; rank correlation: Spearman's, of the two."
     )
+    if run.errors.empty:
+        measured = "No scan has reference landmarks: no distance was measured."
+    shown = [column for column in columns if column[1] in filled]
+    return print_columns(table, f"{measured} {counted}", shown)
 
 
-def _row(entry: str, members: Sequence[Run]) -> dict[str, Any]:
-    run = members[0]
-    errors = main_errors(pool(members))
-    found = statistics(errors["error"].to_numpy(np.float64), run.settings.radii)
+def print_steps(table: pd.DataFrame, run: Run) -> Printed:
+    """Returns what `compare_steps` did as people read it, a row for each step.
+
+    `run` is any of the runs; it knows the unit and the settings.
+    """
+    if table.empty:
+        return Printed("No scan has reference landmarks: no step was measured.", [], [])
+    unit, settings = run.unit, run.settings
+    radius = _radius(settings)
+    counts = table.drop_duplicates("run").set_index("run")["seeds"]
+    seeds = ", ".join(f"{count} ({entry})" for entry, count in counts.items())
+    if counts.nunique() == 1:
+        seeds = str(counts.iloc[0])
+    labels = [label for label in table["landmark"].unique() if label != ALL_LANDMARKS]
+    columns = [("Run", "run", 0)] if len(counts) > 1 else []
+    columns.append(("Step", "step", 0))
+    if len(labels) <= settings.table_landmarks_limit:
+        columns += [(settings.printed_name(label), LANDMARK + label, 3) for label in labels]
+    columns += [*_SPREAD, (f"Within {radius:g} {unit}, %", within(radius), 0)]
+    columns.append(("Failed", "failed_scans", 0))
+    means = table.pivot(index=["run", "step"], columns="landmark", values="mean")
+    overall = table[table["landmark"] == ALL_LANDMARKS]
+    caption = (
+        f"Distance in {IN_WORDS[unit]} between detected and reference landmarks after each "
+        "step, pooled over scans and seeds: by landmark the mean, over all mean ± sd (divided by "
+        f"n). Seeds: {seeds}; sd over seeds is that of the seeds' means (divided by n - 1). "
+        f"Failed: scans without a landmark or with a mean above {settings.large_error:g} "
+        f"{unit}, counted for each seed."
+    )
+    wide = overall.join(means.add_prefix(LANDMARK), on=["run", "step"])
+    return print_columns(wide, caption, columns)
+
+
+def _pool(runs: Sequence[Run]) -> dict[str, tuple[list[Run], pd.DataFrame]]:
+    """Returns by entry its runs, and their errors below each other with the column `seed`."""
+    first, *others = [set(zip(r.errors["scan"], r.errors["landmark"], strict=True)) for r in runs]
+    for run, measured in zip(runs[1:], others, strict=True):
+        if differing := first ^ measured:
+            scan, label = min(differing)
+            raise InputError(
+                f'{run.made["run"]}: landmark "{label}" of scan {scan} is measured in only one of '
+                f"this run and {runs[0].made['run']}, expected the same scans in both"
+            )
+    entries: dict[str, list[Run]] = {}
+    for run in runs:
+        entries.setdefault(str(run.made["entry"]), []).append(run)
+    return {
+        entry: (members, pd.concat([run.errors.assign(seed=run.made["seed"]) for run in members]))
+        for entry, members in entries.items()
+    }
+
+
+def _figures(errors: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
+    """Returns the statistics of pooled errors and the deviation (n - 1) of their seeds' means."""
+    means = errors.groupby("seed")["error"].mean()
+    found = statistics(errors["error"].to_numpy(np.float64), radii)
+    return dict.fromkeys(FIGURES) | found | {"sd_over_seeds": float(means.std(ddof=1))}
+
+
+def _row(entry: str, members: Sequence[Run], pooled: pd.DataFrame) -> dict[str, Any]:
+    run, errors = members[0], main_errors(pooled)
     radii = reliability(errors, (), run.settings.large_error)
     failures = [member.summary["failures"] for member in members]
     row = {
@@ -125,17 +189,9 @@ def _row(entry: str, members: Sequence[Run]) -> dict[str, Any]:
         "method": run.made["method"],
         "seeds": len(members),
         "scans": run.summary["scans"]["evaluated"],
-        "n": found.n,
-        "missing": found.missing,
-        "mean": found.mean,
-        "sd": found.sd,
-        "sd_over_seeds": seed_spread(errors)[1],
-        "median": found.median,
-        "p95": found.p95,
-        "max": found.max,
-        **{within(radius): rate for radius, rate in found.within_percent.items()},
-        "within_radius_percent": radii.within_radius_percent,
-        "rank_correlation": radii.rank_correlation,
+        **_figures(errors, run.settings.radii),
+        "within_radius_percent": radii["within_radius_percent"],
+        "rank_correlation": radii["rank_correlation"],
         "failed": sum(counts["scans"] for counts in failures),
         "doubtful": sum(counts["doubtful"] for counts in failures),
     }
@@ -144,15 +200,17 @@ def _row(entry: str, members: Sequence[Run]) -> dict[str, Any]:
         overlap = pd.concat(tables)
         dice = overlap.loc[overlap["label"] == ALL_LABELS, "dice"]
         row |= {"dice": dice.mean(), "dice_missing": int(dice.isna().sum())}
-    labels = labels_of(errors)
-    if len(labels) <= run.settings.table_landmarks_limit:
-        means = errors.groupby("landmark")["error"].mean()
-        row |= {LANDMARK + run.settings.printed_name(label): means[label] for label in labels}
+    means = errors.groupby("landmark", sort=False)["error"].mean()
+    if len(means) <= run.settings.table_landmarks_limit:
+        row |= {LANDMARK + run.settings.printed_name(label): means[label] for label in means.index}
     return row
+
+
+def _radius(settings: EvaluateSettings) -> float:
+    return 1.0 if 1.0 in settings.radii else settings.radii[-1]
 
 
 def run(batch: Batch) -> None:
     """Set all runs of a study side by side."""
-    files = [batch.of_run(name) for name in batch.runs]
-    runs = [read_run(of["made"], of["errors"].parent) for of in files]
-    write_comparison(batch.places.results, runs)
+    folders = [batch.of_run(name)["made"].parent for name in batch.runs]
+    write_comparison(batch.places.results, [read_run(folder) for folder in folders])

@@ -13,6 +13,7 @@ from landmarkflow.core.points import Landmarks, PointList
 MAIN_STAGE = "final"
 NUMBERS = ("error", "error_x", "error_y", "error_z", "radius")
 COLUMNS = ("scan", "landmark", "stage", *NUMBERS, "reason")
+Row = tuple[object, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ def error_table(scans: Sequence[ScanPoints]) -> pd.DataFrame:
     evaluated = [(scan, scan.reference) for scan in scans if scan.reference is not None]
     found = [points.name for scan, _ in evaluated for points in scan.lists]
     stages = list(dict.fromkeys([MAIN_STAGE, *found]))
-    rows: list[tuple[object, ...]] = []
+    rows: list[Row] = []
     for scan, reference in evaluated:
         first, expected = evaluated[0][0].scan, evaluated[0][1].labels
         if reference.labels != expected:
@@ -62,7 +63,13 @@ def error_table(scans: Sequence[ScanPoints]) -> pd.DataFrame:
                 f"scan {scan.scan}: the reference has the labels {', '.join(reference.labels)}, "
                 f"expected those of scan {first}: {', '.join(expected)}"
             )
-        _check_labels(scan, expected)
+        for points in scan.lists:
+            unknown = [label for label in points.landmarks.labels if label not in expected]
+            if unknown:
+                raise InputError(
+                    f'scan {scan.scan}: the point list "{points.name}" has the landmark '
+                    f'"{unknown[0]}", expected only those of the reference: {", ".join(expected)}'
+                )
         for label, truth in zip(expected, reference.positions, strict=True):
             if not np.isnan(truth).any():
                 rows += [_row(scan, label, truth, stage) for stage in stages]
@@ -70,29 +77,12 @@ def error_table(scans: Sequence[ScanPoints]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(NUMBERS, "float64"))
 
 
-def labels_of(errors: pd.DataFrame) -> list[str]:
-    """Returns the landmarks of an error table in their order."""
-    return [str(label) for label in errors["landmark"].drop_duplicates()]
-
-
 def main_errors(errors: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of the main stage."""
     return errors[errors["stage"] == MAIN_STAGE]
 
 
-def _check_labels(scan: ScanPoints, expected: Sequence[str]) -> None:
-    for points in scan.lists:
-        unknown = [name for name in points.landmarks.labels if name not in expected]
-        if unknown:
-            raise InputError(
-                f'scan {scan.scan}: the point list "{points.name}" has the landmark '
-                f'"{unknown[0]}", expected only those of the reference: {", ".join(expected)}'
-            )
-
-
-def _row(
-    scan: ScanPoints, label: str, truth: NDArray[np.float64], stage: str
-) -> tuple[object, ...]:
+def _row(scan: ScanPoints, label: str, truth: NDArray[np.float64], stage: str) -> Row:
     points = next((points for points in scan.lists if points.name == stage), None)
     offset, radius, reason = np.full(3, np.nan), np.nan, ""
     if points is None:

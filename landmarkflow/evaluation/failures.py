@@ -6,7 +6,7 @@ import pandas as pd
 
 from landmarkflow.core.records import Step
 from landmarkflow.evaluation.errors import main_errors
-from landmarkflow.evaluation.settings import EvaluateSettings, Unit
+from landmarkflow.evaluation.settings import Unit
 
 COLUMNS = ("scan", "stage", "status", "reason")
 LARGE_ERROR = "large error"
@@ -15,17 +15,14 @@ STOPPED = ("failed", "refused")
 
 
 def failure_table(
-    chains: Mapping[str, Sequence[Step]],
-    errors: pd.DataFrame,
-    settings: EvaluateSettings,
-    unit: Unit,
+    chains: Mapping[str, Sequence[Step]], errors: pd.DataFrame, large_error: float, unit: Unit
 ) -> pd.DataFrame:
     """Returns the scans that did not go well, in the order of the sheet.
 
     Args:
         chains: What the stages said of each scan, in their order; the scans as in the sheet.
         errors: The error table.
-        settings: What counts as a large error.
+        large_error: Above it a scan's mean error is listed.
         unit: The study's unit.
 
     Returns:
@@ -48,9 +45,9 @@ def failure_table(
         if len(missing) and stopped is None:
             said = f"{len(missing)} of {len(found)} landmarks missing: {missing['reason'].iloc[0]}"
             own.append((scan, STAGE_HERE, "doubtful" if count else "failed", said))
-        if mean > settings.large_error:
-            said = f"mean error {mean:.2f} {unit} over {count} landmarks, above "
-            said += f"{settings.large_error:g} {unit}"
+        if mean > large_error:
+            said = f"mean error {mean:.2f} {unit} over {count} landmarks, "
+            said += f"above {large_error:g} {unit}"
             own.append((scan, STAGE_HERE, LARGE_ERROR, said))
         rows.extend(sorted(own, key=lambda row: row[2] not in STOPPED))
     return pd.DataFrame(rows, columns=list(COLUMNS))

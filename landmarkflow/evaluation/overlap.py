@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.evaluation.results import ALL_LABELS, OVERLAP_COLUMNS, OVERLAP_FIGURES
+from landmarkflow.evaluation.results import ALL_LABELS, OVERLAP_COLUMNS, OVERLAP_FIGURES, is_empty
 from landmarkflow.formats.volumes import read_labels
 from landmarkflow.formats.written import read_written
 from landmarkflow.images.operations import grid_of
@@ -22,11 +22,12 @@ LARGEST_LABEL = 100_000
 
 Mask = NDArray[np.bool_]
 Box = tuple[slice, ...]
+Row = tuple[Any, ...]
 
 
 def scan_overlap(
     scan: str, found: Path | None, reference: Path, labels: Sequence[int], factor: float
-) -> list[tuple[Any, ...]]:
+) -> list[Row]:
     """Compares a scan's segmentations label by label, and all labels together as one.
 
     Args:
@@ -41,20 +42,22 @@ def scan_overlap(
         missing or unusable segmentation makes one row with the reason.
     """
     rows, reason = [], MISSING
-    if found is not None and found.is_file() and found.stat().st_size:
+    if found is not None and found.is_file() and not is_empty(found):
         try:
             image = read_written(found)
             rows = _compared(image, read_labels(reference, grid_of(image)), labels)
             reason = "neither segmentation holds a label that is compared"
         except InputError as error:
             reason = str(error)
+    if not rows:
+        return [(scan, ALL_LABELS, *[np.nan] * len(OVERLAP_FIGURES), reason)]
     return [
         (scan, label, dice, iou, factor * asd, factor * hd95, why)
-        for label, dice, iou, (asd, hd95), why in rows
-    ] or [(scan, ALL_LABELS, *[np.nan] * len(OVERLAP_FIGURES), reason)]
+        for label, dice, iou, asd, hd95, why in rows
+    ]
 
 
-def overlap_table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+def overlap_table(rows: Sequence[Row]) -> pd.DataFrame:
     """Returns the rows of `scan_overlap` with the columns `OVERLAP_COLUMNS`."""
     table = pd.DataFrame(list(rows), columns=list(OVERLAP_COLUMNS))
     return table.astype(dict.fromkeys(OVERLAP_FIGURES, "float64"))
@@ -68,26 +71,24 @@ def summarise_overlap(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """
     result: dict[str, dict[str, Any]] = {}
     for label in dict.fromkeys([ALL_LABELS, *table["label"]]):
-        rows = table[table["label"] == label]
-        n = int(rows["dice"].count())
-        result[label] = {"n": n, "missing": len(rows) - n}
-        for figure in OVERLAP_FIGURES:
-            mean, sd = rows[figure].mean(), rows[figure].std(ddof=0)
-            result[label][figure] = {"mean": float(mean), "sd": float(sd)}
+        figures = table.loc[table["label"] == label, list(OVERLAP_FIGURES)]
+        n = int(figures["dice"].count())
+        spread = pd.DataFrame({"mean": figures.mean(), "sd": figures.std(ddof=0)})
+        result[label] = {"n": n, "missing": len(figures) - n, **spread.to_dict("index")}
     return result
 
 
-def _compared(
-    found: sitk.Image, reference: sitk.Image, labels: Sequence[int]
-) -> list[tuple[str, float, float, tuple[float, float], str]]:
-    """Returns label, Dice, IoU, (asd, hd95) and why there are no distances, of equal grids."""
+def _compared(found: sitk.Image, reference: sitk.Image, labels: Sequence[int]) -> list[Row]:
+    """Returns label, Dice, IoU, asd, hd95 and why there are no distances, of equal grids."""
     arrays = [sitk.GetArrayViewFromImage(image) for image in (found, reference)]
     boxes = [_boxes(array, labels) for array in arrays]
     every = sorted(boxes[0].keys() | boxes[1].keys())
     groups = [(str(label), [label]) for label in every] + ([(ALL_LABELS, every)] if every else [])
     rows = []
     for name, members in groups:
-        box = _union([own[label] for own in boxes for label in members if label in own])
+        parts = [own[label] for own in boxes for label in members if label in own]
+        axes = zip(*parts, strict=True)
+        box = tuple(slice(min(p.start for p in axis), max(p.stop for p in axis)) for axis in axes)
         here, there = (np.isin(array[box], members) for array in arrays)
         common, both = int((here & there).sum()), int(here.sum() + there.sum())
         distances, reason = (np.nan, np.nan), ""
@@ -95,7 +96,7 @@ def _compared(
             distances = _distances(here, there, arrays[0].shape, found.GetSpacing()[::-1])
         else:
             reason = f"only the {'reference' if there.any() else 'found segmentation'} has it"
-        rows.append((name, 2 * common / both, common / (both - common), distances, reason))
+        rows.append((name, 2 * common / both, common / (both - common), *distances, reason))
     return rows
 
 
@@ -107,13 +108,6 @@ def _boxes(values: NDArray[Any], labels: Sequence[int]) -> dict[int, Box]:
         )
     found = enumerate(ndimage.find_objects(values), start=1)
     return {label: box for label, box in found if box and (not labels or label in labels)}
-
-
-def _union(boxes: Sequence[Box]) -> Box:
-    return tuple(
-        slice(min(part.start for part in axis), max(part.stop for part in axis))
-        for axis in zip(*boxes, strict=True)
-    )
 
 
 def _distances(
@@ -129,7 +123,7 @@ def _distances(
     cross = ndimage.generate_binary_structure(3, 1)
     for axis, count in enumerate(shape):
         if count == 1:
-            cross &= np.moveaxis(np.array([False, True, False])[:, None, None], 0, axis)
+            np.moveaxis(cross, axis, 0)[[0, 2]] = False
     borders = [mask & ~ndimage.binary_erosion(mask, cross) for mask in masks]
     one, other = (_to(borders[1 - i], spacing)[borders[i]] for i in (0, 1))
     hd95 = max(np.percentile(one, 95), np.percentile(other, 95))

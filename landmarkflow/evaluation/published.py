@@ -1,8 +1,7 @@
 """Published results to compare with."""
 
-from collections.abc import Mapping
+import io
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,7 @@ class PublishedTable:
     Attributes:
         source: Where the table stands.
         note: How its printed summary relates to the recomputed one.
-        errors: Euclidean distances in mm: a row for each scan, a column for each landmark, under
-            its printed name.
+        errors: Distances in mm, a row for each scan; columns are the landmarks' printed names.
     """
 
     source: str
@@ -36,7 +34,7 @@ class PublishedTable:
     errors: pd.DataFrame
 
 
-_WANG_2020 = """
+_WANG_2020 = """CENTER TOP WINDOW
 0.877104 0.702200 0.862706
 0.281045 1.332490 0.648094
 0.490064 0.564314 0.839740
@@ -59,19 +57,14 @@ _WANG_2020 = """
 0.389453 0.391017 0.880967
 """
 
-PUBLISHED: Mapping[str, PublishedTable] = MappingProxyType(
-    {
-        "wang2020": PublishedTable(
-            source="Wang et al. 2020, Table 1",
-            note="The paper prints 0.58±0.19, 0.73±0.39 and 0.79±0.36 mm: its means and deviations "
-            "are cut off after two decimals, and its deviations are divided by n - 1.",
-            errors=pd.DataFrame(
-                np.array(_WANG_2020.split(), dtype=np.float64).reshape(20, 3),
-                columns=["CENTER", "TOP", "WINDOW"],
-            ),
-        )
-    }
-)
+PUBLISHED = {
+    "wang2020": PublishedTable(
+        source="Wang et al. 2020, Table 1",
+        note="The paper prints 0.58±0.19, 0.73±0.39 and 0.79±0.36 mm: its means and deviations "
+        "are cut off after two decimals, and its deviations are divided by n - 1.",
+        errors=pd.read_csv(io.StringIO(_WANG_2020), sep=" "),
+    )
+}
 
 
 def beside_published(
@@ -95,7 +88,7 @@ def beside_published(
     for label, ours in main_errors(errors).groupby("landmark", sort=False)["error"]:
         name = settings.printed_name(label)
         theirs = published.errors.get(name, pd.Series(dtype="float64"))
-        figures = _figures(ours) | {f"published_{k}": v for k, v in _figures(theirs).items()}
+        figures = _figures(ours, "") | _figures(theirs, "published_")
         rows.append({"landmark": label, "column": name, **figures})
     names = [row["column"] for row in rows]
     if names and not set(names) & set(published.errors):
@@ -108,37 +101,28 @@ def beside_published(
 
 def published_markdown(table: pd.DataFrame, published: PublishedTable) -> str:
     """Returns both sides and the whole published table as Markdown."""
-    header = ["Landmark", "Column"]
+    source = f"{published.source}, {UNIT}. {published.note}"
+    theirs = print_scans(published.errors, source, 6, UNIT)
+    return f"{print_sides(table).markdown()}\n{theirs.markdown()}"
+
+
+def print_sides(table: pd.DataFrame) -> Printed:
+    """Returns what `beside_published` returned as texts: names, our figures, published ones."""
+    header, rows = ["Landmark", "Column"], []
     for side in ("ours", "published"):
         header += [f"n {side}", f"mean ± sd, {UNIT}, {side}", f"median, {UNIT}, {side}"]
         header.append(f"within {RADIUS:g} {UNIT}, %, {side}")
-    ours = "Ours beside the published figures, both recomputed (sd divided by n)."
-    sides = Printed(ours, header, [[cell for part in row for cell in part] for row in sides_of(table)])
-    source = f"{published.source}, {UNIT}. {published.note}"
-    return f"{sides.markdown()}\n{print_scans(published.errors, source, 6, UNIT).markdown()}"
+    for row in table.to_dict("records"):
+        cells = [row["landmark"], row["column"]]
+        for side in ("", "published_"):
+            n, mean, sd, median, rate = (row[side + name] for name in FIGURES)
+            spread = f"{number(mean, 2)}±{number(sd, 2)}" if n else NOTHING
+            cells += [number(n, 0), spread, number(median, 2), number(rate if n else np.nan, 0)]
+        rows.append(cells)
+    said = "Ours beside the published figures, both recomputed (sd divided by n)."
+    return Printed(said, header, rows)
 
 
-def sides_of(table: pd.DataFrame) -> list[tuple[list[str], list[str], list[str]]]:
-    """Returns each row as texts: names, our figures and the published ones.
-
-    Args:
-        table: What `beside_published` returned.
-    """
-    return [
-        ([row["landmark"], row["column"]], _side(row, ""), _side(row, "published_"))
-        for row in table.to_dict("records")
-    ]
-
-
-def _side(row: Mapping[str, Any], prefix: str) -> list[str]:
-    """Returns n, mean±sd, median and the share within 1 mm of one side."""
-    count, mean, sd, median, rate = (row[f"{prefix}{name}"] for name in FIGURES)
-    if count == 0:
-        return ["0", *[NOTHING] * 3]
-    mean_sd = f"{number(mean, 2)}±{number(sd, 2)}"
-    return [f"{count:.0f}", mean_sd, number(median, 2), number(rate, 0)]
-
-
-def _figures(errors: "pd.Series[float]") -> dict[str, float]:
+def _figures(errors: "pd.Series[float]", prefix: str) -> dict[str, float]:
     found = statistics(errors.to_numpy(np.float64), (RADIUS,))
-    return {name: found[name] for name in FIGURES}
+    return {prefix + name: found[name] for name in FIGURES}

@@ -1,4 +1,4 @@
-"""Reads what was written about a run: the tables of its evaluation and what made it."""
+"""Reads what was written about a run: points, the tables of its evaluation, what made it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ import pandas as pd
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_json
+from landmarkflow.core.points import PointList
 from landmarkflow.evaluation.errors import COLUMNS, NUMBERS
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit
+from landmarkflow.formats.slicer import read_point_lists
 
 # Of an overlap table: its figures, its columns, and the name of all labels taken as one.
 OVERLAP_FIGURES = ("dice", "iou", "asd", "hd95")
@@ -34,11 +36,6 @@ class Run:
     errors: pd.DataFrame
     summary: dict[str, Any]
     overlap: pd.DataFrame | None
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return str(self.made["run"])
 
     @property
     def unit(self) -> Unit:
@@ -70,20 +67,14 @@ def read_run(folder: Path) -> Run:
     return Run(made, errors, summary, overlap)
 
 
-def check_same_points(runs: Sequence[Run]) -> None:
-    """Refuses runs that do not measure the same landmarks of the same scans.
+def read_lists(path: Path | None) -> list[PointList]:
+    """Reads the point lists of a file; none without a path or in the place of a missing result."""
+    return [] if path is None or is_empty(path) else read_point_lists(path)
 
-    Raises:
-        InputError: A landmark is measured in one of two runs only.
-    """
-    points = [set(zip(run.errors["scan"], run.errors["landmark"], strict=True)) for run in runs]
-    for other, measured in zip(runs, points, strict=True):
-        if differing := points[0] ^ measured:
-            scan, label = min(differing)
-            raise InputError(
-                f'{other.name}: landmark "{label}" of scan {scan} is measured in only one of this '
-                f"run and {runs[0].name}, expected the same scans in both"
-            )
+
+def is_empty(path: Path) -> bool:
+    """Tells whether an empty file holds the place of a missing result."""
+    return path.is_file() and path.stat().st_size == 0
 
 
 def read_table(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:

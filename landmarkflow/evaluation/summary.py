@@ -1,12 +1,16 @@
-"""Means, quantiles, success rates and intervals of the errors."""
+"""Means, quantiles, success rates and intervals of the errors, and what radii and flags are worth.
 
-from collections.abc import Sequence
+Figures that there is nothing to compute from are NaN.
+"""
+
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.settings import EvaluateSettings
 
 DEFINITIONS = {
@@ -30,19 +34,15 @@ ALL = ""
 def statistics(errors: NDArray[np.float64], radii: Sequence[float]) -> dict[str, Any]:
     """Returns the statistics of errors (n,), of which NaN is a landmark that was not detected.
 
-    Args:
-        errors: In the unit of the radii.
-        radii: Radii of the success detection rate.
-
     Returns:
         The figures `FIGURES`: how many were detected and how many not, and of the detected ones
-        mean, standard deviation (divided by n), median, 95th percentile and largest. Then by
-        radius, called as by `within`, the percentage that lies within; a missing landmark does
-        not. NaN where there is nothing to compute a figure from.
+        mean, standard deviation (divided by n), median, 95th percentile and largest. Then for each
+        radius, in the unit of the errors, the percentage within it, called as `within` says; a
+        missing landmark is not within.
     """
     known = errors[~np.isnan(errors)]
     values = known if known.size else np.array([np.nan])
-    return {
+    figures = {
         "n": known.size,
         "missing": errors.size - known.size,
         "mean": float(values.mean()),
@@ -50,18 +50,21 @@ def statistics(errors: NDArray[np.float64], radii: Sequence[float]) -> dict[str,
         "median": float(np.median(values)),
         "p95": float(np.percentile(values, 95)),
         "max": float(values.max()),
-        **{within(r): 100.0 * float(np.mean(errors <= r)) if errors.size else np.nan for r in radii},
     }
+    for radius in radii:
+        share = float(np.mean(errors <= radius)) if errors.size else np.nan
+        figures[within(radius)] = 100.0 * share
+    return figures
 
 
-def draw_scans(count: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """Returns scan numbers drawn with replacement, (resamples, count)."""
-    return np.random.default_rng(seed).integers(0, max(count, 1), size=(resamples, count))
+def within(radius: float) -> str:
+    """Returns the name of the column with the share of landmarks within a radius."""
+    return f"within_{radius:g}_percent"
 
 
 def bootstrap_interval(
     errors: NDArray[np.float64], scans: NDArray[np.int64], draws: NDArray[np.int64]
-) -> tuple[float, float] | None:
+) -> tuple[float, float]:
     """Returns the 95 % percentile interval of the mean error over resampled scans.
 
     Whole scans are drawn because the errors of one scan depend on each other. The mean of a
@@ -73,14 +76,14 @@ def bootstrap_interval(
         draws: Scan numbers of each resample, (resamples, scans).
 
     Returns:
-        The 2.5th and 97.5th percentiles, or None with fewer than two scans that have errors.
+        The 2.5th and 97.5th percentiles; NaN with fewer than two scans that have errors.
     """
     known = ~np.isnan(errors)
     count = draws.shape[1]
     sums = np.bincount(scans[known], weights=errors[known], minlength=count)
     counts = np.bincount(scans[known], minlength=count)
     if np.count_nonzero(counts) < 2:
-        return None
+        return np.nan, np.nan
     drawn = counts[draws].sum(axis=1)
     means = sums[draws].sum(axis=1)[drawn > 0] / drawn[drawn > 0]
     low, high = np.percentile(means, (2.5, 97.5))
@@ -99,14 +102,14 @@ def summarise(errors: pd.DataFrame, settings: EvaluateSettings, seed: int) -> pd
         The columns landmark, stage, `FIGURES`, interval_low, interval_high and the shares within
         the radii: for each stage a row of all landmarks, called `ALL`, and one of each.
     """
-    numbers = {name: i for i, name in enumerate(errors["scan"].drop_duplicates())}
-    draws = draw_scans(len(numbers), settings.bootstrap, seed)
+    numbers = {name: i for i, name in enumerate(errors["scan"].unique())}
+    size = (settings.bootstrap, len(numbers))
+    draws = np.random.default_rng(seed).integers(0, max(len(numbers), 1), size)
     rows = []
     for stage, of_stage in errors.groupby("stage", sort=False):
         for label, part in [(ALL, of_stage), *of_stage.groupby("landmark", sort=False)]:
-            values = part["error"].to_numpy(np.float64)
-            interval = bootstrap_interval(values, part["scan"].map(numbers).to_numpy(), draws)
-            low, high = interval or (np.nan, np.nan)
+            values, scans = part["error"].to_numpy(np.float64), part["scan"].map(numbers)
+            low, high = bootstrap_interval(values, scans.to_numpy(), draws)
             row = {"landmark": label, "stage": stage, "interval_low": low, "interval_high": high}
             rows.append(row | statistics(values, settings.radii))
     rates = [within(radius) for radius in settings.radii]
@@ -128,9 +131,34 @@ def stage_data(table: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
     return data
 
 
-def within(radius: float) -> str:
-    """Returns the name of the column with the share of landmarks within a radius."""
-    return f"within_{radius:g}_percent"
+def reliability(
+    errors: pd.DataFrame, flagged: Collection[str], large_error: float
+) -> dict[str, Any]:
+    """Compares the main stage's errors with what was said of them without a reference.
+
+    Args:
+        errors: The error table.
+        flagged: Scans that a stage failed, refused or found doubtful.
+        large_error: Above it an error is large.
+
+    Returns:
+        n (landmarks that have a radius and a reference), within_radius_percent (the share of them
+        whose error is at most their radius; 90 is promised), mean_radius, rank_correlation
+        (Spearman's, of radius and error: 1 where the radius ranks the errors), flagged_scans (that
+        were evaluated) and unflagged_large (landmarks with a large error in the other scans).
+    """
+    main = main_errors(errors)
+    known = main[["error", "radius"]].dropna()
+    in_flagged = main["scan"].isin(list(flagged))
+    varied = bool((known.nunique() > 1).all())
+    return {
+        "n": len(known),
+        "within_radius_percent": float(100 * (known["error"] <= known["radius"]).mean()),
+        "mean_radius": float(known["radius"].mean()),
+        "rank_correlation": float(np.corrcoef(known.rank().T)[0, 1]) if varied else np.nan,
+        "flagged_scans": int(main.loc[in_flagged, "scan"].nunique()),
+        "unflagged_large": int(((main["error"] > large_error) & ~in_flagged).sum()),
+    }
 
 
 def plain(data: Any) -> Any:

@@ -8,16 +8,16 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.core.errors import InputError
+from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.grids import Grid
 from landmarkflow.formats.scan_checks import (
     BYTES_PER_VOXEL,
     Opened,
     bare,
     check_bytes,
-    check_pixels,
     explained,
-    quiet,
+    read_header,
+    stated,
 )
 
 TILT_TOLERANCE = 1e-3
@@ -40,19 +40,11 @@ class _Slice:
 
 
 def open_dicom(folder: Path, largest_bytes: int) -> Opened:
-    """Reads and checks the headers of a folder that holds one DICOM series.
+    """Reads the headers of a folder's one DICOM series, refusing what `read_volume` refuses.
 
-    Args:
-        folder: Files that are no DICOM may lie beside the slices.
-        largest_bytes: Of voxels.
-
-    Returns:
-        The grid in LPS mm, and a reader of the voxels, rescaled to Hounsfield units.
-
-    Raises:
-        InputError: The series is one that `read_volume` refuses.
+    Files that are no DICOM may lie beside the slices. Voxels are rescaled to Hounsfield units.
     """
-    with quiet(), explained(folder):
+    with explained():
         identifiers = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
         if len(identifiers) != 1:
             found = f"{len(identifiers)} ({', '.join(identifiers)})" if identifiers else "none"
@@ -61,24 +53,21 @@ def open_dicom(folder: Path, largest_bytes: int) -> Opened:
     _check_no_dicom_left(folder, files)
     slices = [_dicom_slice(Path(file)) for file in files]
     if len(slices) < 2:
-        raise InputError(f"{folder}: the DICOM series has one slice, expected at least two")
+        raise InputError("the DICOM series has one slice, expected at least two")
     first = slices[0]
     for other in slices[1:]:
         _check_alike(first, other)
     row, column = first.orientation
     normal = np.cross(row, column)
     slices.sort(key=lambda one: float(one.position @ normal))
-    step = _slice_step(folder, slices, normal)
-    spacing = np.array([first.spacing[1], first.spacing[0], step])
+    spacing = np.array([*first.spacing[::-1], _slice_step(slices, normal)])
     direction = np.column_stack([row, column, normal])
-    with explained(folder):
-        grid = Grid((*first.size, len(slices)), spacing, slices[0].position, direction)
-    check_bytes(folder, grid.size, first.bytes_per_voxel, largest_bytes)
+    grid = Grid((*first.size, len(slices)), spacing, slices[0].position, direction)
+    check_bytes(grid.size, first.bytes_per_voxel, largest_bytes)
 
     def read() -> sitk.Image:
-        with quiet(), explained(folder):
-            image = sitk.ReadImage([one.file for one in slices], imageIO="GDCMImageIO")
-        return bare(image)
+        with explained():
+            return bare(sitk.ReadImage([one.file for one in slices], imageIO="GDCMImageIO"))
 
     return Opened(grid, read)
 
@@ -98,56 +87,47 @@ def _check_no_dicom_left(folder: Path, files: Sequence[str]) -> None:
 
 
 def _dicom_slice(path: Path) -> _Slice:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    with quiet(), explained(path):
-        reader.ReadImageInformation()
-    check_pixels(path, reader)
-    columns, rows, *frames = reader.GetSize()
-    if int(np.prod(frames)) != 1:
-        raise InputError(f"{path}: holds {int(np.prod(frames))} frames, expected one slice")
-    return _Slice(
-        str(path),
-        _dicom_numbers(path, reader, "0020|0032", "ImagePositionPatient", 3),
-        _dicom_numbers(path, reader, "0020|0037", "ImageOrientationPatient", 6).reshape(2, 3),
-        _dicom_numbers(path, reader, "0028|0030", "PixelSpacing", 2),
-        (columns, rows),
-        sitk.GetPixelIDValueAsString(reader.GetPixelID()),
-        BYTES_PER_VOXEL[reader.GetPixelID()],
-    )
+    with about(path):
+        reader = read_header(path, "GDCMImageIO")
+        columns, rows, *frames = reader.GetSize()
+        if (count := int(np.prod(frames))) != 1:
+            raise InputError(f"holds {count} frames, expected one slice")
+        return _Slice(
+            str(path),
+            _numbers(reader, "0020|0032", "ImagePositionPatient", 3),
+            _numbers(reader, "0020|0037", "ImageOrientationPatient", 6).reshape(2, 3),
+            _numbers(reader, "0028|0030", "PixelSpacing", 2),
+            (columns, rows),
+            sitk.GetPixelIDValueAsString(reader.GetPixelID()),
+            BYTES_PER_VOXEL[reader.GetPixelID()],
+        )
 
 
-def _dicom_numbers(
-    path: Path, reader: sitk.ImageFileReader, tag: str, name: str, count: int
-) -> NDArray[np.float64]:
-    text = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
+def _numbers(reader: sitk.ImageFileReader, tag: str, name: str, count: int) -> NDArray[np.float64]:
+    text = stated(reader, tag)
     try:
         values = np.array([float(part) for part in text.split("\\")])
     except ValueError:
         values = np.empty(0)
     if len(values) != count or not np.isfinite(values).all():
-        raise InputError(f'{path}: has the {name} "{text.strip()}", expected {count} numbers')
+        raise InputError(f'has the {name} "{text.strip()}", expected {count} numbers')
     return values
 
 
 def _check_alike(first: _Slice, other: _Slice) -> None:
     for name in ("size", "spacing", "orientation", "pixel_type"):
         here, there = getattr(other, name), getattr(first, name)
-        same = (
-            bool(np.abs(here - there).max() <= TILT_TOLERANCE * np.abs(there).max())
-            if isinstance(here, np.ndarray)
-            else here == there
-        )
+        if isinstance(here, np.ndarray):
+            same = np.abs(here - there).max() <= TILT_TOLERANCE * np.abs(there).max()
+            here, there = here.tolist(), there.tolist()
+        else:
+            same = here == there
         if not same:
-            shown = [x.tolist() if isinstance(x, np.ndarray) else x for x in (here, there)]
-            raise InputError(
-                f"{other.file}: has the {name.replace('_', ' ')} {shown[0]}, expected {shown[1]} "
-                f"as in {first.file}"
-            )
+            found = f"{other.file}: has the {name.replace('_', ' ')} {here}"
+            raise InputError(f"{found}, expected {there} as in {first.file}")
 
 
-def _slice_step(folder: Path, slices: Sequence[_Slice], normal: NDArray[np.float64]) -> float:
+def _slice_step(slices: Sequence[_Slice], normal: NDArray[np.float64]) -> float:
     """Returns the mm between slices, sorted along `normal`, when they form an even row."""
     positions = np.array([one.position for one in slices])
     steps = np.diff(positions @ normal)
@@ -159,15 +139,13 @@ def _slice_step(folder: Path, slices: Sequence[_Slice], normal: NDArray[np.float
         worst = int(np.argmax(np.abs(steps - usual)))
         names = [Path(one.file).name for one in slices[worst : worst + 2]]
         raise InputError(
-            f"{folder}: the DICOM slices {names[0]} and {names[1]} are {steps[worst]:.4g} mm "
-            f"apart, expected {usual:.4g} mm as between the others (missing, repeated or uneven "
-            "slices)"
+            f"the DICOM slices {names[0]} and {names[1]} are {steps[worst]:.4g} mm apart, expected "
+            f"{usual:.4g} mm as between the others (missing, repeated or uneven slices)"
         )
-    sideways = mean - (mean @ normal) * normal
-    if np.linalg.norm(sideways) > TILT_TOLERANCE * length:
+    sideways = np.linalg.norm(mean - (mean @ normal) * normal)
+    if sideways > TILT_TOLERANCE * length:
         raise InputError(
-            f"{folder}: each DICOM slice lies {np.linalg.norm(sideways):.4g} mm beside the one "
-            f"before it, {length:.4g} mm away; expected slices stacked along their normal (no "
-            "gantry tilt)"
+            f"each DICOM slice lies {sideways:.4g} mm beside the one before it, "
+            f"{length:.4g} mm away; expected slices stacked along their normal (no gantry tilt)"
         )
     return length

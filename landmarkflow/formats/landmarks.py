@@ -6,13 +6,12 @@ RAS and LPS differ in the signs of x and y: (x, y, z) in one is (-x, -y, z) in t
 from pathlib import Path
 from typing import cast
 
-from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import read_json
+from landmarkflow.core.errors import InputError, about
+from landmarkflow.core.files import read_json, read_text
 from landmarkflow.core.points import Landmarks
-from landmarkflow.formats.fcsv import read_fcsv
 from landmarkflow.formats.point_checks import Frame
 from landmarkflow.formats.slicer import read_first_list
-from landmarkflow.formats.tables import read_csv, read_plain_json
+from landmarkflow.formats.tables import read_csv, read_fcsv, read_plain_json
 
 
 def read_landmarks(path: Path, frame: Frame | None = None, image: str | None = None) -> Landmarks:
@@ -37,30 +36,25 @@ def read_landmarks(path: Path, frame: Frame | None = None, image: str | None = N
             state its frame while `frame` is None, or states another one than `frame`.
     """
     path = Path(path)
-    name = path.name.lower()
-    if name.endswith(".fcsv"):
-        return read_fcsv(path, frame)
-    if name.endswith(".csv"):
-        return read_csv(path, frame, image)
-    if name.endswith(".json"):
-        data = read_json(path)
-        if isinstance(data, dict) and "markups" in data:
-            return read_first_list(path, data, frame)
-        return read_plain_json(path, data, frame)
-    raise InputError(
-        f'{path}: has the suffix "{path.suffix}", expected landmarks as .mrk.json, .fcsv, .csv '
-        "or .json"
-    )
+    suffix = path.suffix.lower()
+    with about(path):
+        if suffix == ".fcsv":
+            return read_fcsv(read_text(path, "a table of landmarks"), frame)
+        if suffix == ".csv":
+            return read_csv(read_text(path, "a table of landmarks"), frame, image)
+        if suffix == ".json":
+            data = read_json(path)
+            if isinstance(data, dict) and "markups" in data:
+                return read_first_list(data, frame)
+            return read_plain_json(data, frame)
+        expected = "landmarks as .mrk.json, .fcsv, .csv or .json"
+        raise InputError(f'has the suffix "{path.suffix}", expected {expected}')
 
 
 def read_complete_landmarks(
     path: Path, frame: Frame | None = None, image: str | None = None
 ) -> Landmarks:
-    """Reads landmarks as `read_landmarks` does, each of which must have a position.
-
-    Raises:
-        InputError: As in `read_landmarks`, or a landmark is undefined or missing.
-    """
+    """Reads landmarks as `read_landmarks` does; refuses those that are undefined or missing."""
     landmarks = read_landmarks(path, frame, image)
     if landmarks.missing.any():
         label = landmarks.labels[int(landmarks.missing.argmax())]

@@ -15,14 +15,14 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.grids import Grid, is_orthonormal
+from landmarkflow.core.grids import CORNERS, Grid, is_orthonormal
 from landmarkflow.formats.scan_checks import (
     SPARE_BYTES,
     Opened,
     check_bytes,
     check_packed,
     check_size,
-    explained,
+    check_unpacked,
 )
 from landmarkflow.images.operations import image_on
 
@@ -39,20 +39,14 @@ _UNITS = {1: 1000.0, 2: 1.0, 3: 0.001}
 
 @dataclass(frozen=True, eq=False)
 class _Voxels:
-    """Where a file's voxels start when it is unpacked, and what they are.
+    """What a header says of the voxels; `slope` and `shift` are 1 and 0 where it scales none."""
 
-    Attributes:
-        offset: Bytes before the first voxel.
-        size: Voxels along each axis, without axes of one voxel after the third.
-        bits: Of one voxel.
-        type: Of one voxel in its byte order; of no bytes where nibabel does not know it.
-        slope: What the stored numbers are multiplied by, 1 where the header does not scale them.
-        shift: What is added then.
-    """
-
+    # Bytes of the unpacked file before the first voxel.
     offset: int
+    # Without axes of one voxel after the third.
     size: tuple[int, ...]
     bits: int
+    # In the file's byte order; of no bytes where nibabel does not know it.
     type: np.dtype[Any]
     slope: float
     shift: float
@@ -64,48 +58,41 @@ class _Voxels:
 
 
 def open_nifti(path: Path, largest_bytes: int, *, least: int = 2) -> Opened:
-    """Reads and checks the header of a .nii or .nii.gz file.
+    """Reads the header of a .nii or .nii.gz file, refusing what `read_volume` refuses.
 
     Both qform and sform may state the frame; where both do, they must agree within half a voxel
-    and the sform, which is stated in more digits, is taken unless it is sheared.
-
-    Args:
-        path: The file.
-        largest_bytes: Of unpacked voxels.
-        least: Voxels along each axis; 1 lets the one slice of a picture pass.
-
-    Returns:
-        The grid in LPS mm, and a reader of the voxels in the file's own type: float32 (or float64)
-        where the header scales them.
-
-    Raises:
-        InputError: The header or, once they are read, the voxels are those that `read_volume`
-            refuses.
+    and the sform, which is stated in more digits, is taken unless it is sheared. Voxels have the
+    file's own type, or floats where the header scales them. `least` is how many there must be
+    along each axis; 1 lets the one slice of a picture pass.
     """
     with _opened(path) as file:
         block = file.read(LEAST_OFFSET)
     if len(block) < LEAST_OFFSET:
-        raise InputError(f"{path}: holds {len(block)} bytes, expected a NIfTI-1 file")
+        raise InputError(f"holds {len(block)} bytes, expected a NIfTI-1 file")
     header = Nifti1Header(block[:HEADER_BYTES], check=False)
     if (
         header["sizeof_hdr"] != HEADER_BYTES
         or not 1 <= header["dim"][0] <= 7
         or header["magic"].item() != b"n+1"
     ):
-        raise InputError(f"{path}: does not start with a NIfTI-1 header, expected a NIfTI-1 file")
-    voxels = _voxels(path, header)
-    check_bytes(path, voxels.size, voxels.bits / 8, largest_bytes)
-    _check_length(path, voxels)
-    affine = _affine(path, header)
+        raise InputError("does not start with a NIfTI-1 header, expected a NIfTI-1 file")
+    voxels = _voxels(header)
+    check_bytes(voxels.size, voxels.bits / 8, largest_bytes)
+    found = path.stat().st_size
+    if _is_packed(path):
+        check_packed(found, voxels.end)
+    elif found < voxels.end:
+        raise InputError(f"holds {found} bytes, expected {voxels.end} (truncated file)")
+    affine = _affine(header)
     if voxels.type.kind not in "iuf" or voxels.type.itemsize > 8:
-        raise InputError(f"{path}: has voxels of the type {voxels.type}, expected real scalars")
-    check_size(path, voxels.size, least)
-    grid = _grid(path, header, affine)
+        raise InputError(f"has voxels of the type {voxels.type}, expected real scalars")
+    check_size(voxels.size, least)
+    grid = _grid(header, affine)
     return Opened(grid, lambda: image_on(grid, _read(path, voxels)))
 
 
-def _voxels(path: Path, header: Nifti1Header) -> _Voxels:
-    size = [max(int(count), 1) for count in header["dim"][1 : int(header["dim"][0]) + 1]]
+def _voxels(header: Nifti1Header) -> _Voxels:
+    size = np.maximum(header["dim"][1 : int(header["dim"][0]) + 1], 1).tolist()
     while len(size) > 3 and size[-1] == 1:
         size.pop()
     try:
@@ -119,39 +106,22 @@ def _voxels(path: Path, header: Nifti1Header) -> _Voxels:
         or (voxel_type.itemsize and bits != 8 * voxel_type.itemsize)
     ):
         raise InputError(
-            f"{path}: has the vox_offset {offset:g}, datatype {header['datatype']} and bitpix "
+            f"has the vox_offset {offset:g}, datatype {header['datatype']} and bitpix "
             f"{bits}, expected a NIfTI-1 file"
         )
     try:
         slope, shift = header.get_slope_inter()
     except HeaderDataError as error:
-        raise InputError(f"{path}: {error}, expected a finite number or scl_slope 0") from None
+        raise InputError(f"{error}, expected a finite number or scl_slope 0") from None
     return _Voxels(int(offset), tuple(size), bits, voxel_type, slope or 1.0, shift or 0.0)
-
-
-def _check_length(path: Path, voxels: _Voxels) -> None:
-    """Refuses a file that is too short for what its header states, before anything is read."""
-    found = path.stat().st_size
-    if _is_packed(path):
-        check_packed(path, found, voxels.end)
-    elif found < voxels.end:
-        raise InputError(f"{path}: holds {found} bytes, expected {voxels.end} (truncated file)")
 
 
 def _read(path: Path, voxels: _Voxels) -> NDArray[Any]:
     """Returns the voxels in the order z, y, x, once the file was read to its end and checksum."""
     with _opened(path) as file:
         content = file.read(voxels.end)
-        if len(content) < voxels.end:
-            raise InputError(
-                f"{path}: holds compressed voxels that end after {len(content)} bytes, expected "
-                f"{voxels.end} (truncated file)"
-            )
-        if _is_packed(path) and len(file.read(SPARE_BYTES + 1)) > SPARE_BYTES:
-            raise InputError(
-                f"{path}: holds compressed voxels of more than {voxels.end + SPARE_BYTES} bytes, "
-                f"expected {voxels.end}"
-            )
+        more = len(file.read(SPARE_BYTES + 1)) if _is_packed(path) else 0
+    check_unpacked(len(content) + more, voxels.end, whole=len(content) == voxels.end)
     stored = np.frombuffer(content, voxels.type, offset=voxels.offset, count=np.prod(voxels.size))
     values = stored.astype(stored.dtype.newbyteorder("="), copy=False).reshape(voxels.size[::-1])
     if (voxels.slope, voxels.shift) == (1.0, 0.0):
@@ -174,77 +144,67 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
         with igzip.open(path) if _is_packed(path) else path.open("rb") as file:
             yield cast(io.BufferedIOBase, file)
     except EOFError:
-        raise InputError(
-            f"{path}: holds compressed voxels that end too early (truncated file)"
-        ) from None
+        found = "holds compressed voxels that end too early (truncated file)"
     except (gzip.BadGzipFile, isal_zlib.error) as error:  # type: ignore[misc] # stubs: an instance
-        raise InputError(f"{path}: holds corrupt compressed voxels ({error})") from None
+        found = f"holds corrupt compressed voxels ({error})"
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}), expected a whole NIfTI-1 file"
-        ) from None
+        found = f"cannot be read ({error}), expected a whole NIfTI-1 file"
+    else:
+        return
+    raise InputError(found)
 
 
-def _affine(path: Path, header: Nifti1Header) -> NDArray[np.float64]:
-    """Returns the (3, 4) map of voxel indices to RAS, in the header's unit.
-
-    Raises:
-        InputError: The header states no frame or, in qform and sform, two different ones.
-    """
+def _affine(header: Nifti1Header) -> NDArray[np.float64]:
+    """Returns the one (3, 4) map of voxel indices to RAS that a header states, in its unit."""
     qform_code, sform_code = int(header["qform_code"]), int(header["sform_code"])
     if qform_code <= 0 and sform_code <= 0:
         raise InputError(
-            f"{path}: has qform_code {qform_code} and sform_code {sform_code}, so it does not "
+            f"has qform_code {qform_code} and sform_code {sform_code}, so it does not "
             "state its frame; expected at least one above 0"
         )
     spacing = np.abs(header["pixdim"][1:4].astype(np.float64))
     size = header["dim"][1:4].astype(np.int64)
     sform = header.get_sform()[:3]
-    if sform_code > 0:
-        _check_spacing(path, sform, spacing, size)
+    steps = np.linalg.norm(sform[:, :3], axis=0)
+    # The spacing that is taken is that of pixdim.
+    if sform_code > 0 and not (np.abs(steps - spacing) * (size - 1)).max() <= 0.5 * spacing.min():
+        shown = [" x ".join(f"{value:.4g}" for value in row) for row in (steps, spacing)]
+        raise InputError(
+            f"states two sizes of a voxel, {shown[0]} in its sform and {shown[1]} in its pixdim; "
+            "expected them to agree"
+        )
     if qform_code <= 0:
         return np.asarray(sform)
-    header.quaternion_threshold = ROUNDED_QUATERNION
-    # In older files it is 0, which means 1.
-    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
-    try:
-        qform = header.get_qform()[:3]
-    except (HeaderDataError, ValueError) as error:
-        raise InputError(f"{path}: has no usable qform ({error}), expected a rotation") from None
+    qform = _qform(header)
     if sform_code <= 0:
-        return np.asarray(qform)
-    unit = np.array([[x, y, z] for z in (0, 1) for y in (0, 1) for x in (0, 1)])
-    corners = np.column_stack([unit * (size - 1), np.ones(8)])
+        return qform
+    corners = np.column_stack([CORNERS * (size - 1), np.ones(8)])
     apart = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
     # Half a voxel: a quaternion in float32 can be off by 3e-4 radians near half turns.
     if not apart <= 0.5 * spacing.min():
         raise InputError(
-            f"{path}: states two frames, its qform and sform place a corner {apart:.3g} mm apart; "
+            f"states two frames, its qform and sform place a corner {apart:.3g} mm apart; "
             "expected them to agree or one of their codes to be 0"
         )
-    steps = np.linalg.norm(sform[:, :3], axis=0)
     return np.asarray(sform if is_orthonormal(sform[:, :3] / steps) else qform)
 
 
-def _check_spacing(
-    path: Path, sform: NDArray[np.float64], spacing: NDArray[np.float64], size: NDArray[np.int64]
-) -> None:
-    """Refuses an sform whose steps are not as long as pixdim says, which is the spacing taken."""
-    steps = np.linalg.norm(sform[:, :3], axis=0)
-    if not (np.abs(steps - spacing) * (size - 1)).max() <= 0.5 * spacing.min():
-        shown = [" x ".join(f"{value:.4g}" for value in row) for row in (steps, spacing)]
-        raise InputError(
-            f"{path}: states two sizes of a voxel, {shown[0]} in its sform and {shown[1]} in its "
-            "pixdim; expected them to agree"
-        )
+def _qform(header: Nifti1Header) -> NDArray[np.float64]:
+    header.quaternion_threshold = ROUNDED_QUATERNION
+    # In older files it is 0, which means 1.
+    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
+    try:
+        return np.asarray(header.get_qform()[:3])
+    except (HeaderDataError, ValueError) as error:
+        raise InputError(f"has no usable qform ({error}), expected a rotation") from None
 
 
-def _grid(path: Path, header: Nifti1Header, affine: NDArray[np.float64]) -> Grid:
+def _grid(header: Nifti1Header, affine: NDArray[np.float64]) -> Grid:
     """Returns the grid of an affine of RAS in LPS mm: x and y change their signs."""
     x, y, z = (int(count) for count in header["dim"][1:4])
     unit = _UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
     lps = np.diag([-1.0, -1.0, 1.0]) @ affine + 0.0
     steps = np.linalg.norm(lps[:, :3], axis=0)
     spacing = np.abs(header["pixdim"][1:4].astype(np.float64)) * unit
-    with explained(path), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
         return Grid((x, y, z), spacing, lps[:, 3] * unit, lps[:, :3] / steps)

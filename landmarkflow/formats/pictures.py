@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from landmarkflow.core.errors import InputError
+from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.grids import Grid
 from landmarkflow.formats.scan_checks import LARGEST_BYTES, Opened, check_bytes
 from landmarkflow.formats.scan_files import suffix_of
@@ -27,26 +27,12 @@ _GREY = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B")
 _BYTES = {"1": 1, "L": 1, "I;16": 2, "I;16L": 2, "I;16B": 2}
 _ORIENTATION = 274
 # What Pillow raises about broken files.
-_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+_ERRORS: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, TypeError)
+_ERRORS += (LookupError, ArithmeticError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def read_picture(path: Path, largest_bytes: int = LARGEST_BYTES) -> NDArray[Any]:
-    """Reads a picture with its colours.
-
-    Args:
-        path: A PNG, JPEG or TIFF file of one picture.
-        largest_bytes: Of unpacked pixels.
+    """Reads a PNG, JPEG or TIFF file of one picture with its colours.
 
     Returns:
         (rows, columns, channels): one channel of grey in the file's own type or three of red,
@@ -56,32 +42,22 @@ def read_picture(path: Path, largest_bytes: int = LARGEST_BYTES) -> NDArray[Any]
         InputError: The file is missing, broken or none of its suffix; holds several pictures; or
             is to be shown turned or mirrored.
     """
-    path = Path(path)
-    with _opened(path, largest_bytes) as picture:
+    with about(path), _opened(Path(path), largest_bytes) as picture:
         wanted = _mode_without_transparency(picture)
         values = _array(picture if picture.mode == wanted else picture.convert(wanted))
     return values.reshape(*values.shape[:2], -1)
 
 
 def open_picture(path: Path, largest_bytes: int, *, labels: bool = False) -> Opened:
-    """Reads and checks the header of a picture.
+    """Reads the header of a picture, refusing what `read_picture` refuses, and colours as `labels`.
 
-    Args:
-        path: As in `read_picture`.
-        largest_bytes: Of unpacked pixels.
-        labels: Whether the pixels are labels, so that colours are refused.
-
-    Returns:
-        The grid, size (columns, rows, 1) and spacing 1, and a reader of the pixels: grey in the
-        file's own type, or the luminance of colours, uint8.
-
-    Raises:
-        InputError: As in `read_picture`, or the pixels are colours where labels are expected.
+    The grid has the size (columns, rows, 1) and the spacing 1. Voxels are grey in the file's own
+    type, or the luminance of colours, uint8.
     """
     with _opened(path, largest_bytes) as picture:
         grid = Grid((*picture.size, 1), np.ones(3), np.zeros(3), np.eye(3))
         if labels and _mode_without_transparency(picture) == "RGB":
-            raise InputError(f"{path}: holds colours, expected a segmentation of grey labels")
+            raise InputError("holds colours, expected a segmentation of grey labels")
 
     def read() -> NDArray[Any]:
         with _opened(path, largest_bytes) as picture:
@@ -114,23 +90,21 @@ def _opened(path: Path, largest_bytes: int) -> Iterator[Image.Image]:
                 with Image.open(path, formats=[expected]) as picture:
                     picture.verify()
             with Image.open(path, formats=[expected]) as picture:
-                check_bytes(path, picture.size, _BYTES.get(picture.mode, 4), largest_bytes)
-                _check_alone_and_upright(path, picture)
+                check_bytes(picture.size, _BYTES.get(picture.mode, 4), largest_bytes)
+                _check_alone_and_upright(picture)
                 yield picture
     except _ERRORS as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}), expected a whole {expected} file"
-        ) from None
+        raise InputError(f"cannot be read ({error}), expected a whole {expected} file") from None
 
 
-def _check_alone_and_upright(path: Path, picture: Image.Image) -> None:
+def _check_alone_and_upright(picture: Image.Image) -> None:
     pictures = getattr(picture, "n_frames", 1)
     if pictures != 1:
-        raise InputError(f"{path}: holds {pictures} pictures, expected one")
+        raise InputError(f"holds {pictures} pictures, expected one")
     orientation = picture.getexif().get(_ORIENTATION, 1)
     if orientation != 1:
         # Programs differ in whether they turn it, so points could be meant in either.
         raise InputError(
-            f"{path}: states the EXIF orientation {orientation}, by which it is shown turned or "
+            f"states the EXIF orientation {orientation}, by which it is shown turned or "
             "mirrored; expected 1, pixels stored as they are shown"
         )

@@ -1,4 +1,4 @@
-"""What every reader of scans checks, and how it says what is wrong."""
+"""What every reader of scans checks, and how it says what is wrong: after the name of the file."""
 
 import math
 import re
@@ -23,77 +23,81 @@ SPARE_BYTES = 1 << 20
 # DEFLATE packs no more than this into a byte.
 _DEFLATE_RATIO = 1032
 BYTES_PER_VOXEL = {
-    sitk.sitkUInt8: 1,
-    sitk.sitkInt8: 1,
-    sitk.sitkUInt16: 2,
-    sitk.sitkInt16: 2,
-    sitk.sitkUInt32: 4,
-    sitk.sitkInt32: 4,
-    sitk.sitkUInt64: 8,
-    sitk.sitkInt64: 8,
-    sitk.sitkFloat32: 4,
-    sitk.sitkFloat64: 8,
+    **dict.fromkeys((sitk.sitkUInt8, sitk.sitkInt8), 1),
+    **dict.fromkeys((sitk.sitkUInt16, sitk.sitkInt16), 2),
+    **dict.fromkeys((sitk.sitkUInt32, sitk.sitkInt32, sitk.sitkFloat32), 4),
+    **dict.fromkeys((sitk.sitkUInt64, sitk.sitkInt64, sitk.sitkFloat64), 8),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A scan whose header was read and checked.
-
-    Attributes:
-        grid: Where its voxels lie.
-        read: Reads the voxels as an image, whose place may differ from `grid` by rounding.
-    """
+    """A scan whose header was checked: its grid, and what reads its voxels (almost) onto it."""
 
     grid: Grid
     read: Callable[[], sitk.Image]
 
 
-def check_pixels(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Refuses voxels that are not one real number each."""
-    if reader.GetNumberOfComponents() != 1:
-        raise InputError(
-            f"{path}: has {reader.GetNumberOfComponents()} values per voxel, expected one"
-        )
-    if reader.GetPixelID() not in BYTES_PER_VOXEL:
-        kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-        raise InputError(f"{path}: has voxels of the type {kind}, expected real scalars")
+def read_header(path: Path, image_io: str = "") -> sitk.ImageFileReader:
+    """Returns ITK's reader after the header of a file whose voxels are one real number each."""
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(image_io)
+    reader.SetFileName(str(path))
+    with explained():
+        reader.ReadImageInformation()
+    count, kind = reader.GetNumberOfComponents(), reader.GetPixelID()
+    if count != 1:
+        raise InputError(f"has {count} values per voxel, expected one")
+    if kind not in BYTES_PER_VOXEL:
+        name = sitk.GetPixelIDValueAsString(kind)
+        raise InputError(f"has voxels of the type {name}, expected real scalars")
+    return reader
 
 
-def check_size(path: Path, size: Sequence[int], least: int = 2) -> None:
+def stated(reader: sitk.ImageFileReader, key: str) -> str:
+    """Returns what a header states under a key, nothing where it has none."""
+    return str(reader.GetMetaData(key)) if reader.HasMetaDataKey(key) else ""
+
+
+def check_size(size: Sequence[int], least: int = 2) -> None:
     """Refuses what is no 3D volume with as many voxels along each axis."""
     if len(size) != 3 or min(size) < least:
-        raise InputError(
-            f"{path}: has {' x '.join(map(str, size))} voxels, expected a 3D volume with at "
-            "least two along each axis"
-        )
+        expected = "a 3D volume with at least two along each axis"
+        raise InputError(f"has {' x '.join(map(str, size))} voxels, expected {expected}")
 
 
-def check_bytes(path: Path, size: Sequence[int], bytes_per_voxel: float, largest: int) -> None:
+def check_bytes(size: Sequence[int], bytes_per_voxel: float, largest: int) -> None:
     """Refuses, before anything is allocated, voxels of more bytes than `largest`."""
     stated = math.ceil(math.prod(size) * bytes_per_voxel)
     if stated > largest:
-        raise InputError(
-            f"{path}: states {' x '.join(map(str, size))} voxels of {stated} bytes in all, "
-            f"expected at most {largest} bytes"
-        )
+        found = f"states {' x '.join(map(str, size))} voxels of {stated} bytes in all"
+        raise InputError(f"{found}, expected at most {largest} bytes")
 
 
-def check_packed(path: Path, packed: int, unpacked: int) -> None:
+def check_packed(packed: int, unpacked: int) -> None:
     """Refuses, before anything is allocated, so few compressed bytes that they cannot be all."""
     if unpacked > _DEFLATE_RATIO * packed:
-        raise InputError(
-            f"{path}: holds {packed} compressed bytes, which cannot be the {unpacked} bytes that "
-            "its header states (truncated file)"
-        )
+        found = f"holds {packed} compressed bytes, which cannot be the {unpacked} bytes"
+        raise InputError(f"{found} that its header states (truncated file)")
 
 
-def check_finite(path: Path, values: NDArray[Any]) -> tuple[float, float]:
+def check_unpacked(found: int, expected: int, *, whole: bool) -> None:
+    """Refuses compressed voxels of too many unpacked bytes, or that are not whole."""
+    if found > expected + SPARE_BYTES:
+        wrong = f"of more than {expected + SPARE_BYTES} bytes, expected {expected}"
+    elif not whole:
+        wrong = f"that end after {found} bytes, expected {expected} (truncated file)"
+    else:
+        return
+    raise InputError(f"holds compressed voxels {wrong}")
+
+
+def check_finite(values: NDArray[Any]) -> tuple[float, float]:
     """Returns the extremes of finite values, in which NaN and infinity would always show."""
     lowest, highest = float(values.min()), float(values.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         count = int(np.count_nonzero(~np.isfinite(values)))
-        raise InputError(f"{path}: {count} voxels hold NaN or infinity, expected finite values")
+        raise InputError(f"{count} voxels hold NaN or infinity, expected finite values")
     return lowest, highest
 
 
@@ -107,24 +111,15 @@ def bare(image: sitk.Image) -> sitk.Image:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns what ITK raises about a file, and what `Grid` refuses, into one sentence."""
+def explained() -> Iterator[None]:
+    """Turns what ITK raises about a file into one sentence, and keeps back its warnings."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         yield
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = re.sub(r"\(0x[0-9a-f]+\)|^sitk::ERROR: ", "", " ".join(lines[1:] or lines))
-        raise InputError(f"{path}: cannot be read as an image ({reason})") from None
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps ITK from warning on stderr about what is checked here."""
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
+        raise InputError(f"cannot be read as an image ({reason})") from None
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)

@@ -3,14 +3,13 @@
 Nothing here opens an image, so that programs that only list and hash files start fast.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import sha256
+from landmarkflow.core.errors import InputError, about
+from landmarkflow.core.files import sha256, sha256_of_all
 
 READABLE = (
     "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a picture (.png, .jpg, "
@@ -27,13 +26,7 @@ LONGEST_LINE_BYTES = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class TextHeader:
-    """The header of an NRRD or MetaImage file.
-
-    Attributes:
-        path: The file that begins with the header.
-        fields: What it states, by keys in lower case.
-        length: Its bytes.
-    """
+    """The header of an NRRD or MetaImage file: its fields, by keys in lower case, and its bytes."""
 
     path: Path
     fields: dict[str, str]
@@ -41,11 +34,7 @@ class TextHeader:
 
     @property
     def data_file(self) -> Path:
-        """The file that holds the voxels: the header's own, or one beside it.
-
-        Raises:
-            InputError: The header names several files, one in another folder, or none that exists.
-        """
+        """The file that holds the voxels: the header's own, or the one that it names beside it."""
         fields = self.fields
         if suffix_of(self.path) in NRRD:
             name = fields.get("data file", fields.get("datafile", "LOCAL"))
@@ -53,60 +42,46 @@ class TextHeader:
             name = fields.get("elementdatafile", "")
         if name.upper() == "LOCAL":
             return self.path
-        if name.upper().startswith("LIST") or "%" in name:
-            raise InputError(f'{self.path}: names the data files "{name}", expected one data file')
-        if "/" in name or "\\" in name or name == "..":
-            # What lies elsewhere is not copied, moved or shared together with its header.
-            raise InputError(
-                f'{self.path}: names the data file "{name}", expected the bare name of a file '
-                "beside it"
-            )
         data_file = self.path.parent / name
-        if not name or not data_file.is_file():
-            raise InputError(
-                f'{self.path}: names the data file "{name}", which does not exist beside it'
-            )
-        return data_file
+        if name.upper().startswith("LIST") or "%" in name:
+            named = f'files "{name}", expected one data file'
+        elif "/" in name or "\\" in name or name == "..":
+            # What lies elsewhere is not copied, moved or shared together with its header.
+            named = f'file "{name}", expected the bare name of a file beside it'
+        elif not name or not data_file.is_file():
+            named = f'file "{name}", which does not exist beside it'
+        else:
+            return data_file
+        raise InputError(f"names the data {named}")
 
 
 def suffix_of(path: Path) -> str:
-    """Returns the suffix that says a scan's format, in lower case.
-
-    Raises:
-        InputError: It is that of no format that is read.
-    """
+    """Returns the suffix that says a scan's format, in lower case; refuses that of no format."""
     name = path.name.lower()
     for suffix in (*NIFTI, *NRRD, *META_IMAGE, *PICTURES):
         if name.endswith(suffix):
             return suffix
-    raise InputError(f'{path}: has the suffix "{path.suffix}", expected {READABLE}')
+    raise InputError(f'has the suffix "{path.suffix}", expected {READABLE}')
 
 
 def is_folder(path: Path) -> bool:
-    """Tells a folder from a file that can be opened.
-
-    Raises:
-        InputError: There is neither, or it may not be read.
-    """
+    """Tells a folder from a file; refuses what is neither, and what may not be read."""
     try:
         if path.is_dir():
             return True
         if path.is_file():
             with path.open("rb"):  # What may not be read is told here.
                 return False
-        found = "no such file or folder"
-        if path.exists():
-            found = "cannot be read (no regular file)"
+        found = "cannot be read (no regular file)" if path.exists() else "no such file or folder"
     except OSError as error:
         found = f"cannot be read ({error.strerror})"
-    raise InputError(f"{path}: {found}, expected a scan as {READABLE}")
+    raise InputError(f"{found}, expected a scan as {READABLE}")
 
 
 def read_text_header(path: Path) -> TextHeader:
     """Reads the fields of an NRRD ("key: value") or MetaImage ("key = value") header.
 
-    Raises:
-        InputError: The header is too long or states no count of dimensions from 1 to 9.
+    Refuses one that is too long or states no count of dimensions from 1 to 9.
     """
     suffix = suffix_of(path)
     nrrd = suffix in NRRD
@@ -117,8 +92,8 @@ def read_text_header(path: Path) -> TextHeader:
             length += len(raw)
             if length > LARGEST_HEADER_BYTES:
                 raise InputError(
-                    f"{path}: has a header of more than {LARGEST_HEADER_BYTES} bytes, expected "
-                    f"that of a {suffix} file in 3D"
+                    f"has a header of more than {LARGEST_HEADER_BYTES} bytes, expected that of a "
+                    f"{suffix} file in 3D"
                 )
             line = raw.decode("latin-1").strip()
             if nrrd and not line:
@@ -132,40 +107,30 @@ def read_text_header(path: Path) -> TextHeader:
     if not re.fullmatch("[1-9]", dimensions):
         # ITK crashes on a negative count.
         found = f'states "{dimensions[:20]}" dimensions' if dimensions else "states no dimensions"
-        raise InputError(f"{path}: {found}, expected the header of a {suffix} file in 3D")
+        raise InputError(f"{found}, expected the header of a {suffix} file in 3D")
     return TextHeader(path, fields, length)
 
 
 def files_of(path: Path) -> list[Path]:
     """Returns every file whose bytes decide what is read of a scan.
 
-    Args:
-        path: A scan's file or DICOM folder.
-
-    Returns:
-        The file; a header and the file of its voxels; or the regular files of a folder, sorted.
-
-    Raises:
-        InputError: There is no such file or folder, or a header names no data file beside it.
+    That is the scan's file, a header and the file of its voxels, or the regular files of a DICOM
+    folder, sorted. Refuses names of nothing, and headers that name no data file beside them.
     """
     path = Path(path)
-    if is_folder(path):
-        return sorted(file for file in path.iterdir() if file.is_file())
-    if not path.name.lower().endswith((*NRRD, *META_IMAGE)):
-        return [path]
-    return list(dict.fromkeys([path, read_text_header(path).data_file]))
+    with about(path):
+        if is_folder(path):
+            return sorted(file for file in path.iterdir() if file.is_file())
+        if not path.name.lower().endswith((*NRRD, *META_IMAGE)):
+            return [path]
+        return list(dict.fromkeys([path, read_text_header(path).data_file]))
 
 
 def digest_of(path: Path) -> str:
     """Returns a SHA-256 digest of all the bytes that decide a scan, 64 hexadecimal digits.
 
-    That of a single file is the file's own; that of several is of their names and digests.
-
-    Raises:
-        InputError: As in `files_of`, or a file cannot be read.
+    That of a single file is the file's own; that of several is of their names and digests. Refuses
+    what `files_of` refuses, and files that cannot be read.
     """
     files = files_of(path)
-    if files == [Path(path)]:
-        return sha256(files[0])
-    listing = "".join(f"{file.name} {sha256(file)}\n" for file in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
+    return sha256(files[0]) if files == [Path(path)] else sha256_of_all(files)

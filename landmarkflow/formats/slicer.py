@@ -7,17 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from landmarkflow.core.errors import InputError
+from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.files import read_json, write_json
 from landmarkflow.core.points import DECIMALS, Landmarks, PointList
 from landmarkflow.formats.point_checks import (
     Frame,
-    frame_of,
     label_of,
     landmarks_of,
     number_of,
     position_of,
     shown,
+    slicer_frame_of,
 )
 
 Unit = Literal["mm", "px", "%"]
@@ -28,45 +28,30 @@ SCHEMA = (
 )
 
 # The key of a point's radius in each unit.
-_RADIUS_KEYS: dict[str, Unit] = {"radius_mm": "mm", "radius_px": "px", "radius_percent": "%"}
-_MISSING_STATUSES = ("undefined", "missing")
+_RADIUS_KEYS: dict[Unit, str] = {"mm": "radius_mm", "px": "radius_px", "%": "radius_percent"}
 
 
 def read_point_lists(path: Path) -> list[PointList]:
     """Reads every list of a markups file (.mrk.json).
 
     A list without a name is called after its place: "1", "2", and so on. Notes are the points'
-    descriptions; the radius, in whichever unit, is None when no point has one.
-
-    Raises:
-        InputError: As in `read_landmarks`, or the file is not a markups file.
+    descriptions; the radius, in whichever unit, is None when no point has one. Refuses what
+    `read_landmarks` refuses, and any file but markups.
     """
-    path = Path(path)
-    nodes = _nodes(path, read_json(path))
-    return [
-        _read_node(path, node, None, default_name=str(number))
-        for number, node in enumerate(nodes, start=1)
-    ]
+    with about(path):
+        nodes = enumerate(_nodes(read_json(path)), start=1)
+        return [_read_node(node, None, str(number)) for number, node in nodes]
 
 
-def read_first_list(path: Path, data: Any, frame: Frame | None) -> Landmarks:
-    """Returns the landmarks of the first list of a markups file's data.
-
-    Raises:
-        InputError: As in `read_landmarks`.
-    """
-    return _read_node(path, _nodes(path, data)[0], frame).landmarks
+def read_first_list(data: Any, frame: Frame | None) -> Landmarks:
+    """Returns the landmarks of the first list of a markups file's data."""
+    return _read_node(_nodes(data)[0], frame, "1").landmarks
 
 
 def read_complete_markups(path: Path) -> Landmarks:
-    """Reads the first list of a markups file that this package wrote; each point has a position.
-
-    Raises:
-        InputError: As in `read_point_lists`, or there is no list, or a point has no position.
-    """
-    lists = read_point_lists(path)
-    landmarks = lists[0].landmarks if lists else Landmarks((), np.empty((0, 3)))
-    if not lists or landmarks.missing.any():
+    """Reads the first list of a file that this package wrote; each point must have a position."""
+    landmarks = read_point_lists(path)[0].landmarks
+    if landmarks.missing.any():
         raise InputError(f"{path}: holds no list or a point without a position, expected a result")
     return landmarks
 
@@ -76,47 +61,38 @@ def write_markups(path: Path, lists: Sequence[PointList], unit: Unit = "mm") -> 
 
     Points of a picture are written as those of the volume that it is: a pixel is a millimetre.
     Positions and radii are rounded to 4 decimals. A missing landmark has no position, the
-    status "undefined" and its note as description. A radius stands in the description, which
-    Slicer shows, and in a key of its own, which programs read. Slicer shows the first list; the
-    others can be switched on.
-
-    Args:
-        path: The .mrk.json file to write or replace.
-        lists: At least one list.
-        unit: Of the radii.
-
-    Raises:
-        InputError: There is no list, or two have the same name.
+    status "undefined" and its note as description. A radius, in `unit`, stands in the description,
+    which Slicer shows, and in a key of its own, which programs read. Slicer shows the first list;
+    the others can be switched on. Refuses no list, and two of the same name.
     """
     names = [one.name for one in lists]
     if not names or len(set(names)) != len(names):
         raise InputError(
             f"{path}: would hold the lists {names}, expected one or more, all named differently"
         )
-    nodes = [_node_of(one, unit, visible=one is lists[0]) for one in lists]
+    nodes = []
+    for one in lists:
+        points = [_control_point_of(one, row, unit) for row in range(len(one.landmarks.labels))]
+        node = {
+            "type": "Fiducial",
+            "name": one.name,
+            "coordinateSystem": "LPS",
+            "coordinateUnits": "mm",
+            "locked": False,
+            "fixedNumberOfControlPoints": False,
+            "labelFormat": "%N-%d",
+            "lastUsedControlPointNumber": len(points),
+            "controlPoints": points,
+            "display": {"visibility": one is lists[0]},
+        }
+        nodes.append(node)
     write_json(Path(path), {"@schema": SCHEMA, "markups": nodes})
 
 
-def _node_of(points: PointList, unit: Unit, *, visible: bool) -> dict[str, Any]:
-    count = len(points.landmarks.labels)
-    return {
-        "type": "Fiducial",
-        "name": points.name,
-        "coordinateSystem": "LPS",
-        "coordinateUnits": "mm",
-        "locked": False,
-        "fixedNumberOfControlPoints": False,
-        "labelFormat": "%N-%d",
-        "lastUsedControlPointNumber": count,
-        "controlPoints": [_control_point_of(points, row, unit) for row in range(count)],
-        "display": {"visibility": visible},
-    }
-
-
 def _control_point_of(points: PointList, row: int, unit: Unit) -> dict[str, Any]:
-    note = points.notes[row] if points.notes else ""
+    missing = points.landmarks.missing[row]
     radius = math.nan if points.radius is None else float(points.radius[row])
-    described = [note] if note else []
+    described = [note for note in points.notes[row : row + 1] if note]
     if math.isfinite(radius):
         described.append(_radius_text(radius, unit))
     point: dict[str, Any] = {
@@ -125,15 +101,14 @@ def _control_point_of(points: PointList, row: int, unit: Unit) -> dict[str, Any]
         "description": "; ".join(described),
         "associatedNodeID": "",
     }
-    if not points.landmarks.missing[row]:
+    if not missing:
         # Adding zero turns -0.0, which rounding can leave, into 0.0.
         position = np.round(points.landmarks.positions[row], DECIMALS) + 0.0
         point["position"] = position.tolist()
     point |= {"selected": True, "locked": False, "visibility": True}
-    point["positionStatus"] = "undefined" if points.landmarks.missing[row] else "defined"
+    point["positionStatus"] = "undefined" if missing else "defined"
     if math.isfinite(radius):
-        key = next(key for key, its_unit in _RADIUS_KEYS.items() if its_unit == unit)
-        point[key] = round(radius, DECIMALS)
+        point[_RADIUS_KEYS[unit]] = round(radius, DECIMALS)
     return point
 
 
@@ -141,83 +116,51 @@ def _radius_text(radius: float, unit: Unit) -> str:
     return f"true place within {radius:.{DECIMALS}f} {unit} (90 %)"
 
 
-def _stated_radius(point: dict[str, Any]) -> tuple[str, Any]:
-    """Returns the key and the value of a point's radius in the unit in which it has one."""
-    stated = [(key, point[key]) for key in _RADIUS_KEYS if point.get(key) is not None]
-    return stated[0] if stated else ("", None)
-
-
-def _note(point: dict[str, Any]) -> str:
-    """Returns a point's description without the radius that `write_markups` adds to it."""
-    note = str(point.get("description", ""))
-    key, radius = _stated_radius(point)
-    if key:
-        text = _radius_text(float(radius), _RADIUS_KEYS[key])
-        note = note.removesuffix(text).removesuffix("; ")
-    return note
-
-
-def slicer_frame_of(path: Path, stated: str | None, given: Frame | None) -> Frame:
-    """Returns the frame of markups: LPS or RAS also in a picture, which Slicer takes for a volume.
-
-    The first pixel's centre lies at 0 there, and a pixel is a millimetre.
-    """
-    return frame_of(path, stated, None if given == "pixels" and stated is not None else given)
-
-
-def _nodes(path: Path, data: Any) -> list[dict[str, Any]]:
+def _nodes(data: Any) -> list[dict[str, Any]]:
     nodes = data.get("markups") if isinstance(data, dict) else None
     if not isinstance(nodes, list) or not nodes:
-        raise InputError(f'{path}: has no list "markups" with points, expected 3D Slicer markups')
+        raise InputError('has no list "markups" with points, expected 3D Slicer markups')
     for number, node in enumerate(nodes, start=1):
         if not isinstance(node, dict):
-            raise InputError(f"{path}: markups {number} is {shown(node)}, expected an object")
+            raise InputError(f"markups {number} is {shown(node)}, expected an object")
     return nodes
 
 
-def _read_node(
-    path: Path, node: dict[str, Any], frame: Frame | None, default_name: str = "1"
-) -> PointList:
-    stated = node.get("coordinateSystem")
-    frame = slicer_frame_of(path, None if stated is None else str(stated), frame)
+def _read_node(node: dict[str, Any], frame: Frame | None, name: str) -> PointList:
+    """Returns the points of a list, called `name` where it has none of its own."""
+    frame = slicer_frame_of(node.get("coordinateSystem"), frame)
     units = node.get("coordinateUnits", "mm")
     if units != "mm":
-        raise InputError(f"{path}: has the coordinateUnits {shown(units)}, expected mm")
+        raise InputError(f"has the coordinateUnits {shown(units)}, expected mm")
     points = node.get("controlPoints")
     if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
-        raise InputError(
-            f'{path}: has {shown(points)} as "controlPoints", expected a list of objects'
-        )
-    rows = [_control_point(path, number, point) for number, point in enumerate(points, start=1)]
-    landmarks = landmarks_of(path, [label for label, _ in rows], [row for _, row in rows], frame)
-    radius = np.array([_radius(path, point) for point in points])
-    return PointList(
-        str(node.get("name") or default_name),
-        landmarks,
-        None if np.isnan(radius).all() else radius,
-        tuple(_note(point) for point in points),
-    )
+        raise InputError(f'has {shown(points)} as "controlPoints", expected a list of objects')
+    rows = [_control_point(number, point) for number, point in enumerate(points, start=1)]
+    landmarks = landmarks_of(rows, frame)
+    radii, notes = zip(*(_radius_and_note(point) for point in points), strict=True)
+    radius = None if np.isnan(radii).all() else np.array(radii)
+    return PointList(str(node.get("name") or name), landmarks, radius, notes)
 
 
-def _control_point(path: Path, number: int, point: dict[str, Any]) -> tuple[str, list[float]]:
-    label = label_of(f"{path}: control point {number}", point.get("label", ""))
-    where = f'{path}: control point {number} ("{label}")'
+def _control_point(number: int, point: dict[str, Any]) -> tuple[str, list[float]]:
+    label = label_of(f"control point {number}", point.get("label", ""))
+    where = f'control point {number} ("{label}")'
     status = point.get("positionStatus", "defined")
-    if status in _MISSING_STATUSES:
+    if status == "defined":
+        return label, position_of(where, point.get("position"))
+    if status in ("undefined", "missing"):
         return label, [math.nan] * 3
-    if status != "defined":
-        raise InputError(
-            f"{where} has the positionStatus {shown(status)}, expected defined, undefined or "
-            "missing"
-        )
-    return label, position_of(where, point.get("position"))
+    found = f"{where} has the positionStatus {shown(status)}"
+    raise InputError(f"{found}, expected defined, undefined or missing")
 
 
-def _radius(path: Path, point: dict[str, Any]) -> float:
-    key, value = _stated_radius(point)
-    if not key:
-        return math.nan
-    radius = number_of(value)
-    if not math.isfinite(radius):
-        raise InputError(f"{path}: has the {key} {shown(value)}, expected a number")
-    return radius
+def _radius_and_note(point: dict[str, Any]) -> tuple[float, str]:
+    """Returns a point's radius, NaN where it has none, and its description without the radius."""
+    note = str(point.get("description", ""))
+    for unit, key in _RADIUS_KEYS.items():
+        if (value := point.get(key)) is not None:
+            radius = number_of(value)
+            if not math.isfinite(radius):
+                raise InputError(f"has the {key} {shown(value)}, expected a number")
+            return radius, note.removesuffix(_radius_text(radius, unit)).removesuffix("; ")
+    return math.nan, note

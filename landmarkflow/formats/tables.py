@@ -1,4 +1,4 @@
-"""Points in tables (.csv) and in plain JSON files, which state their frame in words."""
+"""Points in tables (.csv, and 3D Slicer 4's .fcsv) and in plain JSON files."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import read_text, write_text
+from landmarkflow.core.files import write_text
 from landmarkflow.core.points import DECIMALS, Landmarks
 from landmarkflow.formats.point_checks import (
     Frame,
@@ -20,66 +20,73 @@ from landmarkflow.formats.point_checks import (
     number_of_text,
     position_of,
     shown,
+    slicer_frame_of,
 )
 
 FIRST_PIXEL = "the centre of the first pixel at (0, 0)"
 # The numbers of lines of a file, and their fields.
 Lines = Sequence[tuple[int, list[str]]]
 
+# A comment that states the frame, and perhaps where the first pixel lies.
 _FRAME = re.compile(r"frame\s*[:=]\s*([^\s,]+)\s*(?:,\s*(.*))?", re.IGNORECASE)
+_FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 
 
-def read_plain_json(path: Path, data: Any, frame: Frame | None) -> Landmarks:
-    """Returns the points of {"label": [x, y, z], ..., "frame": "LPS"}; in pixels [x, y].
-
-    Raises:
-        InputError: As in `read_landmarks`.
-    """
+def read_plain_json(data: Any, frame: Frame | None) -> Landmarks:
+    """Returns the points of {"label": [x, y, z], ..., "frame": "LPS"}; in pixels [x, y]."""
     if not isinstance(data, dict):
-        raise InputError(f'{path}: holds {shown(data)}, expected {{"label": [x, y, z], ...}}')
-    stated = data.get("frame")
-    frame = frame_of(path, None if stated is None else str(stated), frame)
-    labels: list[str] = []
-    rows: list[list[float]] = []
+        raise InputError(f'holds {shown(data)}, expected {{"label": [x, y, z], ...}}')
+    frame = frame_of(data.get("frame"), frame)
+    points: list[tuple[str, list[float]]] = []
     for name, value in data.items():
         if name != "frame":
-            labels.append(label_of(f"{path}: landmark {len(labels) + 1}", name))
-            where = f'{path}: landmark "{labels[-1]}"'
-            rows.append(position_of(where, value, in_picture=frame == "pixels"))
-    return landmarks_of(path, labels, rows, frame)
+            label = label_of(f"landmark {len(points) + 1}", name)
+            where = f'landmark "{label}"'
+            points.append((label, position_of(where, value, in_picture=frame == "pixels")))
+    return landmarks_of(points, frame)
 
 
-def read_csv(path: Path, frame: Frame | None, image: str | None) -> Landmarks:
-    """Returns the points of a table, or those of one image where it has a column `image`.
-
-    Raises:
-        InputError: As in `read_landmarks`.
-    """
-    comments, lines = read_lines(path)
-    stated = {_stated_frame(path, match) for line in comments if (match := _FRAME.fullmatch(line))}
+def read_csv(text: str, frame: Frame | None, image: str | None) -> Landmarks:
+    """Returns the points of a table, or those of one image where it has a column `image`."""
+    comments, lines = _read_lines(text)
+    stated = set()
+    for match in filter(None, map(_FRAME.fullmatch, comments)):
+        name, more = match.groups()
+        if more and (name.lower() != "pixels" or more != FIRST_PIXEL):
+            expected = f'nothing or, of pixels, "{FIRST_PIXEL}"'
+            raise InputError(f'says "{more}" of its frame, expected {expected}')
+        stated.add(name)
     if not lines:
-        raise InputError(f"{path}: is empty, expected the columns label, x, y, z")
-    columns = [column.strip() for column in lines[0][1]]
+        raise InputError("is empty, expected the columns label, x, y, z")
+    columns, rows = [column.strip() for column in lines[0][1]], lines[1:]
     if "frame" in columns:
         place = columns.index("frame")
-        stated |= {fields[place].strip() for _, fields in lines[1:] if len(fields) > place}
+        stated |= {fields[place].strip() for _, fields in rows if len(fields) > place}
     if len(stated) > 1:
-        raise InputError(f"{path}: states the frames {shown(sorted(stated))}, expected one")
-    frame = frame_of(path, next(iter(stated), None), frame)
-    rows = lines[1:]
+        raise InputError(f"states the frames {shown(sorted(stated))}, expected one")
+    frame = frame_of(next(iter(stated), None), frame)
     if "image" in columns:
-        rows = _rows_of(path, rows, columns.index("image"), image)
-    return read_rows(path, rows, columns, frame)
+        rows = _rows_of(rows, columns.index("image"), image)
+    return _read_rows(rows, columns, frame)
+
+
+def read_fcsv(text: str, frame: Frame | None) -> Landmarks:
+    """Returns the points of a .fcsv file, a table under comments that state the frame."""
+    comments, lines = _read_lines(text)
+    stated = {"columns": _FCSV_COLUMNS}
+    for comment in comments:
+        key, _, value = comment.partition("=")
+        stated[key.strip().lower()] = value.strip()
+    columns = [column.strip() for column in stated["columns"].split(",")]
+    frame = slicer_frame_of(stated.get("coordinatesystem"), frame)
+    return _read_rows(lines, columns, frame)
 
 
 def write_points_csv(path: Path, points: Landmarks | Mapping[str, Landmarks]) -> None:
     """Writes points of one picture, or of several by their names, as a table in pixels.
 
-    A missing landmark has no row. Positions are rounded to 4 decimals.
-
-    Args:
-        path: The .csv file to write or replace.
-        points: x and y in pixels, the centre of the first pixel at (0, 0).
+    A missing landmark has no row. Positions, x and y with the centre of the first pixel at (0, 0),
+    are rounded to 4 decimals.
     """
     of_images = points if isinstance(points, Mapping) else {"": points}
     several = isinstance(points, Mapping)
@@ -90,20 +97,13 @@ def write_points_csv(path: Path, points: Landmarks | Mapping[str, Landmarks]) ->
     for image, landmarks in of_images.items():
         for label, position in zip(landmarks.labels, landmarks.positions, strict=True):
             if np.isfinite(position).all():
-                x, y = np.round(position[:2], DECIMALS) + 0.0
-                writer.writerow(
-                    [image] * several + [label, f"{x:.{DECIMALS}f}", f"{y:.{DECIMALS}f}"]
-                )
+                x_y = [f"{value:.{DECIMALS}f}" for value in np.round(position[:2], DECIMALS) + 0.0]
+                writer.writerow([image] * several + [label, *x_y])
     write_text(path, text.getvalue())
 
 
-def read_lines(path: Path) -> tuple[list[str], Lines]:
-    """Returns the text of the comment lines, and the other lines' numbers and fields.
-
-    Raises:
-        InputError: The file is no text or a line is no row of a table.
-    """
-    text = read_text(path, "a table of landmarks")
+def _read_lines(text: str) -> tuple[list[str], Lines]:
+    """Returns the text of a table's comment lines, and the other lines' numbers and fields."""
     comments: list[str] = []
     lines: list[tuple[int, list[str]]] = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -114,73 +114,42 @@ def read_lines(path: Path) -> tuple[list[str], Lines]:
             try:
                 lines.append((number, next(csv.reader([line]))))
             except csv.Error as error:
-                raise InputError(f"{path}: line {number} cannot be read ({error})") from None
+                raise InputError(f"line {number} cannot be read ({error})") from None
     return comments, lines
 
 
-def read_rows(path: Path, lines: Lines, columns: Sequence[str], frame: Frame) -> Landmarks:
-    """Returns the points of a table's rows.
-
-    Args:
-        path: The file, for messages.
-        lines: The rows.
-        columns: What their fields are; others than label, x, y, z are passed over.
-        frame: Of the points; in pixels there is no z.
-
-    Raises:
-        InputError: As in `read_landmarks`.
-    """
+def _read_rows(lines: Lines, columns: Sequence[str], frame: Frame) -> Landmarks:
+    """Returns the points of a table's rows; columns beside label, x, y, z are passed over."""
     in_picture = frame == "pixels"
     needed = ["label", "x", "y"] if in_picture else ["label", "x", "y", "z"]
-    absent = [column for column in needed if column not in columns]
-    if absent:
-        raise InputError(
-            f'{path}: has no column "{absent[0]}" among {shown(list(columns))}, expected '
-            f"{', '.join(needed)}"
-        )
+    among = f"among {shown(list(columns))}, expected"
+    for column in needed:
+        if column not in columns:
+            raise InputError(f'has no column "{column}" {among} {", ".join(needed)}')
     if in_picture and "z" in columns:
-        raise InputError(f"{path}: has a column z, expected points of a picture in x and y")
+        raise InputError("has a column z, expected points of a picture in x and y")
+    if any(columns.count(column) > 1 for column in needed):
+        raise InputError(f"has a column twice {among} each once")
     places = [columns.index(column) for column in needed]
-    if any(columns.count(columns[place]) > 1 for place in places):
-        raise InputError(
-            f"{path}: has a column twice among {shown(list(columns))}, expected each once"
-        )
-    labels: list[str] = []
-    rows: list[list[float]] = []
+    least = max(places) + 1
+    points: list[tuple[str, list[float]]] = []
     for number, fields in lines:
-        if len(fields) <= max(places):
-            raise InputError(
-                f"{path}: line {number} has {len(fields)} fields, expected at least "
-                f"{max(places) + 1}"
-            )
-        label, *position = (fields[place].strip() for place in places)
-        labels.append(label_of(f"{path}: line {number}", label))
-        where = f'{path}: line {number} ("{labels[-1]}")'
-        rows.append(position_of(where, position, number_of_text, in_picture=in_picture))
-    return landmarks_of(path, labels, rows, frame)
+        where = f"line {number}"
+        if len(fields) < least:
+            raise InputError(f"{where} has {len(fields)} fields, expected at least {least}")
+        name, *position = (fields[place].strip() for place in places)
+        label = label_of(where, name)
+        where += f' ("{label}")'
+        points.append((label, position_of(where, position, number_of_text, in_picture=in_picture)))
+    return landmarks_of(points, frame)
 
 
-def _stated_frame(path: Path, comment: re.Match[str]) -> str:
-    """Returns the frame of a comment, which may say where the first pixel lies."""
-    frame, more = comment.groups()
-    if more and (frame.lower() != "pixels" or more != FIRST_PIXEL):
-        raise InputError(
-            f'{path}: says "{more}" of its frame, expected nothing or, of pixels, "{FIRST_PIXEL}"'
-        )
-    return str(frame)
-
-
-def _rows_of(path: Path, lines: Lines, place: int, image: str | None) -> Lines:
+def _rows_of(lines: Lines, place: int, image: str | None) -> Lines:
     """Returns the rows of one image, by the name of its file or that without its suffix."""
-    found = dict.fromkeys(fields[place].strip() for _, fields in lines if len(fields) > place)
+    named = [(fields[place].strip(), line) for line in lines if len(fields := line[1]) > place]
+    found = list(dict.fromkeys(name for name, _ in named))
     names = [name for name in found if image is None or name in (image, Path(image).stem)]
     if len(names) != 1:
         wanted = "one" if image is None else f'"{image}"'
-        raise InputError(
-            f"{path}: has rows of the images {shown(list(found))}, expected those of {wanted}"
-        )
-    return [
-        (number, fields)
-        for number, fields in lines
-        if len(fields) > place and fields[place].strip() == names[0]
-    ]
+        raise InputError(f"has rows of the images {shown(found)}, expected those of {wanted}")
+    return [line for name, line in named if name == names[0]]

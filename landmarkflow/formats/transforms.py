@@ -9,24 +9,22 @@ from landmarkflow.core.files import cut_short, replacing
 
 
 def write_transform(transform: sitk.Transform, path: Path) -> None:
-    """Writes a transform in ITK's format, replacing `path` as a whole.
-
-    Raises:
-        OSError: The file was not written whole, as where the disk is full.
-    """
+    """Writes a transform, replacing `path` as a whole; a disk that is full is an OSError."""
     with replacing(path) as temporary:
         sitk.WriteTransform(transform, str(temporary))
         # A full disk cuts the file short without a word.
-        if _parameters(temporary) != transform.GetParameters():
+        try:
+            whole = temporary.read_bytes().endswith(b"\n") and (
+                read_transform(temporary).GetParameters() == transform.GetParameters()
+            )
+        except InputError:
+            whole = False
+        if not whole:
             raise cut_short(path)
 
 
 def read_transform(path: Path) -> sitk.Transform:
-    """Reads a transform of points in 3D, LPS mm.
-
-    Raises:
-        InputError: The file is missing, cut short or no transform of 3D points.
-    """
+    """Reads a transform of points in 3D, LPS mm; refuses what is missing, cut short or another."""
     try:
         if Path(path).is_file():
             transform: sitk.Transform = sitk.ReadTransform(str(path))
@@ -36,14 +34,3 @@ def read_transform(path: Path) -> sitk.Transform:
     except RuntimeError:
         found = "cannot be read as a transform"
     raise InputError(f"{path}: {found}, expected a transform in ITK's format")
-
-
-def _parameters(path: Path) -> tuple[float, ...] | None:
-    """Parameters of a transform's file; None where its text ends too early to be one."""
-    if not path.read_bytes().endswith(b"\n"):
-        return None
-    try:
-        parameters: tuple[float, ...] = sitk.ReadTransform(str(path)).GetParameters()
-    except RuntimeError:
-        return None
-    return parameters

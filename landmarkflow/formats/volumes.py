@@ -12,17 +12,13 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.core.errors import InputError
+from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.grids import Grid
 from landmarkflow.formats.dicom import open_dicom
 from landmarkflow.formats.nifti import open_nifti
 from landmarkflow.formats.nrrd_meta import open_nrrd_or_meta
 from landmarkflow.formats.pictures import open_picture
-from landmarkflow.formats.scan_checks import (
-    LARGEST_BYTES,
-    Opened,
-    check_finite,
-)
+from landmarkflow.formats.scan_checks import LARGEST_BYTES, Opened, check_finite
 from landmarkflow.formats.scan_files import NIFTI, PICTURES, is_folder, suffix_of
 from landmarkflow.images.operations import grid_of, image_on, place, view_of
 
@@ -47,76 +43,50 @@ def read_volume(path: Path, largest_bytes: int = LARGEST_BYTES) -> sitk.Image:
             DICOM folder holds no series or several, or its slices are missing, uneven or tilted. A
             picture is one that `read_picture` refuses.
     """
-    path = Path(path)
-    image = _read(path, _opened(path, largest_bytes))
-    lowest, highest = check_finite(path, view_of(image))
-    if lowest == highest:
-        raise InputError(f"{path}: every voxel holds {lowest:g}, expected a scan with contrast")
-    return image
+    with about(path):
+        image = _read(Path(path), largest_bytes)
+        lowest, highest = check_finite(view_of(image))
+        if lowest == highest:
+            raise InputError(f"every voxel holds {lowest:g}, expected a scan with contrast")
+        return image
 
 
 def read_grid(path: Path, largest_bytes: int = LARGEST_BYTES) -> Grid:
-    """Reads where a scan's voxels lie, from its header alone.
-
-    Args:
-        path: As in `read_volume`.
-        largest_bytes: As in `read_volume`.
-
-    Returns:
-        The grid that `grid_of(read_volume(path))` has.
-
-    Raises:
-        InputError: The header is one that `read_volume` refuses.
-    """
-    return _opened(Path(path), largest_bytes).grid
+    """Reads the grid that `read_volume` gives a scan, from its header, which alone is checked."""
+    with about(path):
+        return _opened(Path(path), largest_bytes).grid
 
 
 def read_labels(path: Path, scan_grid: Grid, largest_bytes: int = LARGEST_BYTES) -> sitk.Image:
-    """Reads a segmentation with its labels on the grid of its scan.
+    """Reads a segmentation on the grid of its scan: whole numbers, 0 for background.
 
-    Args:
-        path: As in `read_volume`; voxels hold whole numbers, 0 is background.
-        scan_grid: The grid of the scan that was segmented.
-        largest_bytes: As in `read_volume`.
-
-    Returns:
-        The labels: the file's own type of whole numbers, int64 where it holds them as fractions.
+    The image has the file's own type of whole numbers, int64 where it holds them as fractions.
 
     Raises:
         InputError: The file is one that `read_volume` refuses for another reason than a constant
             value, does not lie on the scan's grid within 1e-3 (mm), holds fractions, is a picture
             in colours, or has no voxel with a label.
     """
-    image = _whole_numbers(Path(path), scan_grid, largest_bytes)
-    _check_any(path, view_of(image), view_of(image) != 0)
-    return image
+    with about(path):
+        image = _whole_numbers(Path(path), scan_grid, largest_bytes)
+        _check_any(view_of(image), view_of(image) != 0)
+        return image
 
 
 def read_segmentation(
-    path: Path,
-    scan_grid: Grid,
-    labels: Sequence[int] = (),
-    largest_bytes: int = LARGEST_BYTES,
+    path: Path, scan_grid: Grid, labels: Sequence[int] = (), largest_bytes: int = LARGEST_BYTES
 ) -> sitk.Image:
-    """Reads a segmentation as a mask on the grid of its scan.
+    """Reads a segmentation as a uint8 mask, 1 inside and 0 outside, on the grid of its scan.
 
-    Args:
-        path: As in `read_labels`.
-        scan_grid: The grid of the scan that was segmented.
-        labels: The values that make up the mask; every value but 0 when empty.
-        largest_bytes: As in `read_volume`.
-
-    Returns:
-        A uint8 image, 1 inside the mask and 0 outside.
-
-    Raises:
-        InputError: The file is one that `read_labels` refuses, or no voxel has one of `labels`.
+    The values in `labels` make up the mask, or every value but 0 where there are none. Refuses
+    what `read_labels` refuses, and a mask without voxels.
     """
-    image = _whole_numbers(Path(path), scan_grid, largest_bytes)
-    values = view_of(image)
-    mask = np.isin(values, list(labels)) if labels else values != 0
-    _check_any(path, values, mask, labels)
-    return image_on(scan_grid, mask)
+    with about(path):
+        image = _whole_numbers(Path(path), scan_grid, largest_bytes)
+        values = view_of(image)
+        mask = np.isin(values, list(labels)) if labels else values != 0
+        _check_any(values, mask, labels)
+        return image_on(scan_grid, mask)
 
 
 def _opened(path: Path, largest_bytes: int, *, labels: bool = False) -> Opened:
@@ -131,47 +101,44 @@ def _opened(path: Path, largest_bytes: int, *, labels: bool = False) -> Opened:
     return open_nrrd_or_meta(path, largest_bytes)
 
 
-def _read(path: Path, opened: Opened) -> sitk.Image:
-    """Reads the voxels of what was opened onto its grid."""
+def _read(path: Path, largest_bytes: int, *, labels: bool = False) -> sitk.Image:
+    """Reads a scan in any of the formats onto the grid that its header states."""
+    opened = _opened(path, largest_bytes, labels=labels)
     image = opened.read()
     if image.GetSize() != opened.grid.size:
-        raise InputError(f"{path}: holds {image.GetSize()} voxels, expected {opened.grid.size}")
+        raise InputError(f"holds {image.GetSize()} voxels, expected {opened.grid.size}")
     place(image, opened.grid)
     return image
 
 
 def _whole_numbers(path: Path, scan_grid: Grid, largest_bytes: int) -> sitk.Image:
     """Reads a segmentation of any labels, also of none, on the grid of its scan."""
-    image = _read(path, _opened(path, largest_bytes, labels=True))
+    image = _read(path, largest_bytes, labels=True)
     values = view_of(image)
-    check_finite(path, values)
-    _check_same_grid(path, grid_of(image), scan_grid)
+    check_finite(values)
+    _check_same_grid(grid_of(image), scan_grid)
     if values.dtype.kind == "f":
         if not np.array_equal(values, np.round(values)):
-            raise InputError(f"{path}: holds fractions, expected a segmentation of whole labels")
+            raise InputError("holds fractions, expected a segmentation of whole labels")
         image = sitk.Cast(image, sitk.sitkInt64)
     place(image, scan_grid)
     return image
 
 
-def _check_any(
-    path: Path, values: NDArray[Any], mask: NDArray[np.bool_], labels: Sequence[int] = ()
-) -> None:
+def _check_any(values: NDArray[Any], mask: NDArray[np.bool_], labels: Sequence[int] = ()) -> None:
     if not mask.any():
         found = ", ".join(str(value) for value in np.unique(values)[:20])
         wanted = f"one of the labels {', '.join(map(str, labels))}" if labels else "a label"
-        raise InputError(f"{path}: no voxel has {wanted}; the values found are {found}")
+        raise InputError(f"no voxel has {wanted}; the values found are {found}")
 
 
-def _check_same_grid(path: Path, found: Grid, expected: Grid) -> None:
+def _check_same_grid(found: Grid, expected: Grid) -> None:
     if found.size != expected.size:
-        raise InputError(
-            f"{path}: has {found.size} voxels, expected the {expected.size} of its scan"
-        )
+        raise InputError(f"has {found.size} voxels, expected the {expected.size} of its scan")
     for name in ("origin", "spacing", "direction"):
         here, there = getattr(found, name), getattr(expected, name)
         if np.abs(here - there).max() > SAME_GRID_TOLERANCE:
             raise InputError(
-                f"{path}: has the {name} {np.round(here, 4).tolist()}, expected its scan's "
+                f"has the {name} {np.round(here, 4).tolist()}, expected its scan's "
                 f"{np.round(there, 4).tolist()} within {SAME_GRID_TOLERANCE:g}"
             )

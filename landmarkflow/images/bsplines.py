@@ -22,11 +22,9 @@ ORDER = 3
 
 @dataclass(frozen=True)
 class Raster:
-    """Some points of a raster whose axes are those of LPS.
+    """Some points of a raster: its positions along the LPS axes, mm, and (n,) points' numbers.
 
-    Attributes:
-        axes: the raster's positions along x, y, z, LPS mm.
-        chosen: (n,) numbers of the points that are meant, x fastest.
+    The numbers are those of all points of the raster in their order, x fastest.
     """
 
     axes: tuple[Array, Array, Array]
@@ -36,10 +34,7 @@ class Raster:
     def inside(mask: sitk.Image, count: int, phase: Array) -> "Raster":
         """About `count` points evenly in a mask, or one a voxel where it has fewer.
 
-        Args:
-            mask: not zero inside, on any grid.
-            count: of points.
-            phase: (3,) in [0, 1), where in its step the raster starts along each axis.
+        The phase, (3,) in [0, 1), is where in its step the raster starts along each axis.
         """
         grid = grid_of(mask)
         within = points_inside(mask)
@@ -81,10 +76,8 @@ class Spline:
     def displacements(self, coefficients: Array) -> Values:
         """(3, n) displacements in mm, of (3, count) coefficients in mm, x fastest."""
         shape = (3, self.by_z.shape[1], self.by_y.shape[1], self.by_x.shape[1])
-        field = coefficients.reshape(shape).astype(np.float32) @ self.by_x.T
-        field = self.by_y @ field
-        planes = field.reshape(3, shape[1], -1)
-        everywhere: Values = self.by_z @ planes
+        field = self.by_y @ (coefficients.reshape(shape).astype(np.float32) @ self.by_x.T)
+        everywhere: Values = self.by_z @ field.reshape(3, shape[1], -1)
         return everywhere.reshape(3, -1)[:, self.chosen]
 
     def collected(self, gradients: Values) -> Values:
@@ -99,13 +92,9 @@ class Spline:
 
 @dataclass(frozen=True)
 class Lattice:
-    """The control points of a cubic B-spline, along the LPS axes.
+    """The control points of a cubic B-spline, along the LPS axes, `spacing` mm apart.
 
-    Attributes:
-        size: control points along x, y, z.
-        spacing: mm, the same along each axis.
-        start: (3,) LPS mm, where the first cell begins; the first control point lies one spacing
-            before it.
+    The first cell begins at `start`, (3,) LPS mm; the first control point lies one spacing before.
     """
 
     size: tuple[int, int, int]
@@ -130,9 +119,10 @@ class Lattice:
 
         Positions beyond the cells get the weights of the last cell's end.
         """
-        cell, share = self._cells(where, axis)
+        along = (where - self.start[axis]) / self.spacing
+        cell = np.clip(np.floor(along), 0, self.size[axis] - ORDER - 1).astype(np.int64)
         weights = np.zeros((len(where), self.size[axis]), dtype=np.float32)
-        for step, weight in enumerate(_cubic(share).T):
+        for step, weight in enumerate(_cubic(np.clip(along - cell, 0, 1))):
             weights[np.arange(len(where)), cell + step] = weight
         return weights
 
@@ -151,12 +141,7 @@ class Lattice:
         return sparse.csr_matrix(total / (self.count * self.spacing**4))
 
     def refined(self, coefficients: Array, finer: "Lattice") -> Array:
-        """The coefficients on another lattice that agree in value at its control points.
-
-        Args:
-            coefficients: (3, count) mm.
-            finer: where they are wanted.
-        """
+        """The coefficients, (3, count) mm, on another lattice: as much at its control points."""
         field = coefficients.reshape(3, *self.size[::-1])
         for axis in range(3):
             where = finer.start[axis] + finer.spacing * (np.arange(finer.size[axis]) - 1)
@@ -165,10 +150,8 @@ class Lattice:
             spline = np.diag(np.full(len(where), 4 / 6)) + np.diag(side, 1) + np.diag(side, -1)
             # Beyond its ends a spline goes on as it ended.
             spline[[0, -1], [0, -1]] = 5 / 6
-            place = 3 - axis
-            field = np.moveaxis(
-                np.tensordot(np.linalg.solve(spline, values), field, (1, place)), 0, place
-            )
+            field = np.tensordot(np.linalg.solve(spline, values), field, (1, 3 - axis))
+            field = np.moveaxis(field, 0, 3 - axis)
         return np.ascontiguousarray(field).reshape(3, -1)
 
     def transform(self, coefficients: Array) -> sitk.BSplineTransform:
@@ -181,31 +164,17 @@ class Lattice:
         transform.SetParameters(coefficients.ravel().tolist())
         return transform
 
-    def _cells(self, where: Array, axis: int) -> tuple[NDArray[np.int64], Array]:
-        """For (n,) positions along an axis, their cell and the way through it in [0, 1]."""
-        along = (where - self.start[axis]) / self.spacing
-        cell = np.clip(np.floor(along), 0, self.size[axis] - ORDER - 1)
-        return cell.astype(np.int64), np.clip(along - cell, 0, 1)
-
 
 def _product(x: Array, y: Array, z: Array) -> Array:
     """(n, 3) all points with these coordinates, x fastest."""
-    points = np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1], axis=-1)
-    return points.reshape(-1, 3)
+    return np.stack(np.meshgrid(z, y, x, indexing="ij")[::-1], axis=-1).reshape(-1, 3)
 
 
-def _cubic(share: Array) -> Array:
-    """(n, 4) weights of the four control points around, by the way through the cell."""
+def _cubic(share: Array) -> tuple[Array, Array, Array, Array]:
+    """(n,) weights of each of the four control points around, by the way through the cell."""
     rest = 1 - share
-    return np.stack(
-        [
-            rest**3 / 6,
-            (3 * share**3 - 6 * share**2 + 4) / 6,
-            (3 * rest**3 - 6 * rest**2 + 4) / 6,
-            share**3 / 6,
-        ],
-        axis=1,
-    )
+    second, third = ((3 * way**3 - 6 * way**2 + 4) / 6 for way in (share, rest))
+    return rest**3 / 6, second, third, share**3 / 6
 
 
 def _squared(count: int, order: int) -> sparse.csr_matrix:

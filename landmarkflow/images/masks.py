@@ -26,13 +26,7 @@ def dilated(mask: sitk.Image, margin_mm: float) -> sitk.Image:
 
 
 def mask_around_target(crop: sitk.Image, target: sitk.Image, margin_mm: float) -> sitk.Image:
-    """Returns the target and a margin around it, as a mask on a crop's grid.
-
-    Args:
-        crop: A part of the template, on any grid.
-        target: A mask on the grid of the template's scan.
-        margin_mm: How far beyond the target the mask reaches.
-    """
+    """Returns a target, a mask on any grid, and a margin around it as a mask on a crop's grid."""
     return dilated(resample(target, grid_of(crop), "nearest"), margin_mm)
 
 

@@ -16,25 +16,15 @@ from landmarkflow.core.grids import Grid
 
 def grid_of(image: sitk.Image) -> Grid:
     """Returns where the voxels of a 3D image lie."""
-    x, y, z = image.GetSize()
-    return Grid(
-        (x, y, z),
-        np.array(image.GetSpacing()),
-        np.array(image.GetOrigin()),
-        np.array(image.GetDirection()).reshape(3, 3),
-    )
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), direction)
 
 
 def image_on(grid: Grid, array: NDArray[Any]) -> sitk.Image:
-    """Returns an image of a copy of `array`, in its order z, y, x, on `grid`.
-
-    Raises:
-        ValueError: The array does not have the grid's size.
-    """
+    """Returns an image of a copy of `array`, in its order z, y, x, on a grid of its size."""
     if array.shape != grid.size[::-1]:
         raise ValueError(f"the array is {array.shape}, expected {grid.size[::-1]} (z, y, x)")
-    stored = array.astype(np.uint8) if array.dtype == np.bool_ else array
-    image = sitk.GetImageFromArray(stored)
+    image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == np.bool_ else array)
     place(image, grid)
     return image
 
@@ -59,8 +49,7 @@ def place(image: sitk.Image, grid: Grid) -> None:
 def cropped(image: sitk.Image, points: NDArray[np.float64], margin_mm: float) -> sitk.Image:
     """Cuts out the voxels in the bounding box of (n, 3) points, LPS mm, and a margin around it.
 
-    Raises:
-        InputError: No voxel lies there.
+    Points and a margin without any voxel are refused.
     """
     grid = grid_of(image)
     index = grid.to_index(points)
@@ -68,9 +57,8 @@ def cropped(image: sitk.Image, points: NDArray[np.float64], margin_mm: float) ->
     first = np.maximum(np.floor(index.min(axis=0) - margin), 0).astype(int)
     last = np.minimum(np.ceil(index.max(axis=0) + margin) + 1, grid.size).astype(int)
     if (last <= first).any():
-        raise InputError(
-            f"the points lie outside the image, expected some within {grid.extent_text()}"
-        )
+        extent = grid.extent_text()
+        raise InputError(f"the points lie outside the image, expected some within {extent}")
     part: sitk.Image = sitk.RegionOfInterest(image, (last - first).tolist(), first.tolist())
     return part
 
@@ -86,26 +74,16 @@ def mirrored(image: sitk.Image) -> sitk.Image:
     mirror = np.diag([-1.0, 1.0, 1.0])
     grid = grid_of(image)
     last = grid.to_physical([[grid.size[0] - 1, 0, 0]])[0]
-    result = sitk.GetImageFromArray(np.ascontiguousarray(view_of(image)[:, :, ::-1]))
-    place(
-        result,
-        Grid(grid.size, grid.spacing, mirror @ last, mirror @ grid.direction @ mirror),
-    )
-    return result
+    there = Grid(grid.size, grid.spacing, mirror @ last, mirror @ grid.direction @ mirror)
+    return image_on(there, np.ascontiguousarray(view_of(image)[:, :, ::-1]))
 
 
 def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
-    """Averages blocks of voxels so that the spacing comes close to `spacing`.
+    """Averages blocks of voxels, as float32, so that the spacing comes close to `spacing` mm.
 
-    Each axis is divided by the whole number nearest to the ratio of the spacings, at least 1. The
-    result keeps the image's frame; voxels that fill no whole block at the far ends are left out.
-
-    Args:
-        image: A 3D scalar image.
-        spacing: mm.
-
-    Returns:
-        float32 means, or the image as float32 where it is not finer than 1.5 times `spacing`.
+    Each axis of a 3D scalar image is divided by the whole number nearest to the ratio of the
+    spacings, at least 1. The result keeps the image's frame; voxels that fill no whole block at
+    the far ends are left out.
     """
     factors = [
         min(max(1, round(spacing / step)), count)

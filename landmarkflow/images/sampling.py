@@ -27,43 +27,34 @@ def resample(
 ) -> sitk.Image:
     """Samples an image at the voxel centres of `grid`.
 
-    With "linear", an axis along which the grid is coarser than 1.5 times the image is first
-    smoothed against aliasing with a Gaussian of
-    sigma = 0.5 sqrt(target spacing^2 - source spacing^2) mm, where the target spacing along a
-    source axis d is sqrt(sum_k (d . t_k spacing_k)^2) over the grid's axes t_k.
-
-    Args:
-        image: A 3D scalar image.
-        grid: Where to sample, LPS mm.
-        interpolation: How to sample between voxels; "nearest" keeps labels.
-        outside: The value beyond the image's voxels.
-
-    Returns:
-        The samples: float32, or the image's own type with "nearest".
+    "nearest" keeps labels and the image's type, "linear" gives float32. With the latter, an axis
+    along which the grid is coarser than 1.5 times the image is first smoothed against aliasing
+    with a Gaussian of sigma = 0.5 sqrt(target spacing^2 - source spacing^2) mm, where the target
+    spacing along a source axis d is sqrt(sum_k (d . t_k spacing_k)^2) over the grid's axes t_k.
+    Beyond the image's voxels there is the value `outside`.
     """
-    if interpolation == "linear":
-        image = _smoothed_for(image, grid)
     nearest = interpolation == "nearest"
+    if not nearest:
+        source = grid_of(image)
+        # Row i, column k: how far one step along the grid's axis k goes along the image's axis i.
+        steps = (source.direction.T @ grid.direction) * grid.spacing
+        target_spacing = np.linalg.norm(steps, axis=1)
+        coarser = target_spacing > SMOOTHING_RATIO * source.spacing
+        variance = np.where(coarser, 0.25 * (target_spacing**2 - source.spacing**2), 0.0)
+        image = smoothed(image, np.sqrt(variance)) if coarser.any() else image
     return sitk.Resample(
         image,
         grid.size,
         sitk.Transform(3, sitk.sitkIdentity),
         sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear,
-        grid.origin.tolist(),
-        grid.spacing.tolist(),
-        grid.direction.ravel().tolist(),
+        *(values.ravel().tolist() for values in (grid.origin, grid.spacing, grid.direction)),
         float(outside),
         image.GetPixelID() if nearest else sitk.sitkFloat32,
     )
 
 
 def smoothed(image: sitk.Image, sigma_mm: float | NDArray[np.float64]) -> sitk.Image:
-    """Returns an image as float32 under a Gaussian; beyond its ends the outermost voxels go on.
-
-    Args:
-        image: A 3D scalar image.
-        sigma_mm: Standard deviation, one for all or (3,), one for each of the image's axes.
-    """
+    """Returns a 3D image as float32 under a Gaussian of one sigma, or (3,), along its axes."""
     sigma = (np.broadcast_to(sigma_mm, 3) / image.GetSpacing())[::-1]
     values = sitk.GetArrayViewFromImage(image).astype(np.float32)
     return image_on(grid_of(image), under_gaussian(values, sigma))
@@ -74,9 +65,7 @@ def under_gaussian(
 ) -> NDArray[np.float32]:
     """Returns an array under a Gaussian; beyond its ends the outermost values go on.
 
-    Args:
-        values: Of any number of axes.
-        sigma: Standard deviation along each axis, in steps of that axis; 0 leaves it as it is.
+    The standard deviation along each axis is in steps of that axis; 0 leaves it as it is.
     """
     # Three times as fast as ITK's recursive Gaussian where sigma is a voxel or two.
     return np.asarray(
@@ -85,23 +74,16 @@ def under_gaussian(
 
 
 def carried(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
-    """Returns an image moved by the inverse of a rigid transform, by its header alone.
+    """Returns a 3D image moved by the inverse of a rigid transform, by its header alone.
 
-    What lies at transform(p) in the image lies at p in the result. A reflection in the transform
-    turns the handedness of the voxel axes over.
-
-    Args:
-        image: A 3D image.
-        transform: Rotation or rotary reflection with translation, LPS mm.
-
-    Raises:
-        InputError: The transform is not rigid.
+    What lies at transform(p) in the image lies at p in the result, LPS mm. A reflection in the
+    transform turns the handedness of the voxel axes over; one that is not rigid is refused.
     """
     grid = grid_of(image)
     linear, origin = matrix_and_offset(transform.GetInverse())
+    there = Grid(grid.size, grid.spacing, origin + linear @ grid.origin, linear @ grid.direction)
     result = sitk.Image(image)
-    placed = Grid(grid.size, grid.spacing, origin + linear @ grid.origin, linear @ grid.direction)
-    place(result, placed)
+    place(result, there)
     return result
 
 
@@ -129,18 +111,6 @@ def matrix_and_offset(transform: sitk.Transform) -> tuple[Array, Array]:
     offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
     ends = [np.array(transform.TransformPoint(axis)) for axis in np.eye(3).tolist()]
     return np.stack([end - offset for end in ends], axis=1), offset
-
-
-def _smoothed_for(image: sitk.Image, grid: Grid) -> sitk.Image:
-    source = grid_of(image)
-    # Row i, column k: how far one step along the grid's axis k goes along the image's axis i.
-    steps = (source.direction.T @ grid.direction) * grid.spacing
-    target_spacing = np.linalg.norm(steps, axis=1)
-    coarser = target_spacing > SMOOTHING_RATIO * source.spacing
-    if not coarser.any():
-        return image
-    variance = 0.25 * (target_spacing**2 - source.spacing**2)
-    return smoothed(image, np.sqrt(np.where(coarser, variance, 0.0)))
 
 
 def _mapped_by_spline(transform: sitk.BSplineTransform, points: Array) -> Array:

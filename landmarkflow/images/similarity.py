@@ -28,11 +28,7 @@ LEAST_CONTRAST = 0.05
 class Interpolator:
     """A volume that can be asked for its value and gradient anywhere, LPS mm.
 
-    Attributes:
-        voxels: (z · y · x,) float32, x fastest.
-        size: (3,) voxels along x, y, z, at least 2 each.
-        origin: (3,) mm.
-        to_index: (3, 3), takes mm from the origin to voxels.
+    It holds (z · y · x,) voxels, x fastest; `to_index`, (3, 3), takes mm from the origin to them.
     """
 
     voxels: Values
@@ -42,11 +38,7 @@ class Interpolator:
 
     @staticmethod
     def of(image: sitk.Image) -> "Interpolator":
-        """Take over an image's voxels and frame.
-
-        Raises:
-            ValueError: there is but one voxel along an axis.
-        """
+        """Take over an image's voxels and frame; one voxel along an axis is a ValueError."""
         grid = grid_of(image)
         if min(grid.size) < 2:
             raise ValueError(f"there is nothing to interpolate in {grid.size} voxels")
@@ -101,9 +93,8 @@ def ball(radius_mm: float, spacing_mm: float) -> Array:
     """The points, (n, 3) mm, of a cubic lattice around 0 that lie in a ball."""
     steps = np.arange(-np.ceil(radius_mm / spacing_mm), np.ceil(radius_mm / spacing_mm) + 1)
     lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
-    points: Array = lattice * spacing_mm
-    inside: Array = points[np.linalg.norm(points, axis=1) <= rim(radius_mm, spacing_mm)]
-    return inside
+    points = lattice * spacing_mm
+    return np.asarray(points[np.linalg.norm(points, axis=1) <= rim(radius_mm, spacing_mm)])
 
 
 def rim(radius_mm: float, spacing_mm: float) -> float:
@@ -118,11 +109,9 @@ def normalised(values: NDArray[Number]) -> NDArray[Number]:
 
 
 def correlation(fixed: NDArray[Number], moving: NDArray[Number]) -> tuple[float, NDArray[Number]]:
-    """Normalised cross-correlation (Eq. 3) and its derivative by the moving values.
+    """Normalised cross-correlation (Eq. 3) and its derivative, (n,), by the moving values.
 
-    Args:
-        fixed: (n,) of mean zero and norm one.
-        moving: (n,) as they are.
+    The fixed values, (n,), are of mean zero and norm one, the moving ones, (n,), as they are.
     """
     centred = moving - moving.mean()
     norm = max(float(np.linalg.norm(centred)), LEAST_NORM)
@@ -134,9 +123,8 @@ def correlation(fixed: NDArray[Number], moving: NDArray[Number]) -> tuple[float,
 class Surroundings:
     """Balls around a template's landmarks, and where a transform takes them in a scan.
 
-    Attributes:
-        values: (n, m) of the template, each ball's of mean zero and norm one.
-        mapped: (n, m, 3) LPS mm.
+    The template's values, (n, m), are of mean zero and norm one in each ball; the mapped points
+    are (n, m, 3) LPS mm.
     """
 
     values: Array
@@ -154,17 +142,13 @@ class Surroundings:
 
     def similarity(self, target: Interpolator, shifts: Array) -> Array:
         """Normalised cross-correlation, (n,), with a scan where each ball is shifted, (n, 3) mm."""
-        return _similarity(self.values, self.mapped + shifts[:, None], target)
+        return self.similarity_at(slice(None), target, shifts)
 
-    def similarity_at(self, row: int, target: Interpolator, shifts: Array) -> Array:
+    def similarity_at(self, row: int | slice, target: Interpolator, shifts: Array) -> Array:
         """That of one ball, (k,), at each of (k, 3) shifts, mm."""
-        return _similarity(self.values[row], self.mapped[row] + shifts[:, None], target)
-
-
-def _similarity(fixed: Array, points: Array, target: Interpolator) -> Array:
-    """(n,) correlations with (m,) or (n, m) values of norm one, at (n, m, 3) points, LPS mm."""
-    moving = target.sample(points.reshape(-1, 3))[0].reshape(points.shape[:2])
-    return np.asarray((fixed * _normalised_rows(moving)).sum(axis=1))
+        points = self.mapped[row] + shifts[:, None]
+        moving = target.sample(points.reshape(-1, 3))[0].reshape(points.shape[:2])
+        return np.asarray((self.values[row] * _normalised_rows(moving)).sum(axis=1))
 
 
 def _normalised_rows(values: Values) -> Array:
@@ -175,25 +159,18 @@ def _normalised_rows(values: Values) -> Array:
 
 
 def feature(image: sitk.Image, smoothing_mm: float, contrast_mm: float) -> sitk.Image:
-    """What of an image is compared: the image smoothed, then locally normalised.
+    """What of an image of normalised intensities is compared: it smoothed, then locally normalised.
 
-    Args:
-        image: normalised intensities.
-        smoothing_mm: sigma of the Gaussian; 0 leaves the image as it is.
-        contrast_mm: sigma of the Gaussian under which it is normalised; 0 leaves that out.
+    Both have the sigma of a Gaussian, in mm; 0 leaves that step out.
     """
     smooth = smoothed(image, smoothing_mm) if smoothing_mm > 0 else image
     return _locally_normalised(smooth, contrast_mm) if contrast_mm > 0 else smooth
 
 
 def features_of(values: Values, spacing: Array, smoothing_mm: float, contrast_mm: float) -> Values:
-    """The same of (n, z, y, x) small volumes at once; beyond their ends the outermost voxels go on.
+    """The `feature` of (n, z, y, x) small volumes at once, whose spacing is (3,) mm along x, y, z.
 
-    Args:
-        values: normalised intensities.
-        spacing: (3,) mm along x, y, z.
-        smoothing_mm: as in `feature`.
-        contrast_mm: as in `feature`.
+    Beyond their ends the outermost voxels go on.
     """
 
     def blurred(volumes: Values, sigma_mm: float) -> Values:

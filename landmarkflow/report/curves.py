@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from landmarkflow.evaluation.errors import MAIN_STAGE, labels_of, main_errors
+from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.settings import Unit
-from landmarkflow.report.figures import COLOURS, label_axes, new_figure
+from landmarkflow.report.figures import COLOURS, Style, draw_legend, label_axes, new_figure
 
+# With more landmarks, boxes stand upright below the curves instead of lying beside them.
 STRIP_LIMIT = 12
 
 
@@ -30,33 +31,28 @@ def draw_error_distribution(
         unit: The unit of errors and radii.
         dpi: Pixels per inch.
     """
-    labels = labels_of(errors)
-    stages = [str(stage) for stage in errors["stage"].drop_duplicates()]
-    stages.sort(key=lambda stage: stage != MAIN_STAGE)
-    many = len(labels) > STRIP_LIMIT
+    main = main_errors(errors)
+    by_landmark = main.groupby("landmark", sort=False)["error"]
+    samples = {label: rows.dropna().to_numpy(np.float64) for label, rows in by_landmark}
+    many = len(samples) > STRIP_LIMIT
     figure = new_figure(8.1, 6.2 if many else 3.8, dpi)
     cumulative, boxes = figure.subplots(2, 1) if many else figure.subplots(1, 2)
-    main = main_errors(errors)
-    limit = _axis_limit(main["error"].dropna().to_numpy(np.float64), radii)
     span = (radii[0] / 10, 1.05 * max(*radii, errors["error"].max()))
     for radius in radii:
         cumulative.axvline(radius, color="#bbbbbb", linewidth=0.8, linestyle=(0, (3, 3)))
-    for i, stage in enumerate(stages):
-        values = errors.loc[errors["stage"] == stage, "error"].to_numpy(np.float64)
+    for i, (stage, rows) in enumerate(errors.groupby("stage", sort=False)):
+        values = rows["error"].to_numpy(np.float64)
         _draw_cumulative(cumulative, values, stage, COLOURS[i % len(COLOURS)], span)
-    cumulative.set_xscale("log")
-    cumulative.set_xlim(span)
+    cumulative.set(xscale="log", xlim=span, ylim=(0, 101))
     cumulative.xaxis.set_major_formatter("{x:g}")
-    cumulative.set_ylim(0, 101)
     label_axes(cumulative, f"error, {unit}", "landmarks within, %")
-    # Above the axes, since the curves of six stages leave no room between them.
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-    cumulative.legend(frameon=False, fontsize=7.5, ncols=3 if many else 2, **place)
-    samples = [
-        main.loc[main["landmark"] == label, "error"].dropna().to_numpy(np.float64)
-        for label in labels
-    ]
-    _draw_boxes(boxes, labels, samples, limit, f"error, {unit}", upright=many)
+    draw_legend(cumulative, 7.5, 3 if many else 2)
+    limit = max(radii)
+    if (known := main["error"].dropna()).size:
+        # A few far outliers must not squeeze all the others.
+        usual = min(known.max(), 3 * np.percentile(known, 90))
+        limit = 1.05 * max(usual, radii[len(radii) // 2])
+    _draw_boxes(boxes, samples, limit, f"error, {unit}", upright=many)
     figure.tight_layout()
     return figure
 
@@ -70,38 +66,26 @@ def draw_radii(errors: pd.DataFrame, unit: Unit, dpi: int) -> Figure:
         dpi: Pixels per inch.
     """
     known = main_errors(errors).dropna(subset=["error", "radius"])
-    radius = known["radius"].to_numpy(np.float64)
-    error = known["error"].to_numpy(np.float64)
+    radius, error = (known[name].to_numpy(np.float64) for name in ("radius", "error"))
     figure = new_figure(8.1, 3.4, dpi)
     scatter, shares = figure.subplots(1, 2)
-    limit = 1.05 * max(float(radius.max()), float(error.max()))
-    scatter.plot([0, limit], [0, limit], color="#555555", linewidth=0.9)
+    ends = 1.05 * float(radius.max()), 1.05 * float(error.max())
+    scatter.plot([0, max(ends)], [0, max(ends)], color="#555555", linewidth=0.9)
     within = error <= radius
     for inside, colour, name in ((within, COLOURS[0], "within"), (~within, COLOURS[1], "beyond")):
         label = f"{name} the radius: {100 * inside.mean():.0f} %"
         scatter.plot(radius[inside], error[inside], ".", color=colour, markersize=4, label=label)
-    scatter.set_xlim(0, 1.05 * float(radius.max()))
-    scatter.set_ylim(0, 1.05 * float(error.max()))
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-    scatter.legend(frameon=False, fontsize=8, ncols=2, **place)
+    scatter.set(xlim=(0, ends[0]), ylim=(0, ends[1]))
+    draw_legend(scatter, 8, 2)
     label_axes(scatter, f"radius, {unit}", f"error, {unit}")
     # What other shares a radius of another size would hold: a calibrated one meets the cross.
     scales = np.linspace(0, 2, 101)
     shares.plot(scales, [100 * np.mean(error <= s * radius) for s in scales], color=COLOURS[0])
     shares.plot([1], [90], "+", color=COLOURS[1], markersize=12, markeredgewidth=2)
-    shares.set_xlim(0, 2)
-    shares.set_ylim(0, 101)
+    shares.set(xlim=(0, 2), ylim=(0, 101))
     label_axes(shares, "multiple of the radius", "landmarks within, %")
     figure.tight_layout()
     return figure
-
-
-def _axis_limit(errors: NDArray[np.float64], radii: Sequence[float]) -> float:
-    """Returns where the error axis ends: few far outliers must not squeeze all the others."""
-    if errors.size == 0:
-        return max(radii)
-    usual = 3 * float(np.percentile(errors, 90))
-    return 1.05 * max(min(float(errors.max()), usual), radii[len(radii) // 2])
 
 
 def _draw_cumulative(
@@ -109,55 +93,30 @@ def _draw_cumulative(
 ) -> None:
     """Draws one curve from one end of an axis to the other; errors below it start the curve."""
     known = np.sort(errors[~np.isnan(errors)])
-    heights = 100.0 * np.arange(1, known.size + 1) / max(errors.size, 1)
-    last = heights[-1] if known.size else 0.0
+    heights = 100.0 * np.arange(known.size + 1) / max(errors.size, 1)
+    across = [span[0], *np.maximum(known, span[0]), span[1]]
+    missing = f", {errors.size - known.size} missing" if known.size < errors.size else ""
     # A legend reads dollar signs as mathematics unless they are escaped.
-    name = stage.replace("$", r"\$") + f" (n = {known.size}"
-    name += f", {errors.size - known.size} missing)" if known.size < errors.size else ")"
-    axes.step(
-        [span[0], *np.maximum(known, span[0]), span[1]],
-        [0.0, *heights, last],
-        where="post",
-        color=colour,
-        linewidth=1.6,
-        label=name,
-    )
+    name = stage.replace("$", r"\$") + f" (n = {known.size}{missing})"
+    style: Style = {"color": colour, "linewidth": 1.6, "label": name}
+    axes.step(across, [*heights, heights[-1]], where="post", **style)
 
 
 def _draw_boxes(
-    axes: Axes,
-    labels: Sequence[str],
-    samples: Sequence[NDArray[np.float64]],
-    limit: float,
-    title: str,
-    *,
-    upright: bool,
+    axes: Axes, samples: dict[str, NDArray[np.float64]], limit: float, title: str, *, upright: bool
 ) -> None:
     """Draws a box per landmark: lying with its single errors, or upright where there are many."""
-    places = np.arange(len(labels), dtype=np.float64)
-    axes.boxplot(
-        samples,
-        positions=places,
-        orientation="vertical" if upright else "horizontal",
-        widths=0.6,
-        whis=(5, 95),
-        showfliers=upright,
-        patch_artist=True,
-        manage_ticks=False,
-        boxprops={"facecolor": "#d7e8ef", "edgecolor": COLOURS[0], "linewidth": 0.9},
-        medianprops={"color": COLOURS[0], "linewidth": 1.6},
-        whiskerprops={"color": COLOURS[0], "linewidth": 0.9},
-        capprops={"color": COLOURS[0], "linewidth": 0.9},
-        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "#555555"},
-    )
-    axes.set_title(
-        "box: quartiles; whiskers: 5th to 95th percentile",
-        loc="right",
-        fontsize=7,
-        color="#777777",
-    )
-    names = [_shortened(label) for label in labels]
-    for place, sample in zip(places, samples, strict=True):
+    places = np.arange(len(samples), dtype=np.float64)
+    line: Style = {"color": COLOURS[0], "linewidth": 0.9}
+    style: Style = {"medianprops": line | {"linewidth": 1.6}, "whiskerprops": line}
+    style |= {"capprops": line, "patch_artist": True, "manage_ticks": False, "widths": 0.6}
+    style["boxprops"] = {"facecolor": "#d7e8ef", "edgecolor": COLOURS[0], "linewidth": 0.9}
+    style["flierprops"] = {"marker": ".", "markersize": 3, "markeredgecolor": "#555555"}
+    style |= {"orientation": "vertical" if upright else "horizontal", "showfliers": upright}
+    axes.boxplot(list(samples.values()), positions=places, whis=(5, 95), **style)
+    note = "box: quartiles; whiskers: 5th to 95th percentile"
+    axes.set_title(note, loc="right", fontsize=7, color="#777777")
+    for place, sample in zip(places, samples.values(), strict=True):
         beyond = int((sample > limit).sum())
         if upright and beyond:
             axes.text(place, limit, f"{beyond}\n▴", ha="center", va="top", fontsize=6)
@@ -167,20 +126,15 @@ def _draw_boxes(
             # Points are spread by their order, not by chance: equal input, equal picture.
             spread = 0.22 * (((np.arange(sample.size) * 0.618034) % 1) * 2 - 1)
             axes.plot(sample, place + spread, ".", color="#333333", markersize=3.5, alpha=0.7)
+    names = [label if len(label) <= 24 else f"{label[:23]}…" for label in samples]
     if upright:
         label_axes(axes, "", title)
         turned = 90 if max(map(len, names)) > 3 else 0
         axes.set_xticks(places, names, rotation=turned, fontsize=6.5, parse_math=False)
-        axes.set_xlim(-0.8, len(labels) - 0.2)
-        axes.set_ylim(0, limit)
+        axes.set(xlim=(-0.8, len(names) - 0.2), ylim=(0, limit))
         axes.grid(visible=False, axis="x")
         return
     label_axes(axes, title, "")
     axes.set_yticks(places, names, parse_math=False)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_xlim(0, limit)
+    axes.set(xlim=(0, limit), ylim=(len(names) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
-
-
-def _shortened(label: str) -> str:
-    return label if len(label) <= 24 else f"{label[:23]}…"

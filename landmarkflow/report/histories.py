@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.results import read_table
-from landmarkflow.report.figures import COLOURS, label_axes, new_figure
+from landmarkflow.report.figures import COLOURS, Style, draw_legend, label_axes, new_figure
 
 # Time runs alike in every training: no curve shows anything.
 NOT_DRAWN = ("epoch", "seconds")
-# Endings of the columns that share a panel.
+# Endings of the columns that share a panel, and its title, in the order of the panels.
 SHARED = {"loss": "loss", "dice": "Dice coefficient"}
 LOG_SPAN = 30
 
@@ -25,7 +25,7 @@ def read_history(path: Path) -> pd.DataFrame:
     Raises:
         InputError: The file is unreadable, has no column epoch, no rows or no numbers.
     """
-    table = read_table(path, (), ("epoch",))
+    table = read_table(path, ("epoch",), ("epoch",))
     if table.empty:
         raise InputError(f"{path}: has no rows, expected one per epoch")
     numbers = table.apply(pd.to_numeric, errors="coerce").dropna(axis="columns", how="all")
@@ -35,11 +35,9 @@ def read_history(path: Path) -> pd.DataFrame:
 
 
 def draw_history(history: pd.DataFrame, dpi: int) -> Figure:
-    """Draws losses in one panel, Dice coefficients in another, and each other column in its own.
+    """Draws what `read_history` returned, at `dpi` pixels per inch.
 
-    Args:
-        history: What `read_history` returned.
-        dpi: Pixels per inch.
+    Losses are in one panel, Dice coefficients in another, and each other column in its own.
     """
     panels = _panels(history)
     across = 2 if len(panels) == 4 else min(len(panels), 3)
@@ -54,52 +52,40 @@ def draw_history(history: pd.DataFrame, dpi: int) -> Figure:
         for column, name in columns.items():
             known = history[["epoch", column]].dropna()
             colour = COLOURS[1] if name == "validation" else next(others)
+            style: Style = {"color": colour, "label": name, "markersize": 3}
             marker = "o" if len(known) < 40 else ""
-            axes.plot(
-                known["epoch"], known[column], color=colour, marker=marker, markersize=3, label=name
-            )
+            axes.plot(known["epoch"], known[column], marker=marker, **style)
         label_axes(axes, "epoch", title)
         if title == SHARED["dice"]:
             axes.set_ylim(0, 1.02)
         if title == SHARED["loss"]:
-            _show_losses(axes, history, list(columns))
+            _show_losses(axes, history[["epoch", *columns]])
         if len(axes.lines) > 1 or title in SHARED.values():
-            place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-            spaces = {"handlelength": 1, "handletextpad": 0.4, "columnspacing": 0.8}
-            axes.legend(frameon=False, fontsize=7, ncols=2, **place, **spaces)
+            draw_legend(axes, 7, 2, handlelength=1, handletextpad=0.4, columnspacing=0.8)
     figure.tight_layout()
     return figure
 
 
 def _panels(history: pd.DataFrame) -> dict[str, dict[str, str]]:
     """Returns the panels' titles with their columns and the names of these."""
-    panels: dict[str, dict[str, str]] = {}
+    panels: dict[str, dict[str, str]] = {title: {} for title in SHARED.values()}
     for column in [str(column) for column in history if column not in NOT_DRAWN]:
         first, _, ending = column.rpartition("_")
         title = SHARED.get(ending, column.replace("_", " "))
         name = {"train": "training", "": ending}.get(first, first.replace("_", " "))
         panels.setdefault(title, {})[column] = name
-    # Losses first, then Dice, whatever the order of the columns.
-    order = [*SHARED.values(), *panels]
-    return dict(sorted(panels.items(), key=lambda panel: order.index(panel[0])))
+    return {title: columns for title, columns in panels.items() if columns}
 
 
-def _show_losses(axes: Axes, history: pd.DataFrame, columns: list[str]) -> None:
+def _show_losses(axes: Axes, losses: pd.DataFrame) -> None:
     """Makes the axis of far-reaching losses logarithmic and marks the best epoch."""
-    values = history[columns].to_numpy(np.float64)
+    values = losses.drop(columns="epoch").to_numpy(np.float64)
     known = values[np.isfinite(values)]
     if known.size and known.min() > 0 and known.max() > LOG_SPAN * known.min():
         axes.set_yscale("log")
-    if "validation_loss" not in columns:
-        return
-    best = history.loc[history["validation_loss"].idxmin()]
-    axes.plot(
-        best["epoch"],
-        best["validation_loss"],
-        linestyle="none",
-        marker="o",
-        markersize=7,
-        markerfacecolor="none",
-        color=COLOURS[1],
-        label=f"best: epoch {best['epoch']:.0f}, {best['validation_loss']:.3g}",
-    )
+    if "validation_loss" in losses:
+        best = losses.loc[losses["validation_loss"].idxmin()]
+        epoch, loss = best["epoch"], best["validation_loss"]
+        label = f"best: epoch {epoch:.0f}, {loss:.3g}"
+        ring: Style = {"marker": "o", "markersize": 7, "markerfacecolor": "none"}
+        axes.plot(epoch, loss, linestyle="none", color=COLOURS[1], label=label, **ring)

@@ -17,17 +17,11 @@ from PIL import Image
 from landmarkflow.core import files
 from landmarkflow.core.errors import InputError
 from landmarkflow.engine.batch import Batch
-from landmarkflow.evaluation.comparison import (
-    compare_runs,
-    comparison_caption,
-    comparison_rows,
-)
+from landmarkflow.evaluation import comparison, published
 from landmarkflow.evaluation.errors import MAIN_STAGE, main_errors
 from landmarkflow.evaluation.failures import STOPPED
-from landmarkflow.evaluation.published import FIGURES, side_cells
 from landmarkflow.evaluation.results import Run, read_rows, read_run, read_table
 from landmarkflow.evaluation.settings import IN_WORDS
-from landmarkflow.evaluation.steps import compare_steps, steps_caption, steps_rows
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.figures import png_bytes
 from landmarkflow.report.histories import draw_history, read_history
@@ -36,6 +30,8 @@ TEMPLATE = "report.html.j2"
 CURVE_DPI = 150
 # White for errors within the smallest radius, then warmer with every radius exceeded.
 SHADES = ("#ffffff", "#fdf6e3", "#fbe6bf", "#f6c794", "#eb9a80", "#dd7373")
+# Of made.json: what the section of a run shows in another place.
+_ELSEWHERE = ("run", "entry", "steps", "settings")
 
 Rows = list[tuple[str, str]]
 
@@ -45,27 +41,18 @@ class RunFiles:
     """The files of one run.
 
     Attributes:
-        name: The run's name.
-        made: made.json.
-        evaluation: The folder that the evaluation wrote.
+        folder: The run's folder, with made.json and evaluation/.
         histories: Tables of trainings (CSV) by the name of what was trained.
         pictures: `{scan}.png` files in the order of the sheet.
     """
 
-    name: str
-    made: Path
-    evaluation: Path
+    folder: Path
     histories: Mapping[str, Path]
     pictures: Sequence[Path]
 
 
 def write_report(
-    *,
-    path: Path,
-    title: str,
-    study: Mapping[str, object],
-    runs: Sequence[RunFiles],
-    provenance: Path | None = None,
+    path: Path, study: Mapping[str, Any], runs: Sequence[RunFiles], provenance: Path | None = None
 ) -> None:
     """Writes the report: one HTML file without scripts and without anything from elsewhere.
 
@@ -75,8 +62,7 @@ def write_report(
 
     Args:
         path: The HTML file to write.
-        title: The study's name.
-        study: What was run: parameters, nested mappings become sections.
+        study: What was run: its name, `study`, and parameters; nested mappings become sections.
         runs: At least one run.
         provenance: provenance.json, or None to say nothing of what made the results.
 
@@ -84,29 +70,26 @@ def write_report(
         InputError: A table or picture is missing or unreadable, or two runs do not measure the
             same scans.
     """
-    read = [read_run(run.made, run.evaluation) for run in runs]
+    read = [read_run(run.folder) for run in runs]
     several = len(runs) > 1
     sections = [
         _section(run_files, run, path.parent, f"run{number}-" if several else "")
         for number, (run_files, run) in enumerate(zip(runs, read, strict=True), start=1)
     ]
+    tables = {}
+    if several:
+        entries, steps = comparison.compare_runs(read), comparison.compare_steps(read)
+        tables["comparison", "Runs"] = comparison.print_comparison(entries, read[0])
+        tables["steps", "Steps"] = comparison.print_steps(steps, read[0])
     made = None
     if provenance is not None:
         made = _made(files.read_json(provenance), [] if several else sections[0]["made"])
-    text = (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            title=title,
-            study=_sections(study),
-            tables=_side_by_side(read) if several else [],
-            runs=sections,
-            summary=read[0].summary,
-            shades=SHADES,
-            made=made,
-        )
-    )
-    files.write_text(path, text)
+    loader = PackageLoader("landmarkflow.report")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    pages.trim_blocks = pages.lstrip_blocks = True
+    shown = {"title": study["study"], "study": _sections(study), "shades": SHADES}
+    shown |= {"tables": tables, "runs": sections, "made": made}
+    files.write_text(path, pages.get_template(TEMPLATE).render(shown))
 
 
 def worst_first(
@@ -114,85 +97,56 @@ def worst_first(
 ) -> list[str]:
     """Returns the scans: without result first, then by falling mean error, then unevaluated.
 
-    Args:
-        scans: Scans in the order of the sheet.
-        errors: The error table.
-        failures: Rows of scan, stage, status, reason.
+    `failures` are rows of scan, stage, status and reason; equals stay in the order given.
     """
-    stopped = {row[0] for row in failures if row[2] in STOPPED}
-    means = main_errors(errors).groupby("scan")["error"].mean()
-
-    def rank(scan: str) -> tuple[int, float]:
-        if scan in stopped:
-            return 0, 0.0
-        mean = means.get(scan, np.nan)
-        return (2, 0.0) if np.isnan(mean) else (1, -mean)
-
-    return sorted(scans, key=rank)
-
-
-def _side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Returns the tables of several runs: what they found, and what their steps are worth."""
-    compared, steps = compare_runs(runs), compare_steps(runs)
-    run = runs[0]
-    compared_rows = comparison_rows(compared, run)
-    step_rows = ([], []) if steps.empty else steps_rows(steps, run)
-    shown = [
-        ("comparison", "Runs", comparison_caption(compared, run), *compared_rows),
-        ("steps", "Steps", steps_caption(steps, run), *step_rows),
-    ]
-    names = ("anchor", "name", "caption", "header", "rows")
-    return [dict(zip(names, values, strict=True)) for values in shown]
+    means = main_errors(errors).groupby("scan")["error"].mean().reindex(scans)
+    means[means.index.isin([row[0] for row in failures if row[2] in STOPPED])] = np.inf
+    return list(means.sort_values(ascending=False, kind="stable").index)
 
 
 def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str, Any]:
     """Returns what the page shows of one run; `prefix` tells its anchors from other runs'."""
-    folder, summary, errors = run_files.evaluation, run.summary, run.errors
-    failures = read_rows(folder / "failures.csv")[1:]
-    table = read_rows(folder / "table1.csv")
+    tables, summary, errors = run_files.folder / "evaluation", run.summary, run.errors
+    failures = read_rows(tables / "failures.csv")[1:]
+    header, *rows = read_rows(tables / "table1.csv")
     radii = run.settings.radii
-    published = None
+    sides, published_table = None, None
     if summary["published"] is not None:
-        figures = [f"{side}{name}" for side in ("", "published_") for name in FIGURES]
-        compared = read_table(folder / "published.csv", ("landmark", "column"), figures)
-        published = [
-            ([row["landmark"], row["column"]], side_cells(row), side_cells(row, "published_"))
-            for _, row in compared.iterrows()
-        ]
-    histories = {
-        name: _embedded(draw_history(read_history(path), CURVE_DPI))
-        for name, path in run_files.histories.items()
-    }
-    curves: dict[str, str | None] = {"errors": None, "radii": None}
+        columns = ("landmark", "column", *published.BOTH_SIDES)
+        compared = read_table(tables / "published.csv", columns, published.BOTH_SIDES)
+        sides = published.print_sides(compared).rows
+        published_table = read_rows(tables / "published_table.csv")
+    curves, histories = {}, {}
     if len(errors):
         curves["errors"] = _embedded(draw_error_distribution(errors, radii, run.unit, CURVE_DPI))
     if summary["reliability"]["n"]:
         curves["radii"] = _embedded(draw_radii(errors, run.unit, CURVE_DPI))
+    for name, path in run_files.histories.items():
+        histories[name] = _embedded(draw_history(read_history(path), CURVE_DPI))
+    main = summary["stages"].get(MAIN_STAGE, {"overall": None, "landmarks": {}})
+    statistics = [(stage, None, entry["overall"]) for stage, entry in summary["stages"].items()]
+    statistics += [(MAIN_STAGE, name, entry) for name, entry in main["landmarks"].items()]
     return {
-        "name": run_files.name,
+        "name": run.made["run"],
         "prefix": prefix,
         "level": 3 if prefix else 2,
         "unit": run.unit,
         "words": IN_WORDS[run.unit],
         "summary": summary,
-        "overall": summary["stages"].get(MAIN_STAGE, {}).get("overall"),
-        "statistics": _statistic_rows(summary),
+        "overall": main["overall"],
+        "statistics": statistics,
         "radii": [f"{radius:g}" for radius in radii],
-        "table_header": table[0],
-        "table_rows": [[_cell(text, i, radii) for i, text in enumerate(row)] for row in table[1:]],
-        "published": published,
-        "published_table": published and read_rows(folder / "published_table.csv"),
+        "table_header": header,
+        "table_rows": [[_cell(text, i, radii) for i, text in enumerate(row)] for row in rows],
+        "published": sides,
+        "published_table": published_table,
         "failures": failures,
         "curves": curves,
         "histories": histories,
-        "made": _flattened({k: v for k, v in run.made.items() if k not in _ELSEWHERE}, ""),
+        "made": _flattened({k: v for k, v in run.made.items() if k not in _ELSEWHERE}),
         "settings": _sections(run.made.get("settings") or {}),
         "pictures": _picture_entries(run_files.pictures, base, run, failures),
     }
-
-
-# Of made.json: what the section shows in another place.
-_ELSEWHERE = ("run", "entry", "steps", "settings")
 
 
 def _made(record: Mapping[str, Any], of_run: Rows) -> dict[str, Any]:
@@ -205,19 +159,8 @@ def _made(record: Mapping[str, Any], of_run: Rows) -> dict[str, Any]:
     rows = [("commit", commit), *of_run]
     for name in ("seeds", "devices", "machine"):
         rows += _flattened(record.get(name, {}), "" if name == "machine" else f"{name}: ")
-    tables = {"packages": record["packages"], "commands": code.get("commands", {})}
-    flat = {name: _flattened(values, "") for name, values in tables.items()}
-    return {"rows": rows, "inputs": record["inputs"], **flat}
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("landmarkflow.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    packages, commands = _flattened(record["packages"]), _flattened(code.get("commands", {}))
+    return {"rows": rows, "inputs": record["inputs"], "packages": packages, "commands": commands}
 
 
 def _embedded(figure: Figure) -> str:
@@ -227,14 +170,11 @@ def _embedded(figure: Figure) -> str:
 def _sections(study: Mapping[str, object]) -> list[tuple[str, Rows]]:
     """Returns (heading, rows of name and value); plain values come first, without heading."""
     plain = {key: value for key, value in study.items() if not isinstance(value, Mapping)}
-    sections = [("", _flattened(plain, ""))] if plain else []
-    for key, value in study.items():
-        if isinstance(value, Mapping):
-            sections.append((str(key), _flattened(value, "")))
-    return sections
+    nested = [(key, value) for key, value in study.items() if isinstance(value, Mapping)]
+    return [(key, _flattened(values)) for key, values in [("", plain), *nested] if key or values]
 
 
-def _flattened(values: Mapping[Any, object], prefix: str) -> Rows:
+def _flattened(values: Mapping[Any, object], prefix: str = "") -> Rows:
     rows = []
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -254,17 +194,6 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def _statistic_rows(summary: Mapping[str, Any]) -> list[tuple[str, str | None, Any]]:
-    """Returns (stage, landmark or None for all, statistics): stages, then the main's landmarks."""
-    stages = summary["stages"]
-    rows: list[tuple[str, str | None, Any]] = [
-        (stage, None, entry["overall"]) for stage, entry in stages.items()
-    ]
-    if MAIN_STAGE in stages:
-        rows += [(MAIN_STAGE, name, e) for name, e in stages[MAIN_STAGE]["landmarks"].items()]
-    return rows
-
-
 def _cell(text: str, column: int, radii: Sequence[float]) -> tuple[str, str]:
     """Returns text and shade, by how many radii an error exceeds; names and means stay white."""
     if column < 2 or "±" in text or not text:
@@ -281,11 +210,17 @@ def _picture_entries(
     entries = []
     for scan in worst_first(list(by_scan), run.errors, failures):
         path = by_scan[scan]
+        try:
+            # With its size, a browser lays the page out before it loads the picture.
+            with Image.open(path, formats=("PNG",)) as picture:
+                width, height = picture.size
+        except OSError:
+            raise InputError(f"{path}: is not a PNG file, expected a scan's picture") from None
         reasons = [f"{row[2]} ({row[1]}): {row[3]}" for row in failures if row[0] == scan]
-        entry = {"scan": scan, "caption": _error_caption(main[main["scan"] == scan], run.unit)}
-        entry |= {"failure": "; ".join(reasons)}
-        entry |= {"link": quote(Path(os.path.relpath(path, base)).as_posix())}
-        entries.append(entry | dict(zip(("width", "height"), _png_size(path), strict=True)))
+        caption = _error_caption(main[main["scan"] == scan], run.unit)
+        link = quote(Path(os.path.relpath(path, base)).as_posix())
+        entry = {"scan": scan, "caption": caption, "failure": "; ".join(reasons), "link": link}
+        entries.append(entry | {"width": width, "height": height})
     return entries
 
 
@@ -296,41 +231,21 @@ def _error_caption(rows: pd.DataFrame, unit: str) -> str:
     if known.empty:
         return f"all {len(rows)} landmarks missing"
     worst = known.loc[known["error"].idxmax()]
-    text = (
-        f"mean error {known['error'].mean():.2f} {unit}, largest {worst['error']:.2f} {unit} "
-        f"({worst['landmark']})"
-    )
+    text = f"mean error {known['error'].mean():.2f} {unit}, "
+    text += f"largest {worst['error']:.2f} {unit} ({worst['landmark']})"
     missing = len(rows) - len(known)
     return f"{text}, {missing} of {len(rows)} landmarks missing" if missing else text
 
 
-def _png_size(path: Path) -> tuple[int, int]:
-    """Returns width and height, which let a browser lay the page out before it loads pictures."""
-    try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            return picture.size
-    except OSError:
-        raise InputError(f"{path}: is not a PNG file, expected a scan's picture") from None
-
-
 def run(batch: Batch) -> None:
     """Write the page of all runs."""
-    histories = batch.values["histories"]
     runs = [
         RunFiles(
-            name,
-            made=batch.of_run(name)["made"],
-            evaluation=batch.of_run(name)["summary"].parent,
-            histories={what: Path(path) for what, path in histories[name].items()},
-            pictures=[batch.of_run(name, scan)["picture"] for scan in batch.scans],
+            batch.of_run(name)["made"].parent,
+            {what: Path(path) for what, path in batch.values["histories"][name].items()},
+            [batch.of_run(name, scan)["picture"] for scan in batch.scans],
         )
         for name in batch.runs
     ]
-    study = batch.values["study"]
-    write_report(
-        path=batch.path("report"),
-        title=study["study"],
-        study=study,
-        runs=runs,
-        provenance=batch.path("provenance"),
-    )
+    study, provenance = batch.values["study"], batch.path("provenance")
+    write_report(batch.path("report"), study, runs, provenance)

@@ -22,14 +22,12 @@ def run(batch: Batch) -> None:
     seeds = {f"run {run}": facts["seed"] for run, facts in made.items()}
     if config["data"]["cohort"] and not config["data"]["folder"]:
         seeds["scans"] = config["data"]["cohort"]["seed"]
+    commands = {name: code_hash(module) for name, module in batch.values["modules"]}
     record = {
         "study": config["study"],
         "seeds": seeds,
         "devices": {run: facts["device"] for run, facts in made.items()},
-        "code": {
-            **repository(),
-            "commands": {name: code_hash(module) for name, module in batch.values["modules"]},
-        },
+        "code": {**repository(), "commands": commands},
         "machine": machine(),
         "packages": packages(),
         "inputs": [row for task in batch.tasks for row in _inputs(task)],

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, create_model
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, create_model
 
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.core.errors import InputError
@@ -11,9 +11,20 @@ from landmarkflow.core.settings import Settings, explain
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.report.settings import ReportSettings
 
-Side = Literal["left", "right", ""]
-Frame = Literal["LPS", "RAS", "pixels", ""]
-Split = Literal["train", "validation", ""]
+
+def _spelled(*names: str, **short: str) -> BeforeValidator:
+    """Capitals and spaces around a name do not matter, as sheets have them."""
+    known = {name.casefold(): name for name in names} | short
+
+    def name_of(value: Any) -> Any:
+        return known.get(value.strip().casefold(), value) if isinstance(value, str) else value
+
+    return BeforeValidator(name_of)
+
+
+Side = Annotated[Literal["left", "right", ""], _spelled("left", "right", l="left", r="right")]
+Frame = Annotated[Literal["LPS", "RAS", "pixels", ""], _spelled("LPS", "RAS", "pixels")]
+Split = Annotated[Literal["train", "validation", ""], _spelled("train", "validation")]
 Unit = Literal["mm", "px", "%"]
 Identifier = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
@@ -91,6 +102,11 @@ class DataSource(Settings):
     )
     landmarks: tuple[str, ...] = Field(
         (), description="of the template that are looked for and evaluated, in order; [] is all"
+    )
+    targets: Literal["one", "all"] = Field(
+        "one",
+        description="of a scan whose side is not stated: one, or all, its left and its right, as "
+        "the scans <scan>-left and <scan>-right",
     )
     folds: int = Field(
         0,

@@ -25,6 +25,8 @@ SHEET_COLUMNS = (
     "gaze",
     "scale",
 )
+# What other tables have for tabs; spaces last, which may stand beside the others.
+SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 FILE_COLUMNS = ("image", "landmarks", "segmentation", "gaze")
 
 
@@ -83,12 +85,19 @@ def write_sheet(scans: Iterable[Scan]) -> str:
 def read_rows(
     path: Path, required: Sequence[str], known: Sequence[str]
 ) -> list[tuple[int, dict[str, str]]]:
-    """Rows with their line numbers, cells stripped; lines that start with # are comments."""
+    """Rows with their line numbers, cells stripped; lines that start with # are comments.
+
+    Capitals of a column's name do not matter.
+    """
     lines = read_text(path, "a sheet of scans").split("\n")
     numbered = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
     if not numbered:
         raise InputError(f"{path}: is empty, expected a header and one row for each scan")
-    header = _cells(path, *numbered[0])
+    header = [cell.casefold() for cell in _cells(path, *numbered[0])]
+    for mark, marks in SEPARATORS.items():
+        first, *others = header[0].split(mark)
+        if others and len(header) == 1 and first.strip(' "') in known:
+            raise InputError(f"{path}: is separated by {marks}, expected tabs")
     for column in header:
         if column not in known:
             raise InputError(

@@ -1,12 +1,11 @@
 """Where a study's scans come from: a folder, a sheet, a simulated cohort, a public origin."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
-from landmarkflow.cohorts.sides import side_of
+from landmarkflow.cohorts.settings import side_of
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.study.config import (
@@ -16,15 +15,26 @@ from landmarkflow.study.config import (
     StudyConfig,
     Template,
 )
+from landmarkflow.study.folder import (
+    IMAGE_SUFFIXES,
+    LANDMARK_SUFFIXES,
+    Tell,
+    images_in,
+    listed,
+    meant,
+    named_in,
+    references_in,
+    tell_unused,
+)
 from landmarkflow.study.sheet import Scan, check_files, check_ids, read_rows, read_sheet, scan_of
 
 SIDE_COLUMNS = ("scan", "side")
 SCALE_COLUMNS = (*SIDE_COLUMNS, "scale")
 # Simulated scans are called so, with their number.
 COHORT_PREFIX = "ear"
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-IMAGE_SUFFIXES = (*VOLUME_SUFFIXES, ".png", ".jpg", ".jpeg", ".tif", ".tiff")
-LANDMARK_SUFFIXES = (".mrk.json", ".fcsv", ".csv", ".json")
+# Names without suffix of the files in template/, and what lies in a folder of scans.
+ROLES = {"scan": IMAGE_SUFFIXES, "landmarks": LANDMARK_SUFFIXES, "segmentation": IMAGE_SUFFIXES}
+KNOWN = ("template", "scans", "landmarks", "segmentations", "training", "samples.tsv")
 
 
 @dataclass(frozen=True)
@@ -35,12 +45,13 @@ class Source:
     scans: tuple[Scan, ...]
 
 
-def source_of(config: StudyConfig, results: Path) -> Source:
+def source_of(config: StudyConfig, results: Path, tell: Tell) -> Source:
     """Find the template and the scans of a study, without opening any scan.
 
     Args:
         config: the configuration.
         results: the study's results folder, where simulated and fetched scans are to lie.
+        tell: is told of what lies in the folder and is not used, or is not as it is expected.
 
     Raises:
         InputError: no source or several are given, or the folder or sheet is unusable.
@@ -48,7 +59,7 @@ def source_of(config: StudyConfig, results: Path) -> Source:
     data, made = config.data, results / "work" / "data"
     given = [name for name in ("cohort", "sheet", "origin") if getattr(data, name) is not None]
     if data.folder:
-        return _of_folder(Path(data.folder), data.template_side)
+        return _of_folder(Path(data.folder), data.template_side, tell)
     if len(given) != 1:
         raise InputError(
             f"config: `data` gives {' and '.join(given) or 'no source'}, expected one of folder, "
@@ -77,50 +88,59 @@ def origin_file(origin: OriginSource, name: str) -> dict[str, str]:
     return {"url": f"{origin.url}/{found.path}", "sha256": found.sha256}
 
 
-def _of_folder(folder: Path, template_side: Side) -> Source:
+def _of_folder(folder: Path, template_side: Side, tell: Tell) -> Source:
     """Make the sheet of a folder.
 
     `template/` holds scan, landmarks and perhaps segmentation; `scans/` the scans, `landmarks/` and
     `segmentations/` references of some, `training/` the same three folders of annotated scans to
     learn from. A scan's id is its file's name without the suffix, with - for what an id cannot
-    hold. A sheet `samples.tsv` (`scan`, `side`, `scale`) says what files do not.
+    hold. A sheet `samples.tsv` (`scan`, `side`, `scale`) says what files do not. All else is told.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, expected one with template/ and scans/")
-    segmentation = _named(folder / "template", "segmentation", IMAGE_SUFFIXES)
-    image = _named(folder / "template", "scan", IMAGE_SUFFIXES)
-    landmarks = _named(folder / "template", "landmarks", LANDMARK_SUFFIXES)
-    if not image or not landmarks:
-        missing = "scan (scan.nii.gz, say)" if not image else "landmarks (landmarks.mrk.json)"
+    found = named_in(folder / "template", ROLES, tell)
+    if not found["scan"] or not found["landmarks"]:
+        missing = "landmarks (landmarks.mrk.json)" if found["scan"] else "scan (scan.nii.gz, say)"
         raise InputError(f"{folder / 'template'}: found no {missing} of the template")
     template = Template(
-        image=image, landmarks=landmarks, segmentation=segmentation, side=template_side
+        image=found["scan"],
+        landmarks=found["landmarks"],
+        segmentation=found["segmentation"],
+        side=template_side,
     )
     check_files(f"{folder / 'template'}", template)
     if not (folder / "scans").is_dir():
         raise InputError(f"{folder / 'scans'}: no such folder, expected the scans to annotate")
-    scans = _scans_in(folder, split="")
-    if (folder / "training/scans").is_dir():
-        scans += _scans_in(folder / "training", split="train")
+    # Notes and lists may lie beside the folders; another folder, or another sheet, may be meant.
+    others = [path for path in listed(folder, tell) if path.is_dir() or _is_sheet(path)]
+    tell_unused(others, (folder / name for name in KNOWN), ", ".join(KNOWN), tell)
+    scans = _scans_in(folder, "", tell)
+    if (folder / "training").is_dir():
+        scans += _scans_in(folder / "training", "train", tell)
     check_ids((scan.scan, scan.image) for scan in scans)
-    rows = _rows_beside(folder / "samples.tsv", {scan.scan for scan in scans})
+    rows = _rows_beside(folder / "samples.tsv", [scan.scan for scan in scans], tell)
     return Source(
         template,
         tuple(scan_of({**scan.row, **rows.get(scan.scan, {})}, scan.image) for scan in scans),
     )
 
 
-def _scans_in(folder: Path, split: str) -> list[Scan]:
+def _is_sheet(path: Path) -> bool:
+    return path.name.casefold().startswith("samples")
+
+
+def _scans_in(folder: Path, split: str, tell: Tell) -> list[Scan]:
+    images = images_in(folder / "scans", tell)
+    stems = [stem for stem, _ in images]
+    landmarks = references_in(folder / "landmarks", LANDMARK_SUFFIXES, stems, tell)
+    segmentations = references_in(folder / "segmentations", IMAGE_SUFFIXES, stems, tell)
     scans = []
-    for path in sorted((folder / "scans").iterdir()):
-        stem = _stem(path)
-        if path.name.startswith(".") or stem is None:
-            continue
+    for stem, path in images:
         row = {
             "scan": _identifier(stem),
             "image": str(path),
-            "landmarks": _named(folder / "landmarks", stem, LANDMARK_SUFFIXES),
-            "segmentation": _named(folder / "segmentations", stem, IMAGE_SUFFIXES),
+            "landmarks": landmarks.get(stem, ""),
+            "segmentation": segmentations.get(stem, ""),
             "split": split,
         }
         scans.append(scan_of(row, str(path)))
@@ -130,44 +150,29 @@ def _scans_in(folder: Path, split: str) -> list[Scan]:
     return scans
 
 
-def _rows_beside(path: Path, scans: Collection[str]) -> dict[str, dict[str, str]]:
+def _rows_beside(path: Path, scans: Sequence[str], tell: Tell) -> dict[str, dict[str, str]]:
     """Sides and scales by scan id; in the sheet a scan may go by its file's name or its id."""
     if not path.is_file():
         return {}
     found: dict[str, dict[str, str]] = {}
     for number, row in read_rows(path, required=SIDE_COLUMNS, known=SCALE_COLUMNS):
-        where, name, side = f"{path}, row {number}", _identifier(row["scan"]), row["side"]
-        if name not in scans:
+        where, stated = f"{path}, row {number}", _identifier(row["scan"])
+        name = meant(stated, scans)
+        if name is None:
             raise InputError(f"{where}: there is no scan {row['scan']!r} in scans/")
         if name in found:
             raise InputError(f"{where}: the scan {row['scan']!r} stands twice, expected once")
-        if side not in get_args(Side):
-            raise InputError(f"{where}: the side is {side!r}, expected left, right or nothing")
-        found[name] = {"side": side, "scale": row.get("scale", "")}
+        if name != stated:
+            tell(f"{where}: is taken for the scan {name}, which differs in capitals alone")
+        cells = {"side": row["side"], "scale": row.get("scale", "")}
+        scan_of({"scan": name, "image": name, **cells}, where)
+        found[name] = cells
     return found
 
 
 def _identifier(stem: str) -> str:
     """A file's name without the suffix as an id, with - for what an id cannot hold."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", stem)
-
-
-def _named(folder: Path, stem: str, suffixes: Sequence[str]) -> str:
-    """The file of this name with one of the suffixes, or an empty string."""
-    for suffix in suffixes:
-        if (folder / (stem + suffix)).exists():
-            return str(folder / (stem + suffix))
-    return ""
-
-
-def _stem(path: Path) -> str | None:
-    """A scan's name without its suffix; a folder is a DICOM series; None for other files."""
-    if path.is_dir():
-        return path.name
-    for suffix in IMAGE_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return None
 
 
 def _of_cohort(source: CohortSource, data: Path) -> Source:

@@ -1,6 +1,6 @@
 """A study put together: its configuration, scans, templates and runs, without opening a scan."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.core.settings import merged
 from landmarkflow.study.config import StudyConfig, Template, load_config
+from landmarkflow.study.folder import MOST_NAMED, Tell
 from landmarkflow.study.runs import MethodFacts, Run, read_yaml, runs_of
-from landmarkflow.study.sheet import Scan
+from landmarkflow.study.same import refused_images
+from landmarkflow.study.sheet import Scan, check_ids, scan_of
 from landmarkflow.study.sources import source_of
 
 
@@ -25,6 +27,7 @@ class Study:
         runs: by name, each after those that it reads.
         templates: the scans of the sheet that are templates of runs, too.
         training: annotated scans for supervised methods; no run's results are measured on them.
+        refused: why scans are not measured and teach nothing of others, by id.
     """
 
     config: StudyConfig
@@ -33,6 +36,7 @@ class Study:
     runs: Mapping[str, Run]
     templates: Mapping[str, Template] = field(default_factory=dict)
     training: Mapping[str, Scan] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def batches(self) -> Mapping[str, tuple[str, ...]]:
@@ -57,14 +61,18 @@ def with_base(raw: Mapping[str, Any], folder: Path, below: tuple[Path, ...] = ()
     if not name:
         return dict(raw)
     path = folder / str(name)
-    if path in below:
+    if path.resolve() in below:
         raise InputError(f"{path}: is its own `base`, expected another study")
-    base = with_base(read_yaml(path), path.parent, (*below, path))
+    base = with_base(read_yaml(path), path.parent, (*below, path.resolve()))
     return merged(base, raw)
 
 
 def load_study(
-    raw: Mapping[str, Any], methods: Mapping[str, MethodFacts], results: Path, presets: Path
+    raw: Mapping[str, Any],
+    methods: Mapping[str, MethodFacts],
+    results: Path,
+    presets: Path,
+    tell: Tell,
 ) -> Study:
     """Check a configuration and put its study together.
 
@@ -73,33 +81,79 @@ def load_study(
         methods: what there is to run.
         results: folder of all studies' results.
         presets: folder with `<method>/<preset>.yaml`.
+        tell: is told what the user should know and is not wrong.
 
     Raises:
         InputError: anything in it is wrong, in one sentence.
     """
     config = load_config(raw, {name: facts.settings for name, facts in methods.items()})
-    source = source_of(config, results / config.study)
+    source = source_of(config, results / config.study, tell)
     runs = runs_of(config, methods, presets)
     scans = {scan.scan: scan for scan in source.scans}
-    names = dict.fromkeys(run.template for run in runs.values() if run.template != TEMPLATE)
-    templates = {name: _further_template(name, scans) for name in names}
+    of_scan = [run for run in runs.values() if run.template != TEMPLATE]
+    templates = {run.template: _further_template(run, scans) for run in of_scan}
     training = {name: scan for name, scan in scans.items() if scan.split}
     for name, scan in training.items():
         if not scan.landmarks:
             raise InputError(f"scan {name}: is to be learned from and has no landmarks")
     looked_in = {n: s for n, s in scans.items() if n not in templates and n not in training}
+    if config.data.targets == "all":
+        looked_in = _by_side(looked_in, source.template, tell)
     if not looked_in:
         raise InputError(f"study {config.study}: there is no scan, expected at least one")
-    return Study(config, source.template, looked_in, runs, templates, training)
+    _tell_left_over(results / config.study, {*looked_in, *templates}, tell)
+    refused = {}
+    if config.data.folder or config.data.sheet:
+        refused = refused_images(looked_in, {TEMPLATE: source.template, **templates})
+    looked_in |= {name: _without_references(looked_in[name]) for name in refused}
+    return Study(config, source.template, looked_in, runs, templates, training, refused)
 
 
-def _further_template(name: str, scans: Mapping[str, Scan]) -> Template:
-    """An annotated scan as a template."""
-    if name not in scans:
-        raise InputError(f"config: `runs`: the template {name} is no scan of the study")
-    scan = scans[name]
-    if not scan.landmarks:
-        raise InputError(f"config: `runs`: the template {name} has no landmarks")
+def _by_side(scans: Mapping[str, Scan], template: Template, tell: Tell) -> dict[str, Scan]:
+    """The scans, one whose side is not stated as two: for its left and for its right target."""
+    if not template.side:
+        raise InputError(
+            "config: `data.targets` is all, expected the template's side, too (`template_side`, or "
+            "`side` of a sheet's template)"
+        )
+    found = []
+    for name, scan in scans.items():
+        if scan.side:
+            found.append(scan)
+            continue
+        if scan.landmarks or scan.segmentation:
+            tell(f"scan {name}: its reference is not used, since its side is not stated")
+        row = _without_references(scan).row
+        sides = [{**row, "scan": f"{name}-{side}", "side": side} for side in ("left", "right")]
+        found += [scan_of(side, f"scan {name}") for side in sides]
+    check_ids((scan.scan, f"config: `data.targets`: {scan.image}") for scan in found)
+    return {scan.scan: scan for scan in found}
+
+
+def _without_references(scan: Scan) -> Scan:
+    return scan.model_copy(update={"landmarks": "", "segmentation": ""})
+
+
+def _tell_left_over(results: Path, names: Collection[str], tell: Tell) -> None:
+    found = {path.name.removesuffix(".mrk.json") for path in results.glob("*/landmarks/*.mrk.json")}
+    if gone := sorted(found.difference(names)):
+        said = ", ".join(gone[:MOST_NAMED]) + (", …" if len(gone) > MOST_NAMED else "")
+        tell(
+            f"{results}: results of {len(gone)} that are no longer scans of the study are kept and "
+            f"counted nowhere ({said})"
+        )
+
+
+def _further_template(run: Run, scans: Mapping[str, Scan]) -> Template:
+    """The annotated scan that is a run's template."""
+    annotated = {name: scan for name, scan in scans.items() if scan.landmarks}
+    if run.template not in annotated:
+        some = f", such as {next(iter(annotated))}" if annotated else ""
+        raise InputError(
+            f"config: `runs.{run.entry}`: the template is {run.template!r}, expected an annotated "
+            f"scan{some}"
+        )
+    scan = annotated[run.template]
     return Template(
         image=scan.image,
         landmarks=scan.landmarks,

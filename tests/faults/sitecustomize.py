@@ -1,8 +1,9 @@
 """Stops Python at stated moments, where tests of interrupted runs put this folder on its path.
 
 FAULTS is a JSON list of [event of Python's audit, pattern of the path, what happens]: `job` kills
-the process itself, `run` all processes of the run, and `stop` suspends the process. Each happens
-once; a file in the folder FAULTS_MET, named by the fault's number, then holds the process's id.
+the process itself, `run` all processes of the run, `stop` suspends the process, and `raise` raises
+an error that no program expects. Each happens once; a file in the folder FAULTS_MET, named by the
+fault's number, then holds the process's id.
 """
 
 import fnmatch
@@ -29,6 +30,8 @@ def meet(event, arguments):
     path = path_of(event, arguments)
     for number, (awaited, pattern, what) in enumerate(FAULTS if path else []):
         if event == awaited and fnmatch.fnmatch(path, pattern) and first_time(str(number)):
+            if what == "raise":
+                raise RuntimeError("raised by a test")
             if what == "run":
                 os.killpg(0, signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL if what == "job" else signal.SIGSTOP)

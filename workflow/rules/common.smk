@@ -30,8 +30,14 @@ if "study" not in config:
     configfile: ROOT / "config.yaml"
 
 
+def tell(line: str) -> None:
+    """Say something on stderr at the start of a run, and not again in its jobs."""
+    if workflow.is_main_process:
+        print(f"landmarkflow: {InputError(line)}", file=sys.stderr)
+
+
 try:
-    STUDY = study_of(config, METHODS, Path("results"), ROOT / "studies")
+    STUDY = study_of(config, METHODS, Path("results"), ROOT / "studies", tell)
 except InputError as error:
     raise SystemExit(f"landmarkflow: {error}") from None
 

@@ -165,6 +165,7 @@ rule prepare_targets:
         **FLOW.writes(data.TARGET, TEMPLATES),
     log:
         FLOW.log(data.TARGET),
+    priority: 100
     conda:
         "../../envs/imaging.yaml"
     threads: 1

@@ -3,19 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError, ScanFailure
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import TEMPLATE, Record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.formats.slicer import read_complete_markups
-from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.images.masks import points_inside
 
 
-def mass_centre(path: Path, above: float):
+def mass_centre(path: Path, above: float) -> NDArray[np.float64]:
     """(3,) in the unit of the scan."""
     inside = points_inside(read_volume(path) > above)
     if not len(inside):
@@ -25,7 +25,7 @@ def mass_centre(path: Path, above: float):
 
 def run(batch: Batch) -> None:
     """Find every scan's landmarks."""
-    annotated = read_complete_markups(batch.path("template_reference"), None)
+    annotated = read_complete_markups(batch.path("template_reference"))
     above, unit = batch.values["above"], batch.values["unit"]
     start = mass_centre(Path(batch.sheet[TEMPLATE]["image"]), above)
 

@@ -118,7 +118,7 @@ for batch, scans in STUDY.batches.items():
         log:
             FLOW.log(oneshot.SEGMENT, batch),
         group:
-            f"finish_{batch}"
+            f"register_{batch}"
         conda:
             "../../../envs/imaging.yaml"
         threads: 1
