@@ -113,7 +113,9 @@ def published_markdown(table: pd.DataFrame, published: PublishedTable) -> str:
         header += [f"n {side}", f"mean ± sd, {UNIT}, {side}", f"median, {UNIT}, {side}"]
         header.append(f"within {RADIUS:g} {UNIT}, %, {side}")
     ours = "Ours beside the published figures, both recomputed (sd divided by n)."
-    sides = Printed(ours, header, [[cell for part in row for cell in part] for row in sides_of(table)])
+    sides = Printed(
+        ours, header, [[cell for part in row for cell in part] for row in sides_of(table)]
+    )
     source = f"{published.source}, {UNIT}. {published.note}"
     return f"{sides.markdown()}\n{print_scans(published.errors, source, 6, UNIT).markdown()}"
 

@@ -50,7 +50,9 @@ def statistics(errors: NDArray[np.float64], radii: Sequence[float]) -> dict[str,
         "median": float(np.median(values)),
         "p95": float(np.percentile(values, 95)),
         "max": float(values.max()),
-        **{within(r): 100.0 * float(np.mean(errors <= r)) if errors.size else np.nan for r in radii},
+        **{
+            within(r): 100.0 * float(np.mean(errors <= r)) if errors.size else np.nan for r in radii
+        },
     }
 
 

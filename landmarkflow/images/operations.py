@@ -83,15 +83,16 @@ def mirrored(image: sitk.Image) -> sitk.Image:
     the first voxel axis is therefore reversed (F = M): D' = M D F and
     origin' = M (origin + D[:, 0] * spacing[0] * (size[0] - 1)). The axes keep their handedness.
     """
-    mirror = np.diag([-1.0, 1.0, 1.0])
-    grid = grid_of(image)
-    last = grid.to_physical([[grid.size[0] - 1, 0, 0]])[0]
     result = sitk.GetImageFromArray(np.ascontiguousarray(view_of(image)[:, :, ::-1]))
-    place(
-        result,
-        Grid(grid.size, grid.spacing, mirror @ last, mirror @ grid.direction @ mirror),
-    )
+    place(result, mirrored_grid(grid_of(image)))
     return result
+
+
+def mirrored_grid(grid: Grid) -> Grid:
+    """Returns where the voxels of `mirrored` lie."""
+    mirror = np.diag([-1.0, 1.0, 1.0])
+    last = grid.to_physical([[grid.size[0] - 1, 0, 0]])[0]
+    return Grid(grid.size, grid.spacing, mirror @ last, mirror @ grid.direction @ mirror)
 
 
 def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:

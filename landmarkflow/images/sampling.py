@@ -97,12 +97,15 @@ def carried(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
     Raises:
         InputError: The transform is not rigid.
     """
-    grid = grid_of(image)
-    linear, origin = matrix_and_offset(transform.GetInverse())
     result = sitk.Image(image)
-    placed = Grid(grid.size, grid.spacing, origin + linear @ grid.origin, linear @ grid.direction)
-    place(result, placed)
+    place(result, carried_grid(grid_of(image), transform))
     return result
+
+
+def carried_grid(grid: Grid, transform: sitk.Transform) -> Grid:
+    """Returns where the voxels of `carried` lie."""
+    linear, origin = matrix_and_offset(transform.GetInverse())
+    return Grid(grid.size, grid.spacing, origin + linear @ grid.origin, linear @ grid.direction)
 
 
 def map_points(transform: sitk.Transform, points: Array) -> Array:

@@ -20,6 +20,7 @@ from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written
+from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import grid_of
 from landmarkflow.images.sampling import map_points
 from landmarkflow.images.similarity import (
@@ -33,7 +34,7 @@ from landmarkflow.images.similarity import (
 )
 from landmarkflow.methods.oneshot.landmarks import place_landmarks
 from landmarkflow.methods.oneshot.settings import RefineSettings, SearchSettings
-from landmarkflow.methods.oneshot.template import annotated_of
+from landmarkflow.methods.oneshot.template import annotated_of, extent_of
 
 Array = NDArray[np.float64]
 
@@ -159,6 +160,8 @@ def refine(
     target: sitk.Image,
     settings: RefineSettings,
     start: Landmarks | None = None,
+    *,
+    extent: Extent | None = None,
 ) -> Refined:
     """Shift each mapped landmark to where its surroundings fit best.
 
@@ -172,10 +175,11 @@ def refine(
         target: the scan's crop.
         settings: as `prepare` had.
         start: where the landmarks are looked for, LPS mm, if not where the transform puts them.
+        extent: what the scan shows, if not all of its crop.
 
     Returns:
-        The landmarks in the scan. One whose surroundings lie outside either crop stays at its
-        start, with a deviation of NaN.
+        The landmarks in the scan. One whose surroundings lie outside either crop, or what the scan
+        shows, stays at its start, with a deviation of NaN.
     """
     annotated = prepared.landmarks
     mapped = map_points(transform, annotated.positions)
@@ -190,6 +194,8 @@ def refine(
     shifts = np.array([shift for shift, _ in found])
     noise = np.mean([variance for _, variance in found], axis=0)
     known = prepared.known & windows.known
+    if extent is not None:
+        known &= extent.holds(places, max(settings.radii_mm))
     deviation = np.where(known, np.sqrt(noise + shifts.var(axis=0).sum(axis=1)), np.nan)
     moved = places + shifts.mean(axis=0) * known[:, None] if settings.enabled else places
     return Refined(Landmarks(annotated.labels, moved), deviation)
@@ -203,6 +209,7 @@ def search(
     *,
     start: Landmarks,
     settings: SearchSettings,
+    extent: Extent | None = None,
 ) -> Landmarks:
     """Look further off for the landmarks that a registration left in unlike surroundings.
 
@@ -217,6 +224,7 @@ def search(
         target: the scan's crop.
         start: where the landmarks lie so far, LPS mm.
         settings: what is unlike, how far to look, what is better.
+        extent: what the scan shows, if not all of its crop; nothing is looked for at its border.
 
     Returns:
         The landmarks; those that rest have their start's very coordinates.
@@ -227,7 +235,10 @@ def search(
     offsets = start.positions - map_points(transform, annotated.positions)
     here = around.similarity(moving, offsets)
     places = start.positions.copy()
-    for row in np.flatnonzero(here < settings.below).tolist():
+    unlike = here < settings.below
+    if extent is not None:
+        unlike &= extent.holds(places, settings.radius_mm + settings.reach_mm)
+    for row in np.flatnonzero(unlike).tolist():
         there = around.similarity_at(row, moving, offsets[row] + shifts)
         if there.max() >= here[row] + settings.least_gain:
             places[row] += shifts[there.argmax()]
@@ -276,16 +287,22 @@ def run(batch: Batch) -> None:
 
     def compute(task: Task) -> Record:
         transform = read_transform(task.inputs["bspline"])
-        target = read_written(task.inputs["centred"])
+        target = read_written(task.inputs["crop"])
         start = place_landmarks(annotated, transform)
         if "voted" in task.inputs:
             start = read_complete_markups(task.inputs["voted"])
-        looked = start
+        extent, looked = extent_of(task.inputs["locate_record"], target), start
         if settings.enabled:
             looked = search(
-                annotated, transform, crop(), target, start=start, settings=settings.search
+                annotated,
+                transform,
+                crop(),
+                target,
+                start=start,
+                settings=settings.search,
+                extent=extent,
             )
-        found = refine(template(), transform, target, settings, looked)
+        found = refine(template(), transform, target, settings, looked, extent=extent)
         write_markups(task.outputs["refined"], [PointList("refined", found.landmarks, None)])
         return _record(task.scan, start.labels, found.deviation, looked.positions - start.positions)
 
