@@ -25,8 +25,9 @@ from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of, targ
 Array = NDArray[np.float64]
 
 FOLDING_SPACING_MM = 0.5
-# Of a target a smaller share beyond the scan's border is rounding; of so many points.
-MOST_CUT = 0.01
+# Of a target this share may lie beyond the scan's border without harm to the registration.
+MOST_CUT = 0.1
+# So many points of the target, evenly taken, tell that share.
 MEASURED = 2000
 
 # What the registration can look at: the mask's surroundings for the smoothing, and as far again

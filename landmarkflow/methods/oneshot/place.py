@@ -116,7 +116,7 @@ class Evidence:
         median_similarity: of the landmarks' surroundings, in [-1, 1].
         median_deviation_mm: of the places; None where no landmark has one.
         scaling: how many times as far apart as the template's the landmarks lie; 1 for one alone.
-        beyond: landmarks that lie outside the scan, or within a voxel of its border.
+        beyond: landmarks that lie outside the scan, by more than half a voxel.
         most_unlike: the landmark whose surroundings are the least similar.
         lowest_similarity: of these surroundings.
     """
@@ -145,7 +145,7 @@ class Evidence:
             deviation: (n,) mm, NaN for none.
             scan: what the scan shows.
         """
-        outside = scan.depth(found.positions) < scan.grid.spacing.max()
+        outside = scan.depth(found.positions) < -scan.grid.spacing.max() / 2
         known = deviation[np.isfinite(deviation)]
         size = _size(annotated)
         alike = np.where(np.isnan(similarity), 1.0, similarity)
@@ -167,8 +167,7 @@ def doubts(
     reasons = []
     if evidence.beyond:
         reasons.append(
-            "beyond the border of the scan, or at it, lie the landmarks "
-            f"{', '.join(evidence.beyond)}"
+            f"beyond the border of the scan lie the landmarks {', '.join(evidence.beyond)}"
         )
     if not evidence.median_similarity >= settings.least_similarity:
         reasons.append(

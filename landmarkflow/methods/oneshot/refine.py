@@ -8,6 +8,7 @@ how far they differ tells, with the noise that each window leaves, how sure the 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -47,6 +48,8 @@ REACH_IN_PRIORS = 3
 LEAST_VARIANCE = 1e-6
 # The lattice of a search is this much finer than its reach.
 REACH_IN_STEPS = 4
+# A window of which a scan shows less than this share is not shifted.
+LEAST_SEEN = 0.5
 # A shorter step ends the refinement.
 LEAST_STEP_MM = 1e-3
 
@@ -188,14 +191,16 @@ def refine(
     points = map_points(transform, prepared.points.reshape(-1, 3)).reshape(prepared.points.shape)
     points += (places - mapped)[:, None]
     found = []
+    seen = None if extent is None else _seen(points, extent, settings)
     for radius in settings.radii_mm:
         near = prepared.distance <= rim(radius, settings.spacing_mm)
-        found.append(_shifts(prepared.features[:, near], points[:, near], windows, settings))
+        part = None if seen is None else seen[:, near]
+        found.append(_shifts(prepared.features[:, near], points[:, near], windows, settings, part))
     shifts = np.array([shift for shift, _ in found])
     noise = np.mean([variance for _, variance in found], axis=0)
     known = prepared.known & windows.known
-    if extent is not None:
-        known &= extent.holds(places, max(settings.radii_mm))
+    if seen is not None:
+        known &= seen.mean(axis=1) >= LEAST_SEEN
     deviation = np.where(known, np.sqrt(noise + shifts.var(axis=0).sum(axis=1)), np.nan)
     moved = places + shifts.mean(axis=0) * known[:, None] if settings.enabled else places
     return Refined(Landmarks(annotated.labels, moved), deviation)
@@ -245,24 +250,47 @@ def search(
     return Landmarks(start.labels, places)
 
 
+def _seen(points: Array, extent: Extent, settings: RefineSettings) -> Array | None:
+    """(n, m) 1 for the windows' points that the scan shows, else 0; None where it shows all."""
+    inside = extent.holds(points.reshape(-1, 3), settings.contrast_mm / 2)
+    # A window of which nothing is seen has one point, so that it has a mean; it is not shifted.
+    seen = inside.reshape(points.shape[:2]).astype(np.float64)
+    seen[~seen.any(axis=1), 0] = 1
+    return None if inside.all() else seen
+
+
 def _shifts(
-    features: Values, points: Array, target: Windows, settings: RefineSettings
+    features: Values, points: Array, target: Windows, settings: RefineSettings, seen: Array | None
 ) -> tuple[Array, Array]:
-    """The best shift of each window's (n, m, 3) points, (n, 3) mm, and its total variance, mm²."""
-    fixed = features - features.mean(axis=1, keepdims=True, dtype=np.float64)
+    """The best shift of each window's (n, m, 3) points, (n, 3) mm, and its total variance, mm².
+
+    Points that are not `seen`, (n, m), do not count.
+    """
+
+    def mean(values: NDArray[Any]) -> Array:
+        """Of what is seen in each window: (n, m, ...) to (n, 1, ...)."""
+        if seen is None:
+            return np.asarray(values.mean(axis=1, keepdims=True, dtype=np.float64))
+        return np.einsum("nm,nm...->n...", seen / seen.sum(axis=1, keepdims=True), values)[:, None]
+
+    def centred(values: NDArray[Any]) -> Array:
+        """Values (n, m, ...) less the mean of each window, 0 where nothing is seen."""
+        less = values - mean(values)
+        return np.asarray(less if seen is None else np.einsum("nm,nm...->nm...", seen, less))
+
+    fixed = centred(features)
     stiffness = np.eye(3) / settings.prior_mm**2
     shift = np.zeros((len(points), 3))
     information = np.broadcast_to(stiffness, (len(points), 3, 3)).copy()
     unsettled = np.ones(len(points), dtype=bool)
     for _ in range(settings.iterations):
         values, gradients = target.sample(points + shift[:, None])
-        compared = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
+        compared = centred(values)
         power = (compared * compared).sum(axis=1) + LEAST_VARIANCE
         contrast = ((fixed * compared).sum(axis=1) / power)[:, None]
         difference = fixed - contrast * compared
-        slope = gradients - gradients.mean(axis=1, keepdims=True, dtype=np.float64)
-        slope *= contrast[..., None]
-        variance = (difference * difference).mean(axis=1) + LEAST_VARIANCE
+        slope = centred(gradients) * contrast[..., None]
+        variance = mean(difference * difference)[:, 0] + LEAST_VARIANCE
         weight = 1 / (VOXELS_PER_SAMPLE * variance)[:, None]
         across = slope.transpose(0, 2, 1)
         information[unsettled] = (weight[..., None] * (across @ slope) + stiffness)[unsettled]
