@@ -253,10 +253,7 @@ def search(
 def _seen(points: Array, extent: Extent, settings: RefineSettings) -> Array | None:
     """(n, m) 1 for the windows' points that the scan shows, else 0; None where it shows all."""
     inside = extent.holds(points.reshape(-1, 3), settings.contrast_mm / 2)
-    # A window of which nothing is seen has one point, so that it has a mean; it is not shifted.
-    seen = inside.reshape(points.shape[:2]).astype(np.float64)
-    seen[~seen.any(axis=1), 0] = 1
-    return None if inside.all() else seen
+    return None if inside.all() else inside.reshape(points.shape[:2]).astype(np.float64)
 
 
 def _shifts(
@@ -271,7 +268,8 @@ def _shifts(
         """Of what is seen in each window: (n, m, ...) to (n, 1, ...)."""
         if seen is None:
             return np.asarray(values.mean(axis=1, keepdims=True, dtype=np.float64))
-        return np.einsum("nm,nm...->n...", seen / seen.sum(axis=1, keepdims=True), values)[:, None]
+        share = seen / np.maximum(seen.sum(axis=1, keepdims=True), 1)
+        return np.asarray(np.einsum("nm,nm...->n...", share, values)[:, None])
 
     def centred(values: NDArray[Any]) -> Array:
         """Values (n, m, ...) less the mean of each window, 0 where nothing is seen."""
