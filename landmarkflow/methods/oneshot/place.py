@@ -34,6 +34,10 @@ LOOP_SHARE = 0.8
 # A scan whose loops end this many times as far off as is usual was lost, and measures no error.
 LOST = 3.0
 
+# Of the depth of a landmark well inside, a smaller share is close to the border.
+CLOSE_SHARE = 0.25
+# A border cuts the target where it leaves out more than this share of it.
+LEAST_CUT = 0.005
 # How much a radius grows where none of a landmark's surroundings is seen, and for each mm beyond
 # the scan's border.
 UNSEEN_GROWTH, BEYOND_GROWTH = 1.0, 0.5
@@ -108,6 +112,24 @@ def grown(radius: Array, found: Landmarks, scan: Extent, near_mm: float) -> Arra
     return np.asarray(radius * (1 + UNSEEN_GROWTH * unseen) + BEYOND_GROWTH * beyond)
 
 
+def beyond_border(
+    depth: Array, cut_share: float, spacing_mm: float, near_mm: float
+) -> NDArray[np.bool_]:
+    """(n,) which landmarks a scan does not show, as far as can be told.
+
+    A landmark outside is sometimes registered a little way inside. So one that is close to the
+    border counts, too, where the border cuts the target.
+
+    Args:
+        depth: (n,) mm to the scan's border, below 0 beyond it.
+        cut_share: of the target, what lies beyond the border.
+        spacing_mm: of the scan; half a voxel beyond is rounding.
+        near_mm: how deep a landmark is well inside.
+    """
+    least = CLOSE_SHARE * near_mm if cut_share > LEAST_CUT else -spacing_mm / 2
+    return np.asarray(depth < least)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What tells a wrong answer from a right one in a scan.
@@ -116,7 +138,7 @@ class Evidence:
         median_similarity: of the landmarks' surroundings, in [-1, 1].
         median_deviation_mm: of the places; None where no landmark has one.
         scaling: how many times as far apart as the template's the landmarks lie; 1 for one alone.
-        beyond: landmarks that lie outside the scan, by more than half a voxel.
+        beyond: landmarks that lie beyond the border of the scan, or as close to it.
         most_unlike: the landmark whose surroundings are the least similar.
         lowest_similarity: of these surroundings.
     """
@@ -134,7 +156,7 @@ class Evidence:
         found: Landmarks,
         similarity: Array,
         deviation: Array,
-        scan: Extent,
+        beyond: NDArray[np.bool_],
     ) -> "Evidence":
         """Sum up what is known of landmarks in LPS mm.
 
@@ -143,9 +165,8 @@ class Evidence:
             found: in the scan.
             similarity: (n,) in [-1, 1]; NaN where the scan shows a part of the surroundings alone.
             deviation: (n,) mm, NaN for none.
-            scan: what the scan shows.
+            beyond: (n,) which landmarks lie beyond the scan's border, as `beyond_border` tells.
         """
-        outside = scan.depth(found.positions) < -scan.grid.spacing.max() / 2
         known = deviation[np.isfinite(deviation)]
         size = _size(annotated)
         alike = np.where(np.isnan(similarity), 1.0, similarity)
@@ -154,7 +175,7 @@ class Evidence:
             float(np.median(alike)),
             float(np.median(known)) if len(known) else None,
             _size(found) / size if size > 0 else 1.0,
-            tuple(label for label, out in zip(found.labels, outside, strict=True) if out),
+            tuple(label for label, out in zip(found.labels, beyond, strict=True) if out),
             found.labels[lowest],
             float(alike[lowest]),
         )
@@ -167,7 +188,8 @@ def doubts(
     reasons = []
     if evidence.beyond:
         reasons.append(
-            f"beyond the border of the scan lie the landmarks {', '.join(evidence.beyond)}"
+            "beyond the border of the scan, or close to it, lie the landmarks "
+            f"{', '.join(evidence.beyond)}"
         )
     if not evidence.median_similarity >= settings.least_similarity:
         reasons.append(
@@ -227,7 +249,7 @@ def run(batch: Batch) -> None:
             goal = _centre_of(task.inputs[record])
             transforms[name] = shift(starts[name], goal, mirrored=mirrored)
         final = read_complete_markups(task.inputs["refined"])
-        scan = Extent(Grid.of_lists(read_record(task.inputs["locate_record"]).details["grid"]))
+        scan = _extent(task.inputs["locate_record"])
         near = settings.similarity_radius_mm
         similarity = similarity_around(
             annotated, transforms["bspline"], final, template, target, radius_mm=near
@@ -243,7 +265,10 @@ def run(batch: Batch) -> None:
             for name, way in transforms.items()
         ]
         write_markups(task.outputs["landmarks"], lists)
-        evidence = Evidence.of(annotated, final, similarity, deviation, scan)
+        depth, spacing = scan.depth(final.positions), float(scan.grid.spacing.max())
+        cut_share = read_record(task.inputs["deform_record"]).details["cut_share"]
+        beyond = beyond_border(depth, cut_share, spacing, near)
+        evidence = Evidence.of(annotated, final, similarity, deviation, beyond)
         alike = [None if np.isnan(value) else round(float(value), 4) for value in similarity]
         details = {
             **asdict(evidence),
@@ -268,6 +293,10 @@ def _calibration(loops: list[dict[str, Any]]) -> Calibration | None:
     distances = [list(loop["loop_mm"].values()) for loop in loops]
     deviations = [np.array(loop["deviation_mm"], dtype=np.float64) for loop in loops]
     return calibrate(np.array(distances), np.concatenate([np.empty(0), *deviations]))
+
+
+def _extent(record: Path) -> Extent:
+    return Extent(Grid.of_lists(read_record(record).details["grid"]))
 
 
 def _deviation(record: Path) -> Array:

@@ -189,7 +189,7 @@ PLACE = Stage(
         **LOCATE.gives("record"),
         **CENTRE.gives("record"),
         **ALIGN.gives("crop", "moments", "rigid", "record"),
-        **DEFORM.gives("bspline"),
+        **DEFORM.gives("bspline", "record"),
         **VOTE.gives("voted"),
         **REFINE.gives("refined", "record"),
     },
