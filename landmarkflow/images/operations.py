@@ -71,11 +71,14 @@ def mirrored(image: sitk.Image) -> sitk.Image:
     the first voxel axis is therefore reversed (F = M): D' = M D F and
     origin' = M (origin + D[:, 0] * spacing[0] * (size[0] - 1)). The axes keep their handedness.
     """
+    return image_on(mirrored_grid(grid_of(image)), np.ascontiguousarray(view_of(image)[:, :, ::-1]))
+
+
+def mirrored_grid(grid: Grid) -> Grid:
+    """Returns where the voxels of `mirrored` lie."""
     mirror = np.diag([-1.0, 1.0, 1.0])
-    grid = grid_of(image)
     last = grid.to_physical([[grid.size[0] - 1, 0, 0]])[0]
-    there = Grid(grid.size, grid.spacing, mirror @ last, mirror @ grid.direction @ mirror)
-    return image_on(there, np.ascontiguousarray(view_of(image)[:, :, ::-1]))
+    return Grid(grid.size, grid.spacing, mirror @ last, mirror @ grid.direction @ mirror)
 
 
 def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:

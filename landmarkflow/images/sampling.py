@@ -79,12 +79,15 @@ def carried(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:
     What lies at transform(p) in the image lies at p in the result, LPS mm. A reflection in the
     transform turns the handedness of the voxel axes over; one that is not rigid is refused.
     """
-    grid = grid_of(image)
-    linear, origin = matrix_and_offset(transform.GetInverse())
-    there = Grid(grid.size, grid.spacing, origin + linear @ grid.origin, linear @ grid.direction)
     result = sitk.Image(image)
-    place(result, there)
+    place(result, carried_grid(grid_of(image), transform))
     return result
+
+
+def carried_grid(grid: Grid, transform: sitk.Transform) -> Grid:
+    """Returns where the voxels of `carried` lie."""
+    linear, origin = matrix_and_offset(transform.GetInverse())
+    return Grid(grid.size, grid.spacing, origin + linear @ grid.origin, linear @ grid.direction)
 
 
 def map_points(transform: sitk.Transform, points: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +15,17 @@ from scipy.spatial.transform import Rotation
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.records import TEMPLATE, Record, read_record
 from landmarkflow.engine.batch import Batch, require_result
-from landmarkflow.engine.store import Task
+from landmarkflow.engine.store import Task, link
 from landmarkflow.formats.transforms import write_transform
-from landmarkflow.formats.written import read_written
+from landmarkflow.formats.written import read_written, write_volume
+from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import array_of, cropped, grid_of, mirrored, shrunk
 from landmarkflow.images.sampling import resample
-from landmarkflow.images.similarity import Interpolator, correlation, normalised
+from landmarkflow.images.similarity import Interpolator, ball, correlation, normalised
+from landmarkflow.methods.oneshot.crops import crop_around
 from landmarkflow.methods.oneshot.mixture import Mixture
-from landmarkflow.methods.oneshot.settings import AlignSettings
-from landmarkflow.methods.oneshot.template import crop_and_mask
+from landmarkflow.methods.oneshot.settings import AlignSettings, CentreSettings
+from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of
 
 Array = NDArray[np.float64]
 
@@ -32,14 +35,31 @@ PROPER_FLIPS = tuple(np.diag(signs) for signs in ((1, 1, 1), (1, -1, -1), (-1, 1
 
 # Probabilities below this are the tails of the mixture, not bone.
 LEAST_WEIGHT = 1e-3
+# Of a template that is laid on a part of a target, bone counts up to so many radii of the moments.
+REACH_IN_RADII = 2.0
+# A pose that puts a smaller share of the samples into a scan says nothing.
+LEAST_SEEN = 0.3
+# Where fewer samples than this share enter or leave the scan, a climb has settled.
+SETTLED = 0.01
+ROUNDS = 10
+# Another place fits about as well as the best where its correlation is this share of the best's:
+# an ear of the other side comes to three quarters, as long as the side is not known.
+ALIKE, ALIKE_OF_A_SIDE = 0.75, 0.9
+# Around the upright pose of a part, shifts up to this are tried, in steps of this.
+CUT_REACH_MM = 6.0
+CUT_STEP_MM = 2.0
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One scan after centring: its crop and the mixture of its intensities."""
+    """One scan after centring: its crop, the mixture of its intensities, and what it shows.
+
+    The extent is None where the scan goes on beyond the crop on all sides.
+    """
 
     crop: sitk.Image
     mixture: Mixture
+    extent: Extent | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +127,16 @@ class Alignment:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """An alignment in one of the places that may hold the target."""
+
+    centre: tuple[float, ...]
+    crop: sitk.Image
+    mirrored: bool
+    found: Alignment
+
+
+@dataclass(frozen=True)
 class Samples:
     """Where the template is compared at one spacing, and its intensities there.
 
@@ -123,10 +153,17 @@ class Samples:
 
 @dataclass(frozen=True)
 class Template:
-    """What of the template all scans share."""
+    """What of the template all scans share.
+
+    Attributes:
+        samples: where it is compared, coarsest spacing first.
+        moments: of its dense bone.
+        bone: (n, 3) LPS mm and (n,) masses of dense bone, farther around than moments are taken.
+    """
 
     samples: tuple[Samples, ...]
     moments: Moments
+    bone: tuple[Array, Array]
 
 
 def prepare_template(template: Subject, mask: sitk.Image, settings: AlignSettings) -> Template:
@@ -141,7 +178,8 @@ def prepare_template(template: Subject, mask: sitk.Image, settings: AlignSetting
         values = normalised(array_of(coarse)[tuple(chosen.T)].astype(np.float64))
         points = grid.to_physical(chosen[:, ::-1].astype(np.float64))
         samples.append(Samples(spacing, points, values))
-    return Template(tuple(samples), moments_of(template, settings))
+    bone = bone_around(template, settings, REACH_IN_RADII * settings.moments_radius_mm)
+    return Template(tuple(samples), moments_of(template, settings), bone)
 
 
 def align(template: Template, target: Subject, settings: AlignSettings) -> Alignment:
@@ -162,19 +200,19 @@ def align(template: Template, target: Subject, settings: AlignSettings) -> Align
         ScanFailure: there is no dense bone to take moments of.
     """
     coarsest, *finer = template.samples
-    similarity = Similarity.of(coarsest, target.crop)
+    similarity = Similarity.of(coarsest, target)
     moments = moments_of(target, settings)
-    tried = tuple(
-        Start(name, *similarity.ascend(pose, settings))
-        for name, pose in starting_poses(template.moments, moments, settings)
-    )
+    starts = dict(starting_poses(template.moments, moments, settings))
+    if target.extent is not None:
+        starts |= cut_poses(template, target, moments, settings)
+    tried = tuple(Start(n, *similarity.ascend(pose, settings)) for n, pose in starts.items())
     best = max(tried, key=lambda start: start.correlation)
     pose, correlation = best.pose, best.correlation
     for samples in finer:
-        pose, correlation = Similarity.of(samples, target.crop).ascend(pose, settings)
+        pose, correlation = Similarity.of(samples, target).ascend(pose, settings)
     unrefined = max(
         moments_poses(template.moments, moments),
-        key=lambda start: similarity.value_and_gradient(start)[0],
+        key=similarity.value,
     )
     return Alignment(pose, unrefined, correlation, best.name, tried)
 
@@ -197,34 +235,43 @@ def moments_poses(fixed: Moments, moving: Moments) -> Iterator[Pose]:
         yield Pose(rotation, fixed.centre, moving.centre - fixed.centre)
 
 
+def cut_poses(
+    template: Template, target: Subject, moments: Moments, settings: AlignSettings
+) -> dict[str, Pose]:
+    """Upright poses for a scan that shows a part of the target alone.
+
+    Its mass centre is that of the part. The template's is taken of the same part: of the bone that
+    a pose puts into the scan and near the crop's centre, until the two centres meet.
+    """
+    extent, (bone, mass) = target.extent, template.bone
+    if extent is None or "upright" not in settings.starts:
+        return {}
+    middle, fixed = grid_of(target.crop).centre, template.moments.centre
+    shift = moments.centre - fixed
+    for _ in range(ROUNDS):
+        there = bone + shift
+        near = np.linalg.norm(there - middle, axis=1) <= settings.moments_radius_mm
+        seen = mass * (near & extent.holds(there, 0.0))
+        if not seen.any():
+            return {}
+        shift = shift + moments.centre - seen @ there / seen.sum()
+    similarity = Similarity.of(template.samples[0], target)
+    shifts = shift + ball(CUT_REACH_MM, CUT_STEP_MM)
+    poses = [Pose(np.eye(3), fixed, each) for each in shifts]
+    best = max(poses, key=similarity.value)
+    return {"upright, of what is seen": Pose(np.eye(3), fixed, shift), "upright, shifted": best}
+
+
 def moments_of(subject: Subject, settings: AlignSettings) -> Moments:
     """Centre and principal axes of p·ρ (Eq. 1 and 2), least moment of inertia first.
 
-    p is the mixture's probability of dense bone, ρ the intensity; only what lies within
-    `moments_radius_mm` of the crop's centre counts, since the network has put the target there.
-    Where the mixture finds no dense bone there, p is 1: the densest component is a thousandth of
-    a large scan and can be lost in the next one, though the network found the target.
+    Only what lies within `moments_radius_mm` of the crop's centre counts, since the network has
+    put the target there.
 
     Raises:
         ScanFailure: there is no dense bone within the radius, nor anything else to be told apart.
     """
-    coarse = shrunk(subject.crop, settings.spacings_mm[-1])
-    centre = grid_of(coarse).centre
-    around = cropped(coarse, centre[None], settings.moments_radius_mm)
-    intensity = array_of(around).astype(np.float64)
-    index = np.indices(intensity.shape, dtype=np.float64).reshape(3, -1).T[:, ::-1]
-    points = grid_of(around).to_physical(index)
-    near = np.linalg.norm(points - centre, axis=1) <= settings.moments_radius_mm
-    points, intensity = points[near], intensity.ravel()[near]
-    mass = subject.mixture.dense_probability(intensity) * intensity
-    if not (mass > LEAST_WEIGHT).any() and np.ptp(intensity) > LEAST_WEIGHT:
-        mass = intensity
-    points, mass = points[mass > LEAST_WEIGHT], mass[mass > LEAST_WEIGHT]
-    if not len(mass):
-        raise ScanFailure(
-            f"there is no dense bone within {settings.moments_radius_mm:g} mm of the target's "
-            "centre"
-        )
+    points, mass = bone_around(subject, settings, settings.moments_radius_mm)
     centre = mass @ points / mass.sum()
     offset = points - centre
     second = (offset * mass[:, None]).T @ offset / mass.sum()
@@ -233,42 +280,115 @@ def moments_of(subject: Subject, settings: AlignSettings) -> Moments:
     return Moments(centre, axes)
 
 
+def bone_around(subject: Subject, settings: AlignSettings, radius_mm: float) -> tuple[Array, Array]:
+    """Places (n, 3), LPS mm, and masses p·ρ (n,) of dense bone around the crop's centre.
+
+    p is the mixture's probability of dense bone, ρ the intensity. Where the mixture finds no dense
+    bone there, p is 1: the densest component is a thousandth of a large scan and can be lost in the
+    next one, though the network found the target.
+
+    Raises:
+        ScanFailure: there is no dense bone within the radius, nor anything else to be told apart.
+    """
+    coarse = shrunk(subject.crop, settings.spacings_mm[-1])
+    centre = grid_of(coarse).centre
+    around = cropped(coarse, centre[None], radius_mm)
+    intensity = array_of(around).astype(np.float64)
+    index = np.indices(intensity.shape, dtype=np.float64).reshape(3, -1).T[:, ::-1]
+    points = grid_of(around).to_physical(index)
+    near = np.linalg.norm(points - centre, axis=1) <= radius_mm
+    points, intensity = points[near], intensity.ravel()[near]
+    mass = subject.mixture.dense_probability(intensity) * intensity
+    if not (mass > LEAST_WEIGHT).any() and np.ptp(intensity) > LEAST_WEIGHT:
+        mass = intensity
+    points, mass = points[mass > LEAST_WEIGHT], mass[mass > LEAST_WEIGHT]
+    if not len(mass):
+        raise ScanFailure(f"there is no dense bone within {radius_mm:g} mm of the target's centre")
+    return points, mass
+
+
 @dataclass(frozen=True)
 class Similarity:
     """Normalised cross-correlation of template and target at one spacing, with its gradient."""
 
     samples: Samples
     target: Interpolator
+    extent: Extent | None = None
 
     @staticmethod
-    def of(samples: Samples, target: sitk.Image) -> "Similarity":
+    def of(samples: Samples, target: Subject) -> "Similarity":
         """Bring the target to the spacing of the template's samples."""
-        return Similarity(samples, Interpolator.of(shrunk(target, samples.spacing)))
+        found = Interpolator.of(shrunk(target.crop, samples.spacing))
+        return Similarity(samples, found, target.extent)
 
-    def value_and_gradient(self, pose: Pose) -> tuple[float, Array]:
-        """Correlation coefficient at a pose, and its derivative by a small step of `Pose.moved`."""
-        arms = pose.turned(self.samples.points)
+    def seen(self, pose: Pose) -> NDArray[np.bool_] | None:
+        """(n,) which samples a pose puts into the scan; None for all."""
+        if self.extent is None:
+            return None
+        there = pose.turned(self.samples.points) + pose.pivot + pose.translation
+        return self.extent.holds(there, self.samples.spacing)
+
+    def value(self, pose: Pose) -> float:
+        """Correlation of what a pose puts into the scan, less where that is little."""
+        seen = self.seen(pose)
+        if seen is None:
+            return self.value_and_gradient(pose)[0]
+        share = float(seen.mean())
+        if share < LEAST_SEEN:
+            return -1.0
+        return self.value_and_gradient(pose, seen)[0]
+
+    def value_and_gradient(
+        self, pose: Pose, seen: NDArray[np.bool_] | None = None
+    ) -> tuple[float, Array]:
+        """Correlation coefficient at a pose, and its derivative by a small step of `Pose.moved`.
+
+        Args:
+            pose: the pose.
+            seen: (n,) which samples count; None for all.
+        """
+        points, fixed = self.samples.points, self.samples.values
+        if seen is not None:
+            points, fixed = points[seen], normalised(fixed[seen])
+        arms = pose.turned(points)
         values, gradients = self.target.sample(arms + pose.pivot + pose.translation)
-        value, by_value = correlation(self.samples.values, values.astype(np.float64))
+        value, by_value = correlation(fixed, values.astype(np.float64))
         # Σ arm × force, of the sums of all their products.
         products = arms.T @ (gradients * by_value[:, None])
         turn = products[[1, 2, 0], [2, 0, 1]] - products[[2, 0, 1], [1, 2, 0]]
         return value, np.concatenate([turn, by_value @ gradients])
 
     def ascend(self, pose: Pose, settings: AlignSettings) -> tuple[Pose, float]:
-        """Climb from a pose; return the pose reached and its correlation."""
+        """Climb from a pose; return the pose reached and its correlation.
+
+        In a scan that shows a part alone, the samples that a pose puts into it count; which these
+        are is asked again where the climb has ended, until they stay.
+        """
+        seen = self.seen(pose)
+        for _ in range(ROUNDS if seen is not None else 1):
+            if seen is not None and seen.mean() < LEAST_SEEN:
+                return pose, -1.0
+            pose, value = self._ascend(pose, settings, seen)
+            before, seen = seen, self.seen(pose)
+            if seen is None or before is None or (seen != before).mean() < SETTLED:
+                break
+        return pose, value
+
+    def _ascend(
+        self, pose: Pose, settings: AlignSettings, seen: NDArray[np.bool_] | None
+    ) -> tuple[Pose, float]:
         # A turn of 1/radius rad moves the target's rim by 1 mm, as a shift of 1 mm does.
         scale = np.array([1 / settings.moments_radius_mm] * 3 + [1.0] * 3)
 
         def descend(step: Array) -> tuple[float, Array]:
-            value, gradient = self.value_and_gradient(pose.moved(step * scale))
+            value, gradient = self.value_and_gradient(pose.moved(step * scale), seen)
             return -value, -gradient * scale
 
         if settings.optimiser == "gradient_descent":
             for _ in range(settings.iterations):
                 _, gradient = descend(np.zeros(6))
                 pose = pose.moved(-settings.learning_rate * gradient * scale)
-            return pose, self.value_and_gradient(pose)[0]
+            return pose, self.value_and_gradient(pose, seen)[0]
         found = optimize.minimize(
             descend,
             np.zeros(6),
@@ -287,16 +407,24 @@ def run(batch: Batch) -> None:
     settings = batch.settings(AlignSettings)
     template = functools.cache(lambda: _template(batch, settings))
     side = batch.sheet[TEMPLATE]["side"]
+    field_mm = batch.settings(CentreSettings, "centre").field_mm
 
     def compute(task: Task) -> Record:
-        crop = read_written(task.inputs["centred"])
         mixture = _mixture(task.inputs["locate_record"])
         flips = (True,) if task.scan == TEMPLATE else _flips(task.row["side"], side)
-        outcomes = [
-            (align(template(), Subject(mirrored(crop) if flip else crop, mixture), settings), flip)
-            for flip in flips
-        ]
-        found, flip = max(outcomes, key=lambda outcome: outcome[0].correlation)
+        tried: list[Placed] = []
+        first: sitk.Image | None = None
+        for centre, crop in _places(task, field_mm):
+            first = first or crop
+            extent = extent_of(task.inputs["locate_record"], crop)
+            for flip in flips:
+                with suppress(ScanFailure):
+                    subject = _subject(crop, mixture, extent, flip=flip)
+                    tried.append(Placed(centre, crop, flip, align(template(), subject, settings)))
+        if not tried:
+            raise ScanFailure("there is no dense bone around any place that may hold the target")
+        best = max(tried, key=lambda placed: placed.found.correlation)
+        found = best.found
         if found.correlation < settings.least_correlation:
             raise ScanFailure(
                 f"rigid registration ends at a correlation of {found.correlation:.3f}, expected "
@@ -304,16 +432,64 @@ def run(batch: Batch) -> None:
                 "template's anatomy"
             )
         for role, pose in (("rigid", found.pose), ("moments", found.moments)):
-            write_transform(pose.transform(mirrored=flip), task.outputs[role])
+            write_transform(pose.transform(mirrored=best.mirrored), task.outputs[role])
+        if best.crop is first:
+            link(task.inputs["centred"], task.outputs["crop"])
+        else:
+            write_volume(best.crop, task.outputs["crop"])
         details = {
             "correlation": found.correlation,
-            "mirrored": flip,
+            "mirrored": best.mirrored,
+            "side": _side_of(side, mirrored=best.mirrored),
+            "centre": best.centre,
             "start": found.start,
             "tried": {start.name: start.correlation for start in found.tried},
         }
-        return Record(task.scan, "align", details=details)
+        return Record.judged(
+            task.scan, "align", _ambiguous(best, tried, task.row["side"], side), details
+        )
 
     batch.run(compute)
+
+
+def _places(task: Task, field_mm: float) -> Iterator[tuple[tuple[float, ...], sitk.Image]]:
+    """Centre, LPS mm, and crop of each place that may hold the target, the likeliest first."""
+    details = read_record(task.inputs["centre_record"]).details
+    yield tuple(details["steps"][-1]["centre"]), read_written(task.inputs["centred"])
+    if details["rivals"]:
+        region = read_written(task.inputs["region"])
+        for centre in details["rivals"]:
+            yield tuple(centre), crop_around(region, np.array(centre), field_mm)
+
+
+def _ambiguous(best: Placed, tried: list[Placed], side: str, template_side: str) -> list[str]:
+    """Doubt where another place fits about as well, the scan's side being stated or not."""
+    others = [placed for placed in tried if placed.centre != best.centre]
+    if not others:
+        return []
+    other = max(others, key=lambda placed: placed.found.correlation)
+    alike = ALIKE_OF_A_SIDE if side else ALIKE
+    if other.found.correlation < alike * best.found.correlation:
+        return []
+    here, there = (", ".join(f"{x:.0f}" for x in placed.centre) for placed in (best, other))
+    taken = _side_of(template_side, mirrored=best.mirrored) or "first"
+    return [
+        f"two regions fit about equally well, at ({here}) and ({there}) mm: the {taken} one is "
+        f"taken{'' if side else '; state the side'}"
+    ]
+
+
+def _side_of(template: str, *, mirrored: bool) -> str:
+    """The side that a scan shows; empty where the template's is not stated."""
+    if not template or not mirrored:
+        return template
+    return "left" if template == "right" else "right"
+
+
+def _subject(crop: sitk.Image, mixture: Mixture, extent: Extent | None, *, flip: bool) -> Subject:
+    if not flip:
+        return Subject(crop, mixture, extent)
+    return Subject(mirrored(crop), mixture, extent and extent.mirrored())
 
 
 def _flips(side: str, template: str) -> tuple[bool, ...]:

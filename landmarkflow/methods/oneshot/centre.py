@@ -1,5 +1,7 @@
 """Centre the target by iterated three-view localisation (Algorithm 2)."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.operations import array_of, grid_of, image_on, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.learning.device import best_device, device_name
+from landmarkflow.methods.oneshot.crops import crop_around
 from landmarkflow.methods.oneshot.network import (
     UNet,
     folded,
@@ -26,6 +29,11 @@ from landmarkflow.methods.oneshot.settings import CentreSettings, NetworkSetting
 
 # A slice in which the views so far leave no voxel more than this is not looked at.
 NEGLIGIBLE = 1e-3
+# A candidate around which the network marks this share of what it marks around the best is a rival:
+# registration tells which of them is the target.
+RIVAL_SHARE = 0.3
+# Two places closer than this share of the network's window are of one target.
+APART_IN_WINDOWS = 0.25
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,22 @@ class Localiser:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Where iteration from one candidate ended: joint probability, iterations, its mass."""
+
+    joint: sitk.Image
+    steps: tuple[Step, ...]
+    converged: bool
+
+    @property
+    def position(self) -> NDArray[np.float64]:
+        """The last mass centre, (3,) LPS mm."""
+        return np.array(self.steps[-1].centre)
+
+
+@dataclass(frozen=True)
 class Centred:
-    """What `centre` finds in one scan."""
+    """What `centre` finds in one scan; `rivals` are other places that may hold the target."""
 
     crop: sitk.Image
     probability: sitk.Image
@@ -57,6 +79,7 @@ class Centred:
     candidate: int
     candidate_mass_mm3: tuple[float, ...]
     mass_mm3: float
+    rivals: tuple[tuple[float, float, float], ...]
 
 
 def centre(
@@ -76,27 +99,56 @@ def centre(
 
     Returns:
         The crop around the target (air outside the region), the joint probability in the last
-        window, and every iteration's centre and move.
+        window, every iteration's centre and move, and the rivals' centres, LPS mm.
 
     Raises:
         ScanFailure: the network marks less than `least_mass` of the target's volume around every
             candidate.
     """
     seen = shrunk(region, localiser.settings.spacing_mm)
-    every = settings.first_every
     found = [
-        predict_joint(seen, candidate, localiser, every)
+        (candidate, predict_joint(seen, candidate, localiser, settings.first_every))
         for candidate in candidates.astype(np.float64)
     ]
-    masses = tuple(_mass(joint) for joint in found)
-    chosen = int(np.argmax(masses))
-    position, joint, steps = candidates[chosen].astype(np.float64), found[chosen], list[Step]()
-    converged = False
+    masses = tuple(_mass(joint) for _, joint in found)
+    order = sorted(range(len(found)), key=lambda number: -masses[number])
+    chosen = order[0]
+    best = _iterated(seen, found[chosen], localiser, settings, len(candidates))
+    kept = [best]
+    for number in order[1:]:
+        if masses[number] < RIVAL_SHARE * masses[chosen]:
+            break
+        if _is_apart(mass_centre(found[number][1], seen), kept, localiser):
+            with suppress(ScanFailure):
+                rival = _iterated(seen, found[number], localiser, settings, 1)
+                kept += [rival] if _is_apart(rival.position, kept, localiser) else []
+    return Centred(
+        crop=crop_around(region, best.position, settings.field_mm),
+        probability=best.joint,
+        steps=best.steps,
+        converged=best.converged,
+        candidate=chosen,
+        candidate_mass_mm3=masses,
+        mass_mm3=_mass(best.joint),
+        rivals=tuple(_triple(rival.position) for rival in kept[1:]),
+    )
+
+
+def _iterated(
+    seen: sitk.Image,
+    start: tuple[NDArray[np.float64], sitk.Image],
+    localiser: Localiser,
+    settings: CentreSettings,
+    count: int,
+) -> Found:
+    """Iterate the window from one of `count` candidates onto the mass centre."""
+    position, joint = start
+    steps, every, converged = list[Step](), settings.first_every, False
     while not converged and len(steps) < settings.iterations:
         if _mass(joint) < settings.least_mass * localiser.target_mm3:
             raise ScanFailure(
                 f"the network marks {_mass(joint):.2f} mm³ of target around the best of "
-                f"{len(candidates)} candidate regions; expected at least "
+                f"{count} candidate regions; expected at least "
                 f"{settings.least_mass:g} of the template's {localiser.target_mm3:.1f} mm³"
             )
         moved = mass_centre(joint, seen)
@@ -105,15 +157,13 @@ def centre(
         position, every = moved, 1
         if not converged:
             joint = predict_joint(seen, position, localiser)
-    return Centred(
-        crop=crop_around(region, position, settings.field_mm),
-        probability=joint,
-        steps=tuple(steps),
-        converged=converged,
-        candidate=chosen,
-        candidate_mass_mm3=masses,
-        mass_mm3=_mass(joint),
-    )
+    return Found(joint, tuple(steps), converged)
+
+
+def _is_apart(place: NDArray[np.float64], kept: Sequence[Found], localiser: Localiser) -> bool:
+    """Whether a place is another target's than those kept."""
+    apart = APART_IN_WINDOWS * localiser.settings.window_mm
+    return all(np.linalg.norm(place - other.position) > apart for other in kept)
 
 
 def predict_joint(
@@ -163,19 +213,6 @@ def mass_centre(joint: sitk.Image, seen: sitk.Image) -> NDArray[np.float64]:
     return centre
 
 
-def crop_around(region: sitk.Image, position: NDArray[np.float64], field_mm: float) -> sitk.Image:
-    """Cube of about `field_mm` around a point on the region's own lattice, air where it ends."""
-    grid = grid_of(region)
-    pixels = int(np.ceil(field_mm / float(grid.spacing[0])))
-    first = np.round(grid.to_index(position[None])[0]).astype(int) - pixels // 2
-    last = first + pixels
-    low = np.maximum(-first, 0)
-    high = np.maximum(last - np.array(grid.size), 0)
-    padded = sitk.ConstantPad(region, low.tolist(), high.tolist(), 0.0)
-    crop: sitk.Image = sitk.RegionOfInterest(padded, [pixels] * 3, (first + low).tolist())
-    return crop
-
-
 def _mass(joint: sitk.Image) -> float:
     """Volume of the target that a probability map stands for, mm³."""
     return float(array_of(joint).sum(dtype=np.float64) * np.prod(joint.GetSpacing()))
@@ -206,6 +243,7 @@ def run(batch: Batch) -> None:
             "candidate": found.candidate,
             "candidate_mass_mm3": found.candidate_mass_mm3,
             "mass_mm3": found.mass_mm3,
+            "rivals": found.rivals,
             "device": device_name(device),
         }
         said = (

@@ -5,11 +5,15 @@ the same in both directions.
 """
 
 import functools
+import logging
+from typing import Any
 
 import numpy as np
 
+from landmarkflow.core.errors import ScanFailure
+from landmarkflow.core.files import write_json
 from landmarkflow.core.points import Landmarks
-from landmarkflow.core.records import Record
+from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import read_complete_markups
@@ -20,25 +24,50 @@ from landmarkflow.methods.oneshot.refine import prepare, refine
 from landmarkflow.methods.oneshot.settings import DeformSettings, RefineSettings
 from landmarkflow.methods.oneshot.template import annotated_of, crop_and_mask
 
+logger = logging.getLogger(__name__)
+
 
 def run(batch: Batch) -> None:
-    """Take every scan's landmarks back by a registration in which the scan is fixed."""
+    """Take the first scans' landmarks back by registrations in which the scan is fixed.
+
+    Scans that a stage doubts tell of their own faults, and others take their place; only where
+    there is no other do they count.
+    """
     settings = batch.settings(DeformSettings, "deform")
     windows = batch.settings(RefineSettings, "refine")
     annotated = annotated_of(batch)
     prepared = functools.cache(lambda: crop_and_mask(batch, settings.mask_margin_mm))
 
-    def compute(task: Task) -> Record:
+    def closed(task: Task) -> dict[str, Any]:
+        """How far from its start each landmark ends, and the deviations on the way there, mm."""
         template, mask = prepared()
-        scan = read_written(task.inputs["centred"])
+        scan = read_written(task.inputs["crop"])
         there = read_complete_markups(task.inputs["refined"])
         rigid = read_transform(task.inputs["rigid"])
         onto_scan = prepare_scan(scan, rigid, mask, settings, seed=batch.values["seed"])
-        whole = onto_scan(template, rigid.GetInverse())
+        whole = onto_scan(template, rigid.GetInverse(), None)
         ended = refine(prepare(there, scan, windows), whole, template, windows).landmarks
-        return Record(task.scan, "close", details={"loop_mm": _distances(annotated, ended)})
+        return {"scan": task.scan, "loop_mm": _distances(annotated, ended)}
 
-    batch.run(compute)
+    loops: list[dict[str, Any]] = []
+    for task, record in _in_order(batch):
+        if len(loops) == batch.values["close"]["loops"]:
+            break
+        try:
+            loops.append(closed(task) | {"deviation_mm": record.details["deviation_mm"]})
+        except ScanFailure as failure:
+            logger.warning("%s: is not registered back: %s", task.scan, failure)
+        else:
+            logger.info("%s: registered back", task.scan)
+    write_json(batch.path("loops"), loops)
+
+
+def _in_order(batch: Batch) -> list[tuple[Task, Record]]:
+    """The scans that no stage doubts, or else all that have a result."""
+    records = [(task, read_record(task.inputs["refine_record"])) for task in batch.tasks]
+    found = [(task, record) for task, record in records if record.has_result]
+    sure = [(t, r) for t, r in found if all(step.status == "ok" for step in r.chain)]
+    return sure or found
 
 
 def _distances(begun: Landmarks, ended: Landmarks) -> dict[str, float]:

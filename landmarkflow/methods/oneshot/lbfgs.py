@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 
 from landmarkflow.images.bsplines import Lattice, Raster, Spline
+from landmarkflow.images.extent import Extent
 from landmarkflow.images.masks import points_inside
 from landmarkflow.images.operations import shrunk
 from landmarkflow.images.similarity import Interpolator, Values, correlation, feature, normalised
@@ -105,7 +106,7 @@ def prepare(fixed: sitk.Image, mask: sitk.Image, settings: LbfgsSettings, *, see
 
 
 def register(
-    prepared: Prepared, moving: sitk.Image, settings: LbfgsSettings
+    prepared: Prepared, moving: sitk.Image, settings: LbfgsSettings, extent: Extent | None = None
 ) -> list[sitk.Transform]:
     """Register a scan that already lies on the template.
 
@@ -115,6 +116,8 @@ def register(
         prepared: the template.
         moving: the target.
         settings: as `prepare` had.
+        extent: what the target's scan shows, if not all of `moving`; samples that a level's start
+            puts beyond it do not count.
 
     Returns:
         The map from template to target points, LPS mm, in the order in which an ITK composite
@@ -122,20 +125,25 @@ def register(
     """
     affine = Affine(np.eye(3), np.zeros(3))
     if settings.affine and prepared.affine:
-        affine = _fit_affine(prepared.affine, _feature_at(moving, settings.affine), settings.affine)
+        affine = _fit_affine(prepared.affine, moving, settings.affine, extent)
     coarser: tuple[Lattice, Array] | None = None
     for level in prepared.levels:
         if coarser is None:
             start = np.zeros((3, level.lattice.count))
         else:
             start = coarser[0].refined(coarser[1], level.lattice)
-        coarser = level.lattice, _fit_spline(level, moving, affine, start)
+        coarser = level.lattice, _fit_spline(level, moving, affine, start, extent)
     spline = [] if coarser is None else [coarser[0].transform(coarser[1])]
     return [affine.transform(), *spline]
 
 
-def _fit_affine(samples: Samples, moving: sitk.Image, level: LevelSettings) -> Affine:
-    target = Interpolator.of(moving)
+def _fit_affine(
+    samples: Samples, moving: sitk.Image, level: LevelSettings, extent: Extent | None
+) -> Affine:
+    target = Interpolator.of(_feature_at(moving, level))
+    seen = _seen(samples.points, level, extent)
+    if seen is not None:
+        samples = Samples(samples.points[seen], normalised(samples.values[seen]))
     middle = samples.points.mean(axis=0)
     arms = samples.points - middle
     # So that a step of one in any number moves the points by about 1 mm.
@@ -156,23 +164,44 @@ def _fit_affine(samples: Samples, moving: sitk.Image, level: LevelSettings) -> A
     return Affine(matrix, middle + shift - matrix @ middle)
 
 
-def _fit_spline(level: SplineLevel, moving: sitk.Image, affine: Affine, start: Array) -> Array:
+def _fit_spline(
+    level: SplineLevel, moving: sitk.Image, affine: Affine, start: Array, extent: Extent | None
+) -> Array:
     """Coefficients (3, count) in mm of the displacement that precedes the affine map."""
     target = Interpolator.of(_feature_at(moving, level.settings))
     unbent = affine.matrix @ level.samples.points.T + affine.offset[:, None]
     matrix = affine.matrix.astype(np.float32)
+    placed = (unbent + matrix @ level.spline.displacements(start)).T
+    seen = _seen(placed, level.settings, extent)
+
+    def compared(values: Values) -> tuple[float, Values]:
+        """The correlation and its derivative by each value, 0 where the scan shows nothing."""
+        if seen is None:
+            return correlation(level.samples.values, values)
+        by_value = np.zeros_like(values)
+        fixed = normalised(level.samples.values[seen])
+        value, by_value[seen] = correlation(fixed, values[seen])
+        return value, by_value
 
     def objective(numbers: Array) -> tuple[float, Array]:
         coefficients = numbers.reshape(3, -1)
         displacement = level.spline.displacements(coefficients)
         values, gradients = target.sample((unbent + matrix @ displacement).T)
-        value, by_value = correlation(level.samples.values, values)
+        value, by_value = compared(values)
         by_coefficient = level.spline.collected(matrix.T @ (gradients.T * by_value))
         stiffness = np.stack([level.bending @ along for along in coefficients])
         bending = float((coefficients * stiffness).sum())
         return bending - value, np.asarray(2 * stiffness - by_coefficient, np.float64).ravel()
 
     return _minimised(objective, start.ravel(), level.settings.iterations).reshape(3, -1)
+
+
+def _seen(points: Array, level: LevelSettings, extent: Extent | None) -> NDArray[np.bool_] | None:
+    """(n,) which points lie in the scan, farther from its border than their features reach."""
+    if extent is None:
+        return None
+    seen = extent.holds(points, level.spacing_mm / 2 + level.smoothing_mm + level.contrast_mm)
+    return None if seen.all() else seen
 
 
 def _minimised(objective: Objective, start: Array, iterations: int) -> Array:

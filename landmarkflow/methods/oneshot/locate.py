@@ -23,6 +23,8 @@ from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSetti
 
 # Around the crop, for the smoothing that a coarser working grid needs.
 CROP_MARGIN_MM = 2.0
+# A place farther off than a region is wide is a candidate where it has this share of the mass.
+FAR_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,18 @@ def find_candidates(
         weight = weights.sum()
         centre = (weights[:, None] * points).sum(axis=0) / weight
         candidate = Candidate(_triple(centre), float(weight * spacing**3))
-        apart = all(
-            np.linalg.norm(np.subtract(candidate.centre, other.centre)) > settings.target_radius_mm
-            for other in found
-        )
-        if apart and (
-            not found or candidate.mass_mm3 >= settings.weakest_candidate * found[0].mass_mm3
-        ):
+        near = min((_distance(candidate, other) for other in found), default=np.inf)
+        share = candidate.mass_mm3 / found[0].mass_mm3 if found else 1.0
+        # Of a head one ear may be far denser than the other.
+        far = near > settings.field_mm and share >= FAR_SHARE
+        full = len(found) >= settings.candidates or share < settings.weakest_candidate
+        if near > settings.target_radius_mm and (far or not full):
             found.append(candidate)
-        if len(found) == settings.candidates:
-            break
     return tuple(sorted(found, key=lambda c: -c.mass_mm3))
+
+
+def _distance(one: Candidate, other: Candidate) -> float:
+    return float(np.linalg.norm(np.subtract(one.centre, other.centre)))
 
 
 def _mass_around(

@@ -7,6 +7,7 @@ it over the landmarks.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written
+from landmarkflow.images.extent import Extent
 from landmarkflow.methods.oneshot.landmarks import place_landmarks, shift, similarity_around
 from landmarkflow.methods.oneshot.settings import PlaceSettings
 from landmarkflow.methods.oneshot.template import annotated_of
@@ -32,10 +34,18 @@ LOOP_SHARE = 0.8
 # A scan whose loops end this many times as far off as is usual was lost, and measures no error.
 LOST = 3.0
 
+# Of the depth of a landmark well inside, a smaller share is close to the border.
+CLOSE_SHARE = 0.25
+# A border cuts the target where it leaves out more than this share of it.
+LEAST_CUT = 0.005
+# How much a radius grows where none of a landmark's surroundings is seen, and for each mm beyond
+# the scan's border.
+UNSEEN_GROWTH, BEYOND_GROWTH = 1.0, 0.5
+
 FINAL = "final"
 # The lists after the final one, from the last step back to the first.
 TRANSFORMS = ("bspline", "rigid", "moments")
-CENTRES = {"centred": "centre_record", "region": "locate_record"}
+CENTRES = {"centred": "align_record", "region": "locate_record"}
 LISTS = (FINAL, *TRANSFORMS, *CENTRES)
 
 
@@ -75,14 +85,49 @@ def radii(deviation: Array, calibration: Calibration | None, settings: PlaceSett
 
     r² = annotation² + (`radius_in_loops` · loop)² · (1 + deviation / usual deviation): annotations
     of one point scatter too, and what misleads both ways of a loop alike is common to all
-    landmarks. NaN where a landmark has no deviation or the study no calibration.
+    landmarks. NaN where the study has no calibration.
     """
     if calibration is None:
         return np.full(len(deviation), np.nan)
-    ratio = deviation / calibration.deviation_mm
+    # At the border of a scan, where no window fits, a landmark is as unsure as usual, and more:
+    # see `grown`.
+    ratio = np.nan_to_num(deviation, nan=calibration.deviation_mm) / calibration.deviation_mm
     detection = settings.radius_in_loops * calibration.loop_mm * np.sqrt(1 + ratio)
     radius: Array = np.hypot(settings.annotation_mm, detection)
     return radius
+
+
+def grown(radius: Array, found: Landmarks, scan: Extent, near_mm: float) -> Array:
+    """Radii, (n,) mm, that grow near the border of a scan, where less tells a landmark's place.
+
+    Args:
+        radius: (n,) mm, of landmarks well inside.
+        found: the landmarks, LPS mm.
+        scan: what the scan shows.
+        near_mm: how far from the border a landmark is as sure as any.
+    """
+    depth = scan.depth(found.positions)
+    unseen = np.clip(1 - depth / near_mm, 0, 2) / 2
+    beyond = np.clip(-depth, 0, None)
+    return np.asarray(radius * (1 + UNSEEN_GROWTH * unseen) + BEYOND_GROWTH * beyond)
+
+
+def beyond_border(
+    depth: Array, cut_share: float, spacing_mm: float, near_mm: float
+) -> NDArray[np.bool_]:
+    """(n,) which landmarks a scan does not show, as far as can be told.
+
+    A landmark outside is sometimes registered a little way inside. So one that is close to the
+    border counts, too, where the border cuts the target.
+
+    Args:
+        depth: (n,) mm to the scan's border, below 0 beyond it.
+        cut_share: of the target, what lies beyond the border.
+        spacing_mm: of the scan; half a voxel beyond is rounding.
+        near_mm: how deep a landmark is well inside.
+    """
+    least = CLOSE_SHARE * near_mm if cut_share > LEAST_CUT else -spacing_mm / 2
+    return np.asarray(depth < least)
 
 
 @dataclass(frozen=True)
@@ -93,7 +138,7 @@ class Evidence:
         median_similarity: of the landmarks' surroundings, in [-1, 1].
         median_deviation_mm: of the places; None where no landmark has one.
         scaling: how many times as far apart as the template's the landmarks lie; 1 for one alone.
-        beyond: landmarks that lie outside the scan, by more than a voxel.
+        beyond: landmarks that lie beyond the border of the scan, or as close to it.
         most_unlike: the landmark whose surroundings are the least similar.
         lowest_similarity: of these surroundings.
     """
@@ -107,20 +152,32 @@ class Evidence:
 
     @staticmethod
     def of(
-        annotated: Landmarks, found: Landmarks, similarity: Array, deviation: Array, scan: Grid
+        annotated: Landmarks,
+        found: Landmarks,
+        similarity: Array,
+        deviation: Array,
+        beyond: NDArray[np.bool_],
     ) -> "Evidence":
-        """Sum up (n,) similarities and deviations (mm, NaN for none) of landmarks in LPS mm."""
-        outside = scan.distance_to(found.positions) > scan.spacing.max()
+        """Sum up what is known of landmarks in LPS mm.
+
+        Args:
+            annotated: the template's.
+            found: in the scan.
+            similarity: (n,) in [-1, 1]; NaN where the scan shows a part of the surroundings alone.
+            deviation: (n,) mm, NaN for none.
+            beyond: (n,) which landmarks lie beyond the scan's border, as `beyond_border` tells.
+        """
         known = deviation[np.isfinite(deviation)]
         size = _size(annotated)
-        lowest = int(np.argmin(similarity))
+        alike = np.where(np.isnan(similarity), 1.0, similarity)
+        lowest = int(np.argmin(alike))
         return Evidence(
-            float(np.median(similarity)),
+            float(np.median(alike)),
             float(np.median(known)) if len(known) else None,
             _size(found) / size if size > 0 else 1.0,
-            tuple(label for label, out in zip(found.labels, outside, strict=True) if out),
+            tuple(label for label, out in zip(found.labels, beyond, strict=True) if out),
             found.labels[lowest],
-            float(similarity[lowest]),
+            float(alike[lowest]),
         )
 
 
@@ -130,7 +187,10 @@ def doubts(
     """What makes a scan's landmarks doubtful, one clause each."""
     reasons = []
     if evidence.beyond:
-        reasons.append(f"outside the scan lie the landmarks {', '.join(evidence.beyond)}")
+        reasons.append(
+            "beyond the border of the scan, or close to it, lie the landmarks "
+            f"{', '.join(evidence.beyond)}"
+        )
     if not evidence.median_similarity >= settings.least_similarity:
         reasons.append(
             f"the landmarks' surroundings are alike to {evidence.median_similarity:.2f} in the "
@@ -153,7 +213,7 @@ def doubts(
             "landmarks are"
         )
     elif evidence.median_deviation_mm is None:
-        reasons.append("every landmark lies at the edge of the scan")
+        reasons.append("every landmark lies at the border of the scan")
     else:
         unsure = evidence.median_deviation_mm / calibration.deviation_mm
         if unsure > settings.most_unsure:
@@ -178,27 +238,26 @@ def run(batch: Batch) -> None:
         "centred": _centre_of(batch.path("template_centre_record")),
         "region": _centre_of(batch.path("template_locate_record")),
     }
-    calibration = _calibration(batch)
+    calibration = _calibration(read_json(batch.path("loops")))
     training = read_json(batch.path("training"))
 
     def compute(task: Task) -> Record:
-        target = read_written(task.inputs["centred"])
+        target = read_written(task.inputs["crop"])
         transforms = {name: read_transform(task.inputs[name]) for name in TRANSFORMS}
         mirrored = read_record(task.inputs["align_record"]).details["mirrored"]
         for name, record in CENTRES.items():
             goal = _centre_of(task.inputs[record])
             transforms[name] = shift(starts[name], goal, mirrored=mirrored)
         final = read_complete_markups(task.inputs["refined"])
+        scan = _extent(task.inputs["locate_record"])
+        near = settings.similarity_radius_mm
         similarity = similarity_around(
-            annotated,
-            transforms["bspline"],
-            final,
-            template,
-            target,
-            radius_mm=settings.similarity_radius_mm,
+            annotated, transforms["bspline"], final, template, target, radius_mm=near
         )
+        similarity = np.where(scan.holds(final.positions, near), similarity, np.nan)
         deviation = _deviation(task.inputs["refine_record"])
-        lists = [PointList(FINAL, final, radii(deviation, calibration, settings))]
+        radius = grown(radii(deviation, calibration, settings), final, scan, near)
+        lists = [PointList(FINAL, final, radius)]
         if "voted" in task.inputs:
             lists.append(PointList("voted", read_complete_markups(task.inputs["voted"]), None))
         lists += [
@@ -206,11 +265,14 @@ def run(batch: Batch) -> None:
             for name, way in transforms.items()
         ]
         write_markups(task.outputs["landmarks"], lists)
-        grid = Grid.of_lists(read_record(task.inputs["locate_record"]).details["grid"])
-        evidence = Evidence.of(annotated, final, similarity, deviation, grid)
+        depth, spacing = scan.depth(final.positions), float(scan.grid.spacing.max())
+        cut_share = read_record(task.inputs["deform_record"]).details["cut_share"]
+        beyond = beyond_border(depth, cut_share, spacing, near)
+        evidence = Evidence.of(annotated, final, similarity, deviation, beyond)
+        alike = [None if np.isnan(value) else round(float(value), 4) for value in similarity]
         details = {
             **asdict(evidence),
-            "similarity": dict(zip(final.labels, similarity.round(4).tolist(), strict=True)),
+            "similarity": dict(zip(final.labels, alike, strict=True)),
             "devices": [training["device"], _device_of(task.inputs["centre_record"])],
         }
         reasons = doubts(evidence, calibration, settings)
@@ -226,13 +288,15 @@ def run(batch: Batch) -> None:
     batch.run(compute, also=also, nothing=write_missing)
 
 
-def _calibration(batch: Batch) -> Calibration | None:
-    """What the scans say that were registered back; those without a result say nothing."""
-    loops = {peer: read_record(batch.peer_path("close_record", peer)) for peer in batch.peers}
-    closed = [peer for peer, record in loops.items() if record.has_result]
-    distances = [list(loops[peer].details["loop_mm"].values()) for peer in closed]
-    deviations = [_deviation(batch.peer_path("refine_record", peer)) for peer in closed]
+def _calibration(loops: list[dict[str, Any]]) -> Calibration | None:
+    """What the scans say that were registered back."""
+    distances = [list(loop["loop_mm"].values()) for loop in loops]
+    deviations = [np.array(loop["deviation_mm"], dtype=np.float64) for loop in loops]
     return calibrate(np.array(distances), np.concatenate([np.empty(0), *deviations]))
+
+
+def _extent(record: Path) -> Extent:
+    return Extent(Grid.of_lists(read_record(record).details["grid"]))
 
 
 def _deviation(record: Path) -> Array:
@@ -241,7 +305,7 @@ def _deviation(record: Path) -> Array:
 
 
 def _centre_of(record: Path) -> Array:
-    """The region's centre (Eq. 1), or the last of Algorithm 2, LPS mm."""
+    """The region's centre (Eq. 1), that of the crop chosen, or the last of Algorithm 2, LPS mm."""
     details = read_record(record).details
     return np.array(details["steps"][-1]["centre"] if "steps" in details else details["centre"])
 

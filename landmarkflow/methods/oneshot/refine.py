@@ -8,6 +8,7 @@ how far they differ tells, with the noise that each window leaves, how sure the 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,6 +21,7 @@ from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written
+from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import grid_of
 from landmarkflow.images.sampling import map_points
 from landmarkflow.images.similarity import (
@@ -33,7 +35,7 @@ from landmarkflow.images.similarity import (
 )
 from landmarkflow.methods.oneshot.landmarks import place_landmarks
 from landmarkflow.methods.oneshot.settings import RefineSettings, SearchSettings
-from landmarkflow.methods.oneshot.template import annotated_of
+from landmarkflow.methods.oneshot.template import annotated_of, extent_of
 
 Array = NDArray[np.float64]
 
@@ -46,6 +48,8 @@ REACH_IN_PRIORS = 3
 LEAST_VARIANCE = 1e-6
 # The lattice of a search is this much finer than its reach.
 REACH_IN_STEPS = 4
+# A window of which a scan shows less than this share is not shifted.
+LEAST_SEEN = 0.5
 # A shorter step ends the refinement.
 LEAST_STEP_MM = 1e-3
 
@@ -159,6 +163,8 @@ def refine(
     target: sitk.Image,
     settings: RefineSettings,
     start: Landmarks | None = None,
+    *,
+    extent: Extent | None = None,
 ) -> Refined:
     """Shift each mapped landmark to where its surroundings fit best.
 
@@ -172,10 +178,11 @@ def refine(
         target: the scan's crop.
         settings: as `prepare` had.
         start: where the landmarks are looked for, LPS mm, if not where the transform puts them.
+        extent: what the scan shows, if not all of its crop.
 
     Returns:
-        The landmarks in the scan. One whose surroundings lie outside either crop stays at its
-        start, with a deviation of NaN.
+        The landmarks in the scan. One whose surroundings lie outside either crop, or what the scan
+        shows, stays at its start, with a deviation of NaN.
     """
     annotated = prepared.landmarks
     mapped = map_points(transform, annotated.positions)
@@ -184,12 +191,16 @@ def refine(
     points = map_points(transform, prepared.points.reshape(-1, 3)).reshape(prepared.points.shape)
     points += (places - mapped)[:, None]
     found = []
+    seen = None if extent is None else _seen(points, extent, settings)
     for radius in settings.radii_mm:
         near = prepared.distance <= rim(radius, settings.spacing_mm)
-        found.append(_shifts(prepared.features[:, near], points[:, near], windows, settings))
+        part = None if seen is None else seen[:, near]
+        found.append(_shifts(prepared.features[:, near], points[:, near], windows, settings, part))
     shifts = np.array([shift for shift, _ in found])
     noise = np.mean([variance for _, variance in found], axis=0)
     known = prepared.known & windows.known
+    if seen is not None:
+        known &= seen.mean(axis=1) >= LEAST_SEEN
     deviation = np.where(known, np.sqrt(noise + shifts.var(axis=0).sum(axis=1)), np.nan)
     moved = places + shifts.mean(axis=0) * known[:, None] if settings.enabled else places
     return Refined(Landmarks(annotated.labels, moved), deviation)
@@ -203,6 +214,7 @@ def search(
     *,
     start: Landmarks,
     settings: SearchSettings,
+    extent: Extent | None = None,
 ) -> Landmarks:
     """Look further off for the landmarks that a registration left in unlike surroundings.
 
@@ -217,6 +229,7 @@ def search(
         target: the scan's crop.
         start: where the landmarks lie so far, LPS mm.
         settings: what is unlike, how far to look, what is better.
+        extent: what the scan shows, if not all of its crop; nothing is looked for at its border.
 
     Returns:
         The landmarks; those that rest have their start's very coordinates.
@@ -227,31 +240,55 @@ def search(
     offsets = start.positions - map_points(transform, annotated.positions)
     here = around.similarity(moving, offsets)
     places = start.positions.copy()
-    for row in np.flatnonzero(here < settings.below).tolist():
+    unlike = here < settings.below
+    if extent is not None:
+        unlike &= extent.holds(places, settings.radius_mm + settings.reach_mm)
+    for row in np.flatnonzero(unlike).tolist():
         there = around.similarity_at(row, moving, offsets[row] + shifts)
         if there.max() >= here[row] + settings.least_gain:
             places[row] += shifts[there.argmax()]
     return Landmarks(start.labels, places)
 
 
+def _seen(points: Array, extent: Extent, settings: RefineSettings) -> Array | None:
+    """(n, m) 1 for the windows' points that the scan shows, else 0; None where it shows all."""
+    inside = extent.holds(points.reshape(-1, 3), settings.contrast_mm / 2)
+    return None if inside.all() else inside.reshape(points.shape[:2]).astype(np.float64)
+
+
 def _shifts(
-    features: Values, points: Array, target: Windows, settings: RefineSettings
+    features: Values, points: Array, target: Windows, settings: RefineSettings, seen: Array | None
 ) -> tuple[Array, Array]:
-    """The best shift of each window's (n, m, 3) points, (n, 3) mm, and its total variance, mm²."""
-    fixed = features - features.mean(axis=1, keepdims=True, dtype=np.float64)
+    """The best shift of each window's (n, m, 3) points, (n, 3) mm, and its total variance, mm².
+
+    Points that are not `seen`, (n, m), do not count.
+    """
+
+    def mean(values: NDArray[Any]) -> Array:
+        """Of what is seen in each window: (n, m, ...) to (n, 1, ...)."""
+        if seen is None:
+            return np.asarray(values.mean(axis=1, keepdims=True, dtype=np.float64))
+        share = seen / np.maximum(seen.sum(axis=1, keepdims=True), 1)
+        return np.asarray(np.einsum("nm,nm...->n...", share, values)[:, None])
+
+    def centred(values: NDArray[Any]) -> Array:
+        """Values (n, m, ...) less the mean of each window, 0 where nothing is seen."""
+        less = values - mean(values)
+        return np.asarray(less if seen is None else np.einsum("nm,nm...->nm...", seen, less))
+
+    fixed = centred(features)
     stiffness = np.eye(3) / settings.prior_mm**2
     shift = np.zeros((len(points), 3))
     information = np.broadcast_to(stiffness, (len(points), 3, 3)).copy()
     unsettled = np.ones(len(points), dtype=bool)
     for _ in range(settings.iterations):
         values, gradients = target.sample(points + shift[:, None])
-        compared = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
+        compared = centred(values)
         power = (compared * compared).sum(axis=1) + LEAST_VARIANCE
         contrast = ((fixed * compared).sum(axis=1) / power)[:, None]
         difference = fixed - contrast * compared
-        slope = gradients - gradients.mean(axis=1, keepdims=True, dtype=np.float64)
-        slope *= contrast[..., None]
-        variance = (difference * difference).mean(axis=1) + LEAST_VARIANCE
+        slope = centred(gradients) * contrast[..., None]
+        variance = mean(difference * difference)[:, 0] + LEAST_VARIANCE
         weight = 1 / (VOXELS_PER_SAMPLE * variance)[:, None]
         across = slope.transpose(0, 2, 1)
         information[unsettled] = (weight[..., None] * (across @ slope) + stiffness)[unsettled]
@@ -276,16 +313,22 @@ def run(batch: Batch) -> None:
 
     def compute(task: Task) -> Record:
         transform = read_transform(task.inputs["bspline"])
-        target = read_written(task.inputs["centred"])
+        target = read_written(task.inputs["crop"])
         start = place_landmarks(annotated, transform)
         if "voted" in task.inputs:
             start = read_complete_markups(task.inputs["voted"])
-        looked = start
+        extent, looked = extent_of(task.inputs["locate_record"], target), start
         if settings.enabled:
             looked = search(
-                annotated, transform, crop(), target, start=start, settings=settings.search
+                annotated,
+                transform,
+                crop(),
+                target,
+                start=start,
+                settings=settings.search,
+                extent=extent,
             )
-        found = refine(template(), transform, target, settings, looked)
+        found = refine(template(), transform, target, settings, looked, extent=extent)
         write_markups(task.outputs["refined"], [PointList("refined", found.landmarks, None)])
         return _record(task.scan, start.labels, found.deviation, looked.positions - start.positions)
 

@@ -27,10 +27,6 @@ def _voters(settings: Mapping[str, Any]) -> int:
     return int(settings["vote"]["peers"]) + 1 if _votes(settings) else 0
 
 
-def _looped(settings: Mapping[str, Any]) -> int:
-    return int(settings["close"]["loops"])
-
-
 LOCATE = Stage(
     "locate",
     "locate_regions",
@@ -82,15 +78,16 @@ ALIGN = Stage(
         **CROP,
         **CENTRE.gives("record", of=OWN),
         **LOCATE.gives("record", of=SHARED),
-        **LOCATE.gives("record"),
+        **LOCATE.gives("region", "record"),
         **CENTRE.gives("centred", "record"),
     },
     writes={
+        "crop": "{run}/work/align/{scan}.nii.gz",
         "rigid": "{run}/work/align/{scan}.tfm",
         "moments": "{run}/work/align/{scan}.moments.tfm",
         "record": "{run}/work/align/{scan}.json",
     },
-    settings=("align", "labels"),
+    settings=("align", "centre", "labels"),
     columns=("side",),
     after="centre_record",
 )
@@ -99,7 +96,11 @@ DEFORM = Stage(
     "deform_scans",
     f"{PACKAGE}.deform",
     "affine and B-spline registration (Eq. 5 and 6)",
-    reads={**CROP, **CENTRE.gives("centred"), **ALIGN.gives("rigid", "record")},
+    reads={
+        **CROP,
+        **LOCATE.gives("record"),
+        **ALIGN.gives("crop", "rigid", "record"),
+    },
     writes={
         "bspline": "{run}/work/deform/{scan}.tfm",
         "record": "{run}/work/deform/{scan}.json",
@@ -124,7 +125,7 @@ SYMMETRISE = Stage(
 )
 ANNOTATED = {**REFERENCES.gives("reference", of=SHARED), **SYMMETRISE.gives("symmetrised")}
 IF_SYMMETRIC = {"symmetrised": _symmetrises}
-REGISTERED = {**CENTRE.gives("centred"), **ALIGN.gives("rigid"), **DEFORM.gives("bspline")}
+REGISTERED = {**ALIGN.gives("crop", "rigid"), **DEFORM.gives("bspline")}
 VOTE = Stage(
     "vote",
     "vote_landmarks",
@@ -146,7 +147,8 @@ REFINE = Stage(
     reads={
         **ANNOTATED,
         **CENTRE.gives("centred", of=OWN),
-        **CENTRE.gives("centred"),
+        **LOCATE.gives("record"),
+        **ALIGN.gives("crop"),
         **DEFORM.gives("bspline", "record"),
         **VOTE.gives("voted"),
     },
@@ -166,13 +168,11 @@ CLOSE = Stage(
     reads={
         **CROP,
         **ANNOTATED,
-        **CENTRE.gives("centred"),
-        **ALIGN.gives("rigid"),
+        **ALIGN.gives("crop", "rigid"),
         **REFINE.gives("refined", "record"),
     },
-    writes={"record": "{run}/work/close/{scan}.json"},
-    settings=("deform", "refine", "seed", "labels", "symmetrise"),
-    after="refine_record",
+    writes={"loops": "{run}/work/close/loops.json"},
+    settings=("close", "deform", "refine", "seed", "labels", "symmetrise"),
     only_if=IF_SYMMETRIC,
 )
 PLACE = Stage(
@@ -185,10 +185,11 @@ PLACE = Stage(
         **LOCATE.gives("record", of=SHARED),
         **CENTRE.gives("centred", "record", of=OWN),
         **TRAIN.gives("training"),
+        **CLOSE.gives("loops"),
         **LOCATE.gives("record"),
-        **CENTRE.gives("centred", "record"),
-        **ALIGN.gives("moments", "rigid", "record"),
-        **DEFORM.gives("bspline"),
+        **CENTRE.gives("record"),
+        **ALIGN.gives("crop", "moments", "rigid", "record"),
+        **DEFORM.gives("bspline", "record"),
         **VOTE.gives("voted"),
         **REFINE.gives("refined", "record"),
     },
@@ -196,10 +197,8 @@ PLACE = Stage(
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
         "record": "{run}/landmarks/{scan}.json",
     },
-    settings=("place", "close", "vote", "symmetrise"),
+    settings=("place", "vote", "symmetrise"),
     after="refine_record",
-    peers={**CLOSE.gives("record"), **REFINE.gives("record")},
-    peer_count=_looped,
     only_if={**IF_SYMMETRIC, "voted": _votes},
 )
 SEGMENT = Stage(

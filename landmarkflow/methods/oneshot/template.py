@@ -1,12 +1,17 @@
 """What several stages take of the template: its crop, its target and its landmarks."""
 
+from pathlib import Path
+
 import numpy as np
 import SimpleITK as sitk
 
+from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks
+from landmarkflow.core.records import read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.formats.slicer import read_complete_markups
 from landmarkflow.formats.written import read_written
+from landmarkflow.images.extent import Extent
 from landmarkflow.images.masks import mask_around_target
 from landmarkflow.images.operations import grid_of, image_on, view_of
 
@@ -28,3 +33,9 @@ def annotated_of(batch: Batch) -> Landmarks:
     """The template's landmarks as annotated, or evened out where the run asks for that."""
     even = batch.stage.has("symmetrised", batch.values)
     return read_complete_markups(batch.path("symmetrised" if even else "template_reference"))
+
+
+def extent_of(record: Path, crop: sitk.Image) -> Extent | None:
+    """What a scan shows, by its record of `locate`; None where it goes on all around its crop."""
+    extent = Extent(Grid.of_lists(read_record(record).details["grid"]))
+    return None if extent.covers(crop) else extent

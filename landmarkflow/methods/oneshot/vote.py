@@ -64,13 +64,13 @@ def run(batch: Batch) -> None:
     @functools.cache
     def peer_of(name: str) -> Peer:
         to_peer = read_transform(batch.peer_path("rigid", name))
-        crop = read_written(batch.peer_path("centred", name))
+        crop = read_written(batch.peer_path("crop", name))
         onto_peer = prepare_scan(crop, to_peer, mask(), registration, seed=batch.values["seed"])
         bspline = read_transform(batch.peer_path("bspline", name))
         return Peer(to_peer, place_landmarks(annotated, bspline), onto_peer)
 
     def compute(task: Task) -> Record:
-        scan = read_written(task.inputs["centred"])
+        scan = read_written(task.inputs["crop"])
         rigid = read_transform(task.inputs["rigid"])
         direct = read_transform(task.inputs["bspline"])
         ways = {"direct": place_landmarks(annotated, direct).positions}
@@ -95,7 +95,7 @@ def run(batch: Batch) -> None:
 def _by_way_of(peer: Peer, scan: sitk.Image, rigid: sitk.Transform) -> NDArray[np.float64] | None:
     """The landmarks by way of a peer; None where the scan could not be registered to it."""
     try:
-        whole = peer.deform(scan, way_between(peer.rigid, rigid))
+        whole = peer.deform(scan, way_between(peer.rigid, rigid), None)
     except ScanFailure:
         return None
     return place_landmarks(peer.landmarks, whole).positions

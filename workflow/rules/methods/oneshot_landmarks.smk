@@ -2,12 +2,6 @@
 
 # A run with votes waits for the scans that vote, which no job of one batch can do.
 SETTLE = "settle" if FLOW.first(oneshot.VOTE) else "register"
-LOOPED = FLOW.first(oneshot.PLACE)
-LOOPS = {
-    batch: [scan for scan in scans if scan in LOOPED]
-    for batch, scans in STUDY.batches.items()
-    if set(scans) & set(LOOPED)
-}
 
 
 if EVENED_OUT:
@@ -131,27 +125,23 @@ for batch, scans in STUDY.batches.items():
             FLOW.command(oneshot.SEGMENT)
 
 
-for batch, scans in LOOPS.items():
-
-    rule:
-        """A batch of scans registered back to the template, which says how far errors reach."""
-        name:
-            f"close_loops_{batch}"
-        input:
-            **FLOW.reads(oneshot.CLOSE, scans),
-        output:
-            **FLOW.writes(oneshot.CLOSE, scans),
-        log:
-            FLOW.log(oneshot.CLOSE, batch),
-        benchmark:
-            FLOW.benchmark(oneshot.CLOSE, batch)
-        conda:
-            "../../../envs/elastix.yaml"
-        threads: 1
-        resources:
-            mem_mb=growing(3000),
-            runtime=growing(10 + 2 * len(scans)),
-        params:
-            **FLOW.decides(oneshot.CLOSE, scans),
-        shell:
-            FLOW.command(oneshot.CLOSE)
+rule close_loops:
+    """The first scans that no stage doubts, registered back: how far errors reach."""
+    input:
+        **FLOW.reads(oneshot.CLOSE, tuple(STUDY.scans)),
+    output:
+        **FLOW.writes(oneshot.CLOSE),
+    log:
+        FLOW.log(oneshot.CLOSE),
+    benchmark:
+        FLOW.benchmark(oneshot.CLOSE)
+    conda:
+        "../../../envs/elastix.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(3000),
+        runtime=growing(60),
+    params:
+        **FLOW.decides(oneshot.CLOSE, tuple(STUDY.scans)),
+    shell:
+        FLOW.command(oneshot.CLOSE)
