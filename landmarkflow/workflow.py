@@ -190,8 +190,7 @@ class Workflow:
 
     def peers(self, stage: Stage, run: Run) -> list[str]:
         """The first scans of the study, as many as a stage reads in a run."""
-        scans = [scan for scan in self.study.scans if scan not in self.study.refused]
-        return scans[: stage.peer_count(self.values(stage, run))]
+        return list(self.study.teaching[: stage.peer_count(self.values(stage, run))])
 
     def first(self, stage: Stage) -> list[str]:
         """The first scans of the study, as many as a stage reads in any of its runs."""

@@ -273,7 +273,7 @@ def test_the_gradient_is_exact_where_interpolation_is() -> None:
     values = random.normal(size=300) + points @ [1.0, -1.0, 0.5]
     values -= values.mean()
     samples = Samples(0.1, points, values / np.linalg.norm(values))
-    similarity = Similarity.of(samples, sampled(grid, trilinear))
+    similarity = Similarity.of(samples, Subject(sampled(grid, trilinear), MIXTURE))
     assert tuple(similarity.target.size) == grid.size
     pose = Pose(
         turn(15, -20, 30), np.array([0.5, 0.2, -0.1]), grid.centre + np.array([0.3, -0.2, 0.1])
@@ -287,7 +287,7 @@ def test_the_gradient_is_exact_where_interpolation_is() -> None:
 
 
 def test_the_gradient_points_uphill_on_a_bone(template: Template) -> None:
-    similarity = Similarity.of(template.samples[0], posed(turn(20, -10, 30)).crop)
+    similarity = Similarity.of(template.samples[0], posed(turn(20, -10, 30)))
     pose = Pose(turn(10, -2, 22), np.zeros(3), PLACE + np.array([0.7, -0.5, 0.4]))
     _, gradient = similarity.value_and_gradient(pose)
     measured = finite_differences(similarity, pose, 0.05)
@@ -298,7 +298,7 @@ def test_the_gradient_points_uphill_on_a_bone(template: Template) -> None:
 
 
 def test_the_right_pose_correlates_fully_and_far_off_nothing_breaks(template: Template) -> None:
-    similarity = Similarity.of(template.samples[-1], posed(np.eye(3)).crop)
+    similarity = Similarity.of(template.samples[-1], posed(np.eye(3)))
     right = Pose(np.eye(3), np.zeros(3), PLACE)
     assert similarity.value_and_gradient(right)[0] > 0.99
     far = Pose(np.eye(3), np.zeros(3), PLACE + 1000.0)
@@ -308,10 +308,11 @@ def test_the_right_pose_correlates_fully_and_far_off_nothing_breaks(template: Te
 
 
 def test_brightness_and_contrast_do_not_matter(template: Template) -> None:
-    target = posed(turn(5, 5, 5)).crop
+    target = posed(turn(5, 5, 5))
+    dim = Subject(target.crop * 0.3 + 0.5, MIXTURE)
     pose = Pose(np.eye(3), np.zeros(3), PLACE)
     one = Similarity.of(template.samples[0], target).value_and_gradient(pose)
-    other = Similarity.of(template.samples[0], target * 0.3 + 0.5).value_and_gradient(pose)
+    other = Similarity.of(template.samples[0], dim).value_and_gradient(pose)
     assert one[0] == pytest.approx(other[0], abs=1e-5)
     np.testing.assert_allclose(one[1], other[1], atol=1e-5)
 
@@ -319,7 +320,7 @@ def test_brightness_and_contrast_do_not_matter(template: Template) -> None:
 @pytest.mark.parametrize("optimiser", ["lbfgs", "gradient_descent"])
 def test_both_optimisers_climb(template: Template, optimiser: str) -> None:
     rotation = turn(8, -6, 10)
-    similarity = Similarity.of(template.samples[0], posed(rotation).crop)
+    similarity = Similarity.of(template.samples[0], posed(rotation))
     start = Pose(np.eye(3), np.zeros(3), PLACE + np.array([0.8, -0.5, 0.6]))
     settings = SETTINGS.model_copy(update={"optimiser": optimiser})
     reached, value = similarity.ascend(start, settings)
@@ -363,17 +364,20 @@ SIDES = {"left": True, "right": False}
 def prepared(tmp_path_factory: pytest.TempPathFactory, annotated: Subject) -> Path:
     """A right template, the same bone in a right scan, and its mirror image in a left one."""
     folder = tmp_path_factory.mktemp("align")
-    located = {"mixture": MIXTURE.as_record()}
+    grid = Grid.centred(PLACE, (400, 400, 400), 0.5)
+    located = {"mixture": MIXTURE.as_record(), "grid": grid.as_lists()}
+    centred = {"steps": [{"centre": PLACE.tolist()}], "rivals": []}
     write_volume(annotated.crop, path_of(folder, ALIGN, "template_centred"))
     write_volume(depth_mask(TEMPLATE_GRID, 4.5), path_of(folder, ALIGN, "template_target"))
     for name in (TEMPLATE, *SIDES):
         record = Record(name, "locate", details=located)
         write_record(path_of(folder, ALIGN, "locate_record", name), record)
-        record = Record(name, "centre", earlier=(Step("locate"),))
+        record = Record(name, "centre", details=centred, earlier=(Step("locate"),))
         write_record(path_of(folder, ALIGN, "centre_record", name), record)
     right = posed(turn(10, -12, 20)).crop
-    write_volume(right, path_of(folder, ALIGN, "centred", "right"))
-    write_volume(mirrored(right), path_of(folder, ALIGN, "centred", "left"))
+    for name, image in (("right", right), ("left", mirrored(right))):
+        write_volume(image, path_of(folder, ALIGN, "centred", name))
+        write_volume(image, path_of(folder, ALIGN, "region", name))
     return folder
 
 

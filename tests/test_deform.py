@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ from scipy.spatial.transform import Rotation
 from stage_runs import path_of, run_stage
 
 from landmarkflow.core.errors import ScanFailure
-from landmarkflow.core.files import write_json
+from landmarkflow.core.files import read_json, write_json
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import TEMPLATE, Record, Step, read_record, write_record
 from landmarkflow.formats.slicer import read_point_lists, write_markups
 from landmarkflow.formats.transforms import read_transform, write_transform
 from landmarkflow.formats.written import write_volume
+from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.images.sampling import carried, resample
 from landmarkflow.methods.oneshot import deform as deform_stage
@@ -118,8 +120,9 @@ def deform(
     settings: DeformSettings,
     *,
     seed: int = 1,
+    extent: Extent | None = None,
 ) -> sitk.CompositeTransform:
-    return prepare(template, mask, settings, seed=seed)(target, start)
+    return prepare(template, mask, settings, seed=seed)(target, start, extent)
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -322,8 +325,11 @@ def study(tmp_path: Path, template: sitk.Image, mask: sitk.Image) -> Path:
 
 
 def aligned(folder: Path, scan: str, crop: sitk.Image, linear: Points) -> None:
-    """What the stages before left of a scan."""
-    write_volume(crop, path_of(folder, stages.DEFORM, "centred", scan))
+    """What the stages before left of a scan, which is seen all around its crop."""
+    write_volume(crop, path_of(folder, stages.DEFORM, "crop", scan))
+    shown = Grid.centred(PLACE, (500, 500, 500), 0.5).as_lists()
+    located = Record(scan, "locate", details={"grid": shown})
+    write_record(path_of(folder, stages.DEFORM, "locate_record", scan), located)
     write_transform(rigid(linear), path_of(folder, stages.DEFORM, "rigid", scan))
     record = Record(scan, "align", earlier=(Step("locate"), Step("centre")))
     write_record(path_of(folder, stages.DEFORM, "align_record", scan), record)
@@ -336,32 +342,69 @@ def test_a_scan_is_deformed_and_one_that_folds_too_much_is_doubtful(
     assert run_stage(stages.DEFORM, study, ["a"], settings={"deform": SETTINGS}).status == 0
     assert worst(read_transform(path_of(study, stages.DEFORM, "bspline", "a")), ROTATION) < 0.1
     record = read_record(path_of(study, stages.DEFORM, "record", "a"))
-    expected = Record("a", "deform", details={"folded_share": 0.0}, earlier=record.earlier)
-    assert record == expected
+    details = {"folded_share": 0.0, "cut_share": 0.0}
+    assert record == Record("a", "deform", details=details, earlier=record.earlier)
     assert [step.stage for step in record.earlier] == ["locate", "centre", "align"]
     monkeypatch.setattr(deform_stage, "folded_share", lambda *_: 0.2)
     aligned(study, "b", target, ROTATION)
     assert run_stage(stages.DEFORM, study, ["b"], settings={"deform": SETTINGS}).status == 0
     doubtful = read_record(path_of(study, stages.DEFORM, "record", "b"))
-    assert (doubtful.status, doubtful.details) == ("doubtful", {"folded_share": 0.2})
+    assert (doubtful.status, doubtful.details) == ("doubtful", details | {"folded_share": 0.2})
     assert doubtful.reason == "the B-spline folds in 20.00 % of the region compared"
 
 
-def test_a_loop_that_closes_ends_where_it_began(study: Path, target: sitk.Image) -> None:
-    aligned(study, "a", target, ROTATION)
+LOOP_SETTINGS = {"deform": SETTINGS, "symmetrise": {"enabled": False}}
+
+
+def refined(
+    folder: Path, scan: str, crop: sitk.Image, cut_share: float = 0.0, doubt: str = ""
+) -> None:
+    """What the stages before left of a scan that is to be registered back."""
+    aligned(folder, scan, crop, ROTATION)
     there = Landmarks(LANDMARKS.labels, truth(LANDMARKS.positions, ROTATION))
-    write_markups(path_of(study, stages.CLOSE, "refined", "a"), [PointList("refined", there, None)])
-    write_record(path_of(study, stages.CLOSE, "refine_record", "a"), Record("a", "refine"))
+    path = path_of(folder, stages.CLOSE, "refined", scan)
+    write_markups(path, [PointList("refined", there, None)])
+    deformed = Record(scan, "deform", details={"cut_share": cut_share})
+    write_record(path_of(folder, stages.CLOSE, "deform_record", scan), deformed)
+    before = Step("align", *(("doubtful", doubt) if doubt else ()))
+    known = {"deviation_mm": [0.1] * len(LANDMARKS.labels)}
+    record = Record(scan, "refine", details=known, earlier=(before,))
+    write_record(path_of(folder, stages.CLOSE, "refine_record", scan), record)
+
+
+def closed(folder: Path, scans: str, loops: int, **settings: object) -> list[dict[str, Any]]:
+    """What is said of the scans that were registered back."""
+    given = LOOP_SETTINGS | {"close": {"loops": loops}} | settings
+    assert run_stage(stages.CLOSE, folder, scans, settings=given).status == 0
+    return list(read_json(path_of(folder, stages.CLOSE, "loops")))
+
+
+def test_a_loop_that_closes_ends_where_it_began(study: Path, target: sitk.Image) -> None:
+    refined(study, "a", target)
     # Where the template's landmarks are evened out, the loop begins at those.
     even = Landmarks(LANDMARKS.labels, LANDMARKS.positions + np.array([2.0, 0.0, 0.0]))
     symmetrised = path_of(study, stages.CLOSE, "symmetrised")
     write_markups(symmetrised, [PointList("symmetrised", even, None)])
     for enabled, low, high in ((False, 0.0, 0.15), (True, 1.85, 2.15)):
-        settings = {"deform": SETTINGS, "symmetrise": {"enabled": enabled}}
-        assert run_stage(stages.CLOSE, study, ["a"], settings=settings).status == 0
-        loops = read_record(path_of(study, stages.CLOSE, "record", "a")).details["loop_mm"]
-        assert list(loops) == list(LANDMARKS.labels)
-        assert low <= min(loops.values()) <= max(loops.values()) < high
+        (loop,) = closed(study, "a", 3, symmetrise={"enabled": enabled})
+        assert (loop["scan"], loop["deviation_mm"]) == ("a", [0.1] * 4)
+        assert list(loop["loop_mm"]) == list(LANDMARKS.labels)
+        assert low <= min(loop["loop_mm"].values()) <= max(loop["loop_mm"].values()) < high
+
+
+def test_scans_that_are_cut_or_doubted_measure_no_error_while_others_do(
+    study: Path, target: sitk.Image
+) -> None:
+    quick = {"deform": QUICK["lbfgs"]}
+    refined(study, "a", target, cut_share=0.04)
+    refined(study, "b", target, doubt="two regions fit about equally well")
+    for scan in "cde":
+        refined(study, scan, target)
+    write_record(path_of(study, stages.CLOSE, "refine_record", "c"), Record("c", "align", "failed"))
+    # Whatever comes first by name: d and e take their place.
+    assert [loop["scan"] for loop in closed(study, "abcde", 1, **quick)] == ["d"]
+    assert [loop["scan"] for loop in closed(study, "abcde", 3, **quick)] == ["d", "e"]
+    assert [loop["scan"] for loop in closed(study, "abc", 3, **quick)] == ["a", "b"]
 
 
 def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(study: Path) -> None:
@@ -369,10 +412,10 @@ def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(study: Path
     image.write_bytes(b"no image")
     network = NetworkSettings(window_pixels=16, channels=2, levels=2)
     save_network(path_of(study, stages.CENTRE, "weights"), UNet(network), network, 100.0)
-    names = ("LOCATE", "CENTRE", "ALIGN", "DEFORM", "VOTE", "REFINE", "CLOSE", "PLACE", "SEGMENT")
+    names = ("LOCATE", "CENTRE", "ALIGN", "DEFORM", "VOTE", "REFINE", "PLACE", "SEGMENT")
     passed = [getattr(stages, name) for name in names]
     sheet = {"a": {"image": image, "side": ""}, TEMPLATE: {"side": ""}}
-    for stage in passed:
+    for stage in (*passed[:-2], stages.CLOSE, *passed[-2:]):
         settings = {"train": {"network": network.model_dump()}} if stage == stages.CENTRE else {}
         given = {"sheet": sheet} if stage.columns else {}
         peers = {"peers": ["a"]} if stage.peers else {}

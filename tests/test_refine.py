@@ -24,6 +24,7 @@ Points = NDArray[np.float64]
 
 SETTINGS = RefineSettings(radii_mm=(1.5, 2.0), spacing_mm=0.5, contrast_mm=0.0, prior_mm=0.5)
 GRID = Grid.centred((0.2, 0.1, -0.3), (40, 40, 40), 0.5)
+EVERYWHERE = Grid.centred((40.0, -20.0, 7.0), (400, 400, 400), 0.5)
 EULER = sitk.Euler3DTransform((0.5, 0.2, -0.3), 0.3, -2.0, 0.6, (40.0, -20.0, 7.0))
 MIRROR = sitk.AffineTransform(
     np.diag([-1.0, 1.0, 1.0]).ravel().tolist(), (12.0, -3.0, 5.0), (0.0, 0.0, 0.0)
@@ -181,7 +182,9 @@ def study(tmp_path: Path, template: sitk.Image) -> Path:
     write_volume(template, path_of(tmp_path, REFINE, "template_centred"))
     reference = path_of(tmp_path, REFINE, "template_reference")
     write_markups(reference, [PointList("reference", LANDMARKS, None)])
-    write_volume(moved(EULER), path_of(tmp_path, REFINE, "centred", "a"))
+    write_volume(moved(EULER), path_of(tmp_path, REFINE, "crop", "a"))
+    located = Record("a", "locate", details={"grid": EVERYWHERE.as_lists()})
+    write_record(path_of(tmp_path, REFINE, "locate_record", "a"), located)
     write_record(path_of(tmp_path, REFINE, "deform_record", "a"), Record("a", "deform"))
     return tmp_path
 

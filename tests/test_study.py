@@ -295,8 +295,6 @@ def folder(tmp_path: Path) -> Path:
         tmp_path / "scans/B6D2 F1.mha",
         tmp_path / "scans/picture.PNG",
         tmp_path / "scans/series/1.dcm",
-        tmp_path / "scans/.DS_Store",
-        tmp_path / "scans/ear.01.txt",
         tmp_path / "landmarks/ear.01.mrk.json",
         tmp_path / "landmarks/series.csv",
     )
@@ -306,7 +304,7 @@ def folder(tmp_path: Path) -> Path:
 def source(folder: Path, side: str = "") -> tuple[Template, Sequence[Scan]]:
     data = {"folder": str(folder), "template_side": side}
     config: StudyConfig = load_config({"study": "mine", "data": data}, MODELS)
-    found = source_of(config, Path("results/mine"))
+    found = source_of(config, Path("results/mine"), lambda line: None)
     return found.template, found.scans
 
 
@@ -347,14 +345,15 @@ def test_sides_and_scales_come_from_the_folder_s_sheet_by_id_or_file_name(folder
     ("rows", "said"),
     [
         ("near.02\tleft", ("row 2", "no scan 'near.02'")),
-        ("ear.01\tL", ("row 2", "the side is 'L'", "left, right")),
+        ("ear.01\tboth", ("row 2", "`side` is 'both': input should be 'left', 'right' or ''")),
+        ("ear.01\tleft\t0", ("row 2", "`scale` is '0': input should be greater than 0")),
         ("ear.01\tleft\near-01\tright", ("row 3", "'ear-01' stands twice")),
     ],
 )
 def test_a_wrong_side_is_refused_with_its_row(
     folder: Path, rows: str, said: tuple[str, ...]
 ) -> None:
-    (folder / "samples.tsv").write_text(f"scan\tside\n{rows}\n")
+    (folder / "samples.tsv").write_text(f"scan\tside\tscale\n{rows}\n")
     message = refused(lambda: source(folder))
     for part in ("samples.tsv", *said):
         assert part in message

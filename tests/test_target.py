@@ -14,7 +14,7 @@ from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.data.stages import TARGET
-from landmarkflow.data.target import derive_segmentation
+from landmarkflow.data.target import check_distance, derive_segmentation
 from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.operations import array_of, grid_of
@@ -92,6 +92,76 @@ def test_no_bright_voxel_among_the_landmarks_is_refused(
         derive_segmentation(scan(bright), OCTAHEDRON, 500.0, 0.5)
 
 
+# Landmarks and target
+
+# A volume centred on 0, as many programs write it, whose target lies on one side of the middle.
+ABOUT_ZERO = Grid.centred(np.zeros(3), (60, 60, 40), 0.6)
+
+
+def labyrinth(points: Points) -> NDArray[np.bool_]:
+    """A shell that is neither its own mirror image nor its own half turn; 14 mm across."""
+    off = (points - [5, -3, 1]) / [6.0, 4.0, 3.0]
+    distance = np.linalg.norm(off, axis=1)
+    return np.asarray((distance < 1) & (distance > 0.7) & (off[:, 0] + off[:, 1] > -0.5))
+
+
+def brain(points: Points) -> NDArray[np.bool_]:
+    """Solid, and the same after half a turn about the z axis."""
+    return np.asarray(np.linalg.norm(points / [11, 14, 9], axis=1) < 1)
+
+
+def at(target: Callable[[Points], NDArray[np.bool_]], count: int, seed: int = 0) -> Points:
+    """Places in a target."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(-17, 17, (200_000, 3))
+    return np.asarray(rng.permutation(places[target(places)])[:count])
+
+
+def checked(positions: Points, target: Callable[[Points], NDArray[np.bool_]]) -> None:
+    labels = tuple(f"l{number}" for number in range(len(positions)))
+    mask = sampled(ABOUT_ZERO, lambda p: target(p).astype(np.uint8))
+    check_distance(Landmarks(labels, positions), mask, Path("t.csv"))
+
+
+@pytest.mark.parametrize("target", [labyrinth, brain])
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_landmarks_at_the_target_or_some_mm_off_it_are_fine(
+    target: Callable[[Points], NDArray[np.bool_]], count: int
+) -> None:
+    for seed in range(5):
+        places = at(target, count, seed)
+        checked(places, target)
+        away = np.random.default_rng(seed).normal(size=places.shape)
+        checked(places + 3 * away / np.linalg.norm(away, axis=1, keepdims=True), target)
+        checked(np.vstack([places, np.full((1, 3), np.nan)]), target)
+    checked(np.full((2, 3), np.nan), target)
+
+
+def test_some_landmarks_may_lie_far_from_the_target_and_all_in_front_of_it() -> None:
+    checked(np.vstack([at(labyrinth, 4), [[-12.0, -9, 5], [-15, 14, -9], [0, 15, 9]]]), labyrinth)
+    # After half a turn, these lie deep in the target.
+    eyes = np.array([[4.0, -17, 0], [-4, -17, 0], [0, -16, -4]])
+    assert brain(eyes * [-1, 0.3, 1]).all()
+    checked(eyes, brain)
+
+
+@pytest.mark.parametrize("count", [1, 4, 45])
+def test_landmarks_far_from_the_target_are_refused(count: int) -> None:
+    with pytest.raises(InputError) as error:
+        checked(at(labyrinth, count) - np.array([0, -16, -2]), labyrinth)
+    assert str(error.value).startswith("t.csv: the landmarks lie ")
+    assert str(error.value).endswith(" mm")
+    assert " mm from the template's segmentation, expected half of them within " in str(error.value)
+
+
+@pytest.mark.parametrize("count", [1, 4, 45])
+def test_landmarks_of_another_frame_are_refused_with_a_hint(count: int) -> None:
+    with pytest.raises(
+        InputError, match="; with x and y turned they would lie at it: is the frame"
+    ):
+        checked(at(labyrinth, count) * [-1, -1, 1], labyrinth)
+
+
 # The stage
 
 
@@ -121,6 +191,20 @@ def test_a_given_segmentation_keeps_all_its_labels(tmp_path: Path) -> None:
     write_volume(given, tmp_path / "s.nii.gz")
     assert prepare(tmp_path, tmp_path / "s.nii.gz").status == 0
     np.testing.assert_array_equal(target(tmp_path), array_of(given))
+
+
+def test_landmarks_that_lie_elsewhere_are_refused_before_anything_is_learned(
+    tmp_path: Path,
+) -> None:
+    far = sampled(GRID, lambda p: 3 * (np.linalg.norm(p - MIDDLE, axis=1) > 14).astype(np.uint8))
+    near = sampled(GRID, lambda p: 3 * ball(p + np.array([0, 11, 0]), 2.0).astype(np.uint8))
+    for given, said in ((near, "mm from the template's segmentation"), (far, "")):
+        write_volume(given, tmp_path / "s.nii.gz")
+        done = prepare(tmp_path, tmp_path / "s.nii.gz")
+        if said:
+            assert_refused(done, f"{tmp_path}/points.mrk.json: the landmarks lie ", said)
+            assert not path_of(tmp_path, TARGET, "target", TEMPLATE).exists()
+    assert done.status == 0
 
 
 def test_a_target_that_cannot_be_had_is_refused(tmp_path: Path) -> None:

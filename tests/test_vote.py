@@ -79,7 +79,7 @@ def study(tmp_path: Path) -> Path:
     annotated = PointList("reference", LANDMARKS, None)
     write_markups(path_of(tmp_path, VOTE, "template_reference"), [annotated])
     for name, way in WAYS.items():
-        write_volume(moved(bone, way, 48), path_of(tmp_path, VOTE, "centred", name))
+        write_volume(moved(bone, way, 48), path_of(tmp_path, VOTE, "crop", name))
         off = sitk.TranslationTransform(3, (0.9, 0.0, 0.0) if name == "a" else (0.0, 0.0, 0.0))
         write_transform(way, path_of(tmp_path, VOTE, "rigid", name))
         whole = sitk.CompositeTransform([way, off])

@@ -20,6 +20,8 @@ from landmarkflow.images.operations import array_of, grid_of, image_on
 FARTHEST = 1 / 4
 # So near its surface landmarks are taken to lie at it: a larger part suspects the frame of more.
 AT_TARGET = 1 / 30
+# Of their distance, where they lie once turned, for the frame to be named as the likely cause.
+NEARER = 1 / 4
 
 
 def derive_segmentation(
@@ -89,12 +91,14 @@ def check_distance(landmarks: Landmarks, target: sitk.Image, source: Path) -> No
     distance[inside[z, y, x] & grid.contains(positions)] = 0
     across = float(np.linalg.norm(np.ptp(points, axis=0) + grid.spacing))
     half = float(np.median(distance))
-    other_frame = turned.max() <= AT_TARGET * across < half
+    other_frame = float(turned.max()) <= AT_TARGET * across < half
     if other_frame or half > FARTHEST * across:
+        expected = f"half of them within {FARTHEST * across:.1f} mm"
+        if float(np.median(turned)) < NEARER * half:
+            expected = "near it; with x and y turned they would lie at it: is the frame wrong?"
         raise InputError(
             f"{source}: the landmarks lie {distance.min():.1f} to {distance.max():.1f} mm from the "
-            f"template's segmentation, expected half of them within {FARTHEST * across:.1f} mm"
-            + ("; with x and y turned they would lie at it: is the frame wrong?" * other_frame)
+            f"template's segmentation, expected {expected}"
         )
 
 

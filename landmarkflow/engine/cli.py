@@ -43,7 +43,8 @@ def main(stages: Sequence[Stage], arguments: Sequence[str] | None = None) -> int
     names = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command, stage in commands.items():
         sub = names.add_parser(command, help=stage.what, description=stage.what)
-        add_stage_arguments(sub, stage)
+        if command in given:
+            add_stage_arguments(sub, stage)
     chosen = parser.parse_args(given)
     _start_log(chosen.log)
     logger = logging.getLogger(f"landmarkflow.{chosen.command}")

@@ -33,8 +33,8 @@ LEAST_OFFSET = 352
 LARGEST_OFFSET = 1 << 26
 # By so much the squares of a quaternion in few digits may exceed 1.
 ROUNDED_QUATERNION = np.float64(1e-4)
-# Millimetres in the units of length that a header can state; an unstated one is taken for mm.
-_UNITS = {1: 1000.0, 2: 1.0, 3: 0.001}
+# Millimetres in the units of length that a header can state; an unstated one, 0, is taken for mm.
+_UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +163,9 @@ def _affine(header: Nifti1Header) -> NDArray[np.float64]:
             "state its frame; expected at least one above 0"
         )
     spacing = np.abs(header["pixdim"][1:4].astype(np.float64))
+    if not (np.isfinite(spacing) & (spacing > 0)).all():
+        found = " x ".join(f"{value:.4g}" for value in spacing)
+        raise InputError(f"has voxels of {found} in its pixdim, expected three positive sizes")
     size = header["dim"][1:4].astype(np.int64)
     sform = header.get_sform()[:3]
     steps = np.linalg.norm(sform[:, :3], axis=0)
@@ -202,7 +205,9 @@ def _qform(header: Nifti1Header) -> NDArray[np.float64]:
 def _grid(header: Nifti1Header, affine: NDArray[np.float64]) -> Grid:
     """Returns the grid of an affine of RAS in LPS mm: x and y change their signs."""
     x, y, z = (int(count) for count in header["dim"][1:4])
-    unit = _UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
+    code = int(header["xyzt_units"]) & 7
+    if (unit := _UNITS.get(code)) is None:
+        raise InputError(f"states the unit of length {code}, expected 0, 1 (m), 2 (mm) or 3 (um)")
     lps = np.diag([-1.0, -1.0, 1.0]) @ affine + 0.0
     steps = np.linalg.norm(lps[:, :3], axis=0)
     spacing = np.abs(header["pixdim"][1:4].astype(np.float64)) * unit

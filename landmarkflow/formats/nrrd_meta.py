@@ -1,5 +1,6 @@
 """NRRD and MetaImage files, whose text headers are checked before ITK reads them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from landmarkflow.formats.scan_checks import (
     check_size,
     check_unpacked,
     explained,
+    millimetres_of,
     read_header,
     stated,
 )
@@ -45,6 +47,7 @@ def open_nrrd_or_meta(path: Path, largest_bytes: int) -> Opened:
             f'has the space "{space}", so it does not state its frame; expected '
             '"left-posterior-superior", "right-anterior-superior" or "left-anterior-superior"'
         )
+    unit = _millimetres(text)
     unpacked = int(np.prod(reader.GetSize())) * bytes_per_voxel
     own = data_file == path
     offset = text.length if own else 0
@@ -53,7 +56,10 @@ def open_nrrd_or_meta(path: Path, largest_bytes: int) -> Opened:
     if packed is None and found < unpacked:
         raise InputError(f"holds {found} bytes of voxels, expected {unpacked} (truncated file)")
     direction = np.reshape(reader.GetDirection(), (3, 3))
-    grid = Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), direction)
+    spacing, origin = (
+        np.multiply(value, unit) for value in (reader.GetSpacing(), reader.GetOrigin())
+    )
+    grid = Grid(reader.GetSize(), spacing, origin, direction)
 
     def read() -> sitk.Image:
         if packed is not None:
@@ -62,6 +68,28 @@ def open_nrrd_or_meta(path: Path, largest_bytes: int) -> Opened:
             return bare(reader.Execute())
 
     return Opened(grid, read)
+
+
+def _millimetres(text: TextHeader) -> float:
+    """Returns the mm in the unit of a header's lengths, 1 where it states none.
+
+    Refuses headers without the sizes of voxels, for which ITK takes 1 mm.
+    """
+    fields = text.fields
+    if suffix_of(text.path) in NRRD:
+        sizes, stated_in = fields.get("space directions", "").count("("), "space directions"
+        found = fields.get("space units", "")
+        units = {("space units", unit) for unit in re.findall('"([^"]*)"', found) or [found]}
+    else:
+        sizes = 3 if {"elementspacing", "elementsize"} & fields.keys() else 0
+        stated_in = "ElementSpacing"
+        units = {("DistanceUnits", fields.get("distanceunits", ""))}
+    if sizes != 3:
+        raise InputError(f"does not state the size of its voxels, expected three in {stated_in}")
+    lengths = {millimetres_of(name, unit) if unit else 1.0 for name, unit in units}
+    if len(lengths) > 1:
+        raise InputError(f"states several units of length ({found}), expected one")
+    return lengths.pop()
 
 
 def _packed_bytes(text: TextHeader, found: int, *, own: bool) -> int | None:

@@ -22,6 +22,15 @@ LARGEST_BYTES = 8 << 30
 SPARE_BYTES = 1 << 20
 # DEFLATE packs no more than this into a byte.
 _DEFLATE_RATIO = 1032
+# What no scan of a body or a part of one has, mm: where it is stated, its unit is another one.
+LARGEST_VOXEL, SMALLEST_VOXEL, LARGEST_SCAN = 50.0, 0.001, 5000.0
+# By words without their last s.
+_MILLIMETRES = {
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 10.0),
+    **dict.fromkeys(("m", "meter", "metre"), 1000.0),
+    **dict.fromkeys(("um", "micron", "micrometer", "micrometre"), 0.001),
+}
 BYTES_PER_VOXEL = {
     **dict.fromkeys((sitk.sitkUInt8, sitk.sitkInt8), 1),
     **dict.fromkeys((sitk.sitkUInt16, sitk.sitkInt16), 2),
@@ -64,6 +73,27 @@ def check_size(size: Sequence[int], least: int = 2) -> None:
     if len(size) != 3 or min(size) < least:
         expected = "a 3D volume with at least two along each axis"
         raise InputError(f"has {' x '.join(map(str, size))} voxels, expected {expected}")
+
+
+def check_lengths(grid: Grid) -> None:
+    """Refuses voxels and scans so large or small that their lengths are in another unit."""
+    voxel, scan = grid.spacing, grid.spacing * grid.size
+    if voxel.max() > LARGEST_VOXEL or voxel.min() < SMALLEST_VOXEL or scan.max() > LARGEST_SCAN:
+        shown = [" x ".join(f"{value:.4g}" for value in row) for row in (voxel, scan)]
+        raise InputError(
+            f"states voxels of {shown[0]} mm, a scan of {shown[1]} mm; expected voxels of "
+            f"{SMALLEST_VOXEL:g} to {LARGEST_VOXEL:g} mm and at most {LARGEST_SCAN:g} mm in all "
+            "(is its unit another one?)"
+        )
+
+
+def millimetres_of(field: str, unit: str) -> float:
+    """Returns the millimetres in a unit that a header states in words; refuses unknown ones."""
+    name = unit.strip().lower().replace("\u00c2", "").replace("\u00b5", "u")
+    length = _MILLIMETRES.get(name) or _MILLIMETRES.get(name.removesuffix("s"))
+    if length is None:
+        raise InputError(f'has the {field} "{unit[:20]}", expected mm, cm, m or um')
+    return length
 
 
 def check_bytes(size: Sequence[int], bytes_per_voxel: float, largest: int) -> None:

@@ -18,7 +18,7 @@ from landmarkflow.formats.dicom import open_dicom
 from landmarkflow.formats.nifti import open_nifti
 from landmarkflow.formats.nrrd_meta import open_nrrd_or_meta
 from landmarkflow.formats.pictures import open_picture
-from landmarkflow.formats.scan_checks import LARGEST_BYTES, Opened, check_finite
+from landmarkflow.formats.scan_checks import LARGEST_BYTES, Opened, check_finite, check_lengths
 from landmarkflow.formats.scan_files import NIFTI, PICTURES, is_folder, suffix_of
 from landmarkflow.images.operations import grid_of, image_on, place, view_of
 
@@ -39,7 +39,7 @@ def read_volume(path: Path, largest_bytes: int = LARGEST_BYTES) -> sitk.Image:
     Raises:
         InputError: The file is missing, unreadable, truncated, corrupt or too large; does not
             state its frame; is not a 3D volume of real scalars with two or more voxels along each
-            axis; has sheared axes; holds NaN or infinity; or has the same value everywhere. A
+            axis; has sheared axes; states no sizes of its voxels, or absurd ones; holds NaN or infinity; or has the same value everywhere. A
             DICOM folder holds no series or several, or its slices are missing, uneven or tilted. A
             picture is one that `read_picture` refuses.
     """
@@ -91,14 +91,17 @@ def read_segmentation(
 
 def _opened(path: Path, largest_bytes: int, *, labels: bool = False) -> Opened:
     """Reads and checks the header of a scan in any of the formats."""
-    if is_folder(path):
-        return open_dicom(path, largest_bytes)
-    suffix = suffix_of(path)
-    if suffix in NIFTI:
-        return open_nifti(path, largest_bytes)
+    suffix = "" if is_folder(path) else suffix_of(path)
     if suffix in PICTURES:
         return open_picture(path, largest_bytes, labels=labels)
-    return open_nrrd_or_meta(path, largest_bytes)
+    if not suffix:
+        opened = open_dicom(path, largest_bytes)
+    elif suffix in NIFTI:
+        opened = open_nifti(path, largest_bytes)
+    else:
+        opened = open_nrrd_or_meta(path, largest_bytes)
+    check_lengths(opened.grid)
+    return opened
 
 
 def _read(path: Path, largest_bytes: int, *, labels: bool = False) -> sitk.Image:

@@ -75,7 +75,8 @@ def named_in(folder: Path, roles: Mapping[str, tuple[str, ...]], tell: Tell) -> 
     for role, suffixes in roles.items():
         here = [path for path in paths if (stem_of(path, suffixes) or "").casefold() == role]
         found[role] = str(min(here, key=lambda path: _rank(path, suffixes))) if here else ""
-    tell_unused(paths, map(Path, filter(None, found.values())), " and ".join(roles), tell)
+    expected = f"one file for each of {', '.join(roles)}"
+    tell_unused(paths, map(Path, filter(None, found.values())), expected, tell)
     return found
 
 

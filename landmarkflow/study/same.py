@@ -39,8 +39,8 @@ def refused_images(scans: Mapping[str, Scan], templates: Mapping[str, Template])
             if others:
                 named = ["the template" if n == TEMPLATE else f"the scan {n}" for n in others]
                 refused[name] = (
-                    f"scan {name}: holds the same image as {' and '.join(named)}, expected one "
-                    "that no template and no other scan holds"
+                    f"scan {name}: holds the same image as {' and '.join(named)}, expected another "
+                    "image, or another side of it that is stated for each"
                 )
     return refused
 

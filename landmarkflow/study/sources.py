@@ -113,7 +113,8 @@ def _of_folder(folder: Path, template_side: Side, tell: Tell) -> Source:
         raise InputError(f"{folder / 'scans'}: no such folder, expected the scans to annotate")
     # Notes and lists may lie beside the folders; another folder, or another sheet, may be meant.
     others = [path for path in listed(folder, tell) if path.is_dir() or _is_sheet(path)]
-    tell_unused(others, (folder / name for name in KNOWN), ", ".join(KNOWN), tell)
+    expected = f"one of {', '.join(KNOWN)}"
+    tell_unused(others, (folder / name for name in KNOWN), expected, tell)
     scans = _scans_in(folder, "", tell)
     if (folder / "training").is_dir():
         scans += _scans_in(folder / "training", "train", tell)

@@ -27,7 +27,7 @@ class Study:
         runs: by name, each after those that it reads.
         templates: the scans of the sheet that are templates of runs, too.
         training: annotated scans for supervised methods; no run's results are measured on them.
-        refused: why scans are not measured and teach nothing of others, by id.
+        refused: why scans are not measured, by id.
     """
 
     config: StudyConfig
@@ -47,6 +47,11 @@ class Study:
             f"{start // step + 1:03d}": names[start : start + step]
             for start in range(0, len(names), step)
         }
+
+    @property
+    def teaching(self) -> tuple[str, ...]:
+        """Scans from which something may be learned of others, such as how far errors reach."""
+        return tuple(scan for scan in self.scans if scan not in self.refused)
 
     def entry(self, scan: str) -> Scan | Template:
         """What is stated of a scan, or of the template."""
@@ -102,10 +107,12 @@ def load_study(
     if not looked_in:
         raise InputError(f"study {config.study}: there is no scan, expected at least one")
     _tell_left_over(results / config.study, {*looked_in, *templates}, tell)
-    refused = {}
-    if config.data.folder or config.data.sheet:
-        refused = refused_images(looked_in, {TEMPLATE: source.template, **templates})
-    looked_in |= {name: _without_references(looked_in[name]) for name in refused}
+    # What the workflow itself makes or fetches need not be there yet.
+    given = config.data.folder or config.data.sheet
+    refused = refused_images(looked_in if given else {}, {TEMPLATE: source.template, **templates})
+    for name, reason in refused.items():
+        tell(reason)
+        looked_in[name] = _without_references(looked_in[name])
     return Study(config, source.template, looked_in, runs, templates, training, refused)
 
 

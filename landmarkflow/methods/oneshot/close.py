@@ -19,7 +19,7 @@ from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import read_complete_markups
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written
-from landmarkflow.methods.oneshot.deform import prepare_scan
+from landmarkflow.methods.oneshot.deform import LEAST_CUT, prepare_scan
 from landmarkflow.methods.oneshot.refine import prepare, refine
 from landmarkflow.methods.oneshot.settings import DeformSettings, RefineSettings
 from landmarkflow.methods.oneshot.template import annotated_of, crop_and_mask
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 def run(batch: Batch) -> None:
     """Take the first scans' landmarks back by registrations in which the scan is fixed.
 
-    Scans that a stage doubts tell of their own faults, and others take their place; only where
-    there is no other do they count.
+    Scans that a stage doubts, or that show a part of the target alone, tell of their own faults,
+    and others take their place; only where there is no other do they count.
     """
     settings = batch.settings(DeformSettings, "deform")
     windows = batch.settings(RefineSettings, "refine")
@@ -63,11 +63,15 @@ def run(batch: Batch) -> None:
 
 
 def _in_order(batch: Batch) -> list[tuple[Task, Record]]:
-    """The scans that no stage doubts, or else all that have a result."""
+    """The scans that show the whole target and that no stage doubts, or else all with a result."""
+
+    def is_sure(task: Task, record: Record) -> bool:
+        cut_share = read_record(task.inputs["deform_record"]).details["cut_share"]
+        return cut_share <= LEAST_CUT and all(step.status == "ok" for step in record.chain)
+
     records = [(task, read_record(task.inputs["refine_record"])) for task in batch.tasks]
     found = [(task, record) for task, record in records if record.has_result]
-    sure = [(t, r) for t, r in found if all(step.status == "ok" for step in r.chain)]
-    return sure or found
+    return [each for each in found if is_sure(*each)] or found
 
 
 def _distances(begun: Landmarks, ended: Landmarks) -> dict[str, float]:

@@ -22,6 +22,7 @@ from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written
 from landmarkflow.images.extent import Extent
+from landmarkflow.methods.oneshot.deform import LEAST_CUT
 from landmarkflow.methods.oneshot.landmarks import place_landmarks, shift, similarity_around
 from landmarkflow.methods.oneshot.settings import PlaceSettings
 from landmarkflow.methods.oneshot.template import annotated_of
@@ -36,8 +37,6 @@ LOST = 3.0
 
 # Of the depth of a landmark well inside, a smaller share is close to the border.
 CLOSE_SHARE = 0.25
-# A border cuts the target where it leaves out more than this share of it.
-LEAST_CUT = 0.005
 # How much a radius grows where none of a landmark's surroundings is seen, and for each mm beyond
 # the scan's border.
 UNSEEN_GROWTH, BEYOND_GROWTH = 1.0, 0.5

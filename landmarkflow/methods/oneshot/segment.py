@@ -9,7 +9,6 @@ import functools
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
@@ -33,7 +32,7 @@ MARGIN_MM = 0.5
 MEASURED = 5000
 # The inverse ends when each point is met this closely, mm, or after so many rounds.
 CLOSE_MM = 0.02
-ROUNDS = 20
+ROUNDS = 8
 
 
 def warp_labels(labels: sitk.Image, transform: sitk.Transform, scan: Grid) -> sitk.Image:
@@ -57,46 +56,66 @@ def warp_labels(labels: sitk.Image, transform: sitk.Transform, scan: Grid) -> si
     margin = MARGIN_MM / scan.spacing + 1
     first = np.maximum(np.floor(index.min(axis=0) - margin), 0).astype(int)
     last = np.minimum(np.ceil(index.max(axis=0) + margin), np.array(scan.size) - 1).astype(int)
-    whole = np.zeros(scan.size[::-1], dtype=array_of(labels).dtype)
+    known_labels = array_of(labels)
+    whole = np.zeros(scan.size[::-1], dtype=known_labels.dtype)
     if (last < first).any():
         raise ScanFailure("the template's target comes to lie outside the scan")
-    affine = np.asarray(np.linalg.lstsq(_homogeneous(mapped), known, rcond=None)[0], np.float64)
-    source = _inverse_on(scan, (first, last), transform, affine)
-    place = np.rint(grid_of(labels).to_index(source)).astype(int)
-    within = ((place >= 0) & (place < np.array(labels.GetSize()))).all(axis=1)
-    values = np.zeros(len(place), dtype=whole.dtype)
-    values[within] = array_of(labels)[tuple(place[within].T[::-1])]
+    affine = np.linalg.lstsq(_homogeneous(mapped), known, rcond=None)[0].T
     box = tuple(slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True))
-    whole[box] = values.reshape(whole[box].shape)
+    x, y, z = _source(scan, (first, last), transform, np.asarray(affine), grid_of(labels))
+    sizes = zip((x, y, z), labels.GetSize(), strict=True)
+    inside = np.all([(place >= 0) & (place < count) for place, count in sizes], axis=0)
+    whole[box][inside] = known_labels[z[inside], y[inside], x[inside]]
     return image_on(scan, whole)
 
 
-def _inverse_on(
+def _source(
     scan: Grid,
     box: tuple[NDArray[np.int_], NDArray[np.int_]],
     transform: sitk.Transform,
     affine: Array,
-) -> Array:
-    """(n, 3) template points, LPS mm, of a box of voxels, x fastest: affine plus a smooth rest."""
+    labels: Grid,
+) -> list[NDArray[np.int32]]:
+    """For each voxel of a box, (z, y, x), the indices x, y, z of the label's voxel that lies there.
+
+    The inverse map is `affine`, (3, 4), and a smooth rest, which is found on a lattice of nodes and
+    interpolated linearly, axis by axis.
+    """
     first, last = box
     counts = np.ceil((last - first) * scan.spacing / LATTICE_MM).astype(int) + 1
     steps = np.maximum(last - first, 1) / np.maximum(counts - 1, 1)
     nodes = scan.to_physical(first + _raster(counts) * steps)
-    start = _homogeneous(nodes) @ affine
+    start = _homogeneous(nodes) @ affine.T
     found = start.copy()
     for _ in range(ROUNDS):
         missed = nodes - map_points(transform, found)
         if np.abs(missed).max() < CLOSE_MM:
             break
-        found += missed @ affine[:3]
-    rest = (found - start).reshape(*counts[::-1], 3)
-    voxels = _raster(last - first + 1)
-    places = (voxels / steps)[:, ::-1].T
-    smooth = [
-        ndimage.map_coordinates(rest[..., k], places, order=1, mode="nearest") for k in range(3)
-    ]
-    linear = _homogeneous(scan.to_physical(first + voxels)) @ affine
-    return np.asarray(linear + np.stack(smooth, axis=1))
+        found += missed @ affine[:, :3].T
+    to_index = np.linalg.inv(labels.direction * labels.spacing)
+    rest = ((found - start) @ to_index.T).reshape(*counts[::-1], 3).astype(np.float32)
+    by_x, by_y, by_z = (_between(last[k] - first[k] + 1, counts[k], steps[k]) for k in range(3))
+    linear = to_index @ affine[:, :3] @ (scan.direction * scan.spacing)
+    corner = labels.to_index(_homogeneous(scan.to_physical(first[None])) @ affine.T)[0]
+    source = []
+    for axis in range(3):
+        smooth = np.einsum("zc,cba->zba", by_z, rest[..., axis])
+        smooth = np.einsum("yb,zba->zya", by_y, smooth) @ by_x.T
+        along = [
+            np.arange(b - a + 1) * linear[axis, k]
+            for k, (a, b) in enumerate(zip(first, last, strict=True))
+        ]
+        smooth += (corner[axis] + along[2][:, None, None] + along[1][:, None] + along[0]).astype(
+            np.float32
+        )
+        source.append(np.rint(smooth).astype(np.int32))
+    return source
+
+
+def _between(voxels: int, nodes: int, step: float) -> NDArray[np.float32]:
+    """(voxels, nodes) weights of linear interpolation between nodes, so many voxels apart."""
+    place = np.arange(voxels)[:, None] / step
+    return np.asarray(np.clip(1 - np.abs(place - np.arange(nodes)), 0, 1), dtype=np.float32)
 
 
 def _raster(counts: NDArray[np.int_]) -> Array:

@@ -169,6 +169,7 @@ CLOSE = Stage(
         **CROP,
         **ANNOTATED,
         **ALIGN.gives("crop", "rigid"),
+        **DEFORM.gives("record"),
         **REFINE.gives("refined", "record"),
     },
     writes={"loops": "{run}/work/close/loops.json"},
