@@ -14,8 +14,16 @@ hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=No
 hypothesis.settings.load_profile("repeatable")
 
 # These take minutes: started first, no process waits for the last of them.
-LONG = ("test_slurm", "test_bare_environments", "test_interruptions", "test_workflow")
-LONG += ("test_runs", "test_methods", "test_given_scans")
+LONG = [
+    "test_slurm",
+    "test_bare_environments",
+    "test_interruptions",
+    "test_workflow",
+    "test_runs",
+    "test_methods",
+    "test_given_scans",
+    "test_cut_scans",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

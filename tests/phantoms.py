@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks
-from landmarkflow.images.operations import image_on
+from landmarkflow.images.extent import Extent
+from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.mixture import Mixture
 
@@ -62,3 +63,24 @@ def moved(
     inverse = transform.GetInverse()
     grid = Grid.centred(transform.TransformPoint((0.2, 0.0, -0.1)), (size, size, size), 0.5)
     return sampled(grid, lambda points: function(map_points(inverse, points)))
+
+
+def cut(image: sitk.Image, axis: int, side: int, plane_mm: float) -> tuple[sitk.Image, Extent]:
+    """An image of which a scan shows what lies before a plane; beyond it there is air.
+
+    Args:
+        image: with voxels along the LPS axes.
+        axis: 0, 1 or 2, the LPS axis that the plane stands on.
+        side: 1 where the scan ends towards larger coordinates, -1 towards smaller ones.
+        plane_mm: the LPS coordinate at which it ends, but for half a voxel.
+    """
+    grid, values = grid_of(image), array_of(image).copy()
+    border = int(np.ceil((plane_mm - grid.origin[axis]) / grid.spacing[axis]))
+    first, last = (0, border) if side > 0 else (border, grid.size[axis])
+    along = np.moveaxis(values, 2 - axis, 0)
+    along[:first] = along[last:] = 0
+    size, start = np.array(grid.size), np.zeros((1, 3))
+    size[axis], start[0, axis] = last - first, first
+    x, y, z = size.tolist()
+    shown = Grid((x, y, z), grid.spacing, grid.to_physical(start)[0], grid.direction)
+    return image_on(grid, values), Extent(shown)

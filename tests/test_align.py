@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from phantoms import DENSE, LANDMARKS, MIXTURE, SOFT, bone, depth_mask, sampled
+from phantoms import DENSE, LANDMARKS, MIXTURE, SOFT, bone, cut, depth_mask, sampled
 from scipy.spatial.transform import Rotation
 from stage_runs import Outcome, assert_refused, path_of, run_stage
 
@@ -13,8 +13,9 @@ from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import TEMPLATE, Record, Step, read_record, write_record
 from landmarkflow.formats.transforms import read_transform
-from landmarkflow.formats.written import write_volume
-from landmarkflow.images.operations import array_of, image_on, mirrored
+from landmarkflow.formats.written import read_written, write_volume
+from landmarkflow.images.extent import Extent
+from landmarkflow.images.operations import array_of, grid_of, image_on, mirrored
 from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.align import (
     PROPER_FLIPS,
@@ -29,6 +30,7 @@ from landmarkflow.methods.oneshot.align import (
     prepare_template,
     starting_poses,
 )
+from landmarkflow.methods.oneshot.crops import crop_around
 from landmarkflow.methods.oneshot.mixture import Mixture
 from landmarkflow.methods.oneshot.settings import AlignSettings
 from landmarkflow.methods.oneshot.stages import ALIGN
@@ -169,6 +171,64 @@ def test_a_scan_whose_mixture_lost_the_dense_bone_is_aligned(template: Template)
     assert lost.dense_probability(array_of(target.crop).astype(np.float64)).max() < 1e-3
     found = align(template, target, SETTINGS)
     assert worst_error(applied(found.pose, LANDMARKS.positions), rotation) < 0.1
+
+
+# A scan that shows a part of the target
+
+# A landmark, the axis that the border stands on, and towards which end of it.
+BORDERS = [("tip", 0, 1), ("knob", 1, 1), ("flank", 1, -1), ("bump", 2, 1)]
+
+
+@pytest.mark.parametrize(("label", "axis", "side"), BORDERS)
+@pytest.mark.parametrize("before_mm", [-0.5, 1.0, 2.0])
+def test_of_a_target_cut_at_the_border_what_is_seen_is_compared(
+    template: Template, label: str, axis: int, side: int, before_mm: float
+) -> None:
+    rotation = turn(12, -15, 9)
+    place = LANDMARKS.select([label]).positions[0] @ rotation.T + PLACE
+    crop, extent = cut(posed(rotation).crop, axis, side, float(place[axis]) - side * before_mm)
+    assert (extent.depth(place[None])[0] < 0) == (before_mm > 0)
+    found = align(template, Subject(crop, MIXTURE, extent), SETTINGS)
+    assert worst_error(applied(found.pose, LANDMARKS.positions), rotation) < 0.05
+    assert found.correlation > 0.98
+    assert {"upright, of what is seen", "upright, shifted"} < {start.name for start in found.tried}
+    # Air beyond the border, taken for what it seems, draws the template into the scan.
+    padded = align(template, Subject(crop, MIXTURE), SETTINGS)
+    assert worst_error(applied(padded.pose, LANDMARKS.positions), rotation) > 0.25
+
+
+def test_a_pose_that_puts_next_to_nothing_into_the_scan_is_worth_nothing(
+    template: Template,
+) -> None:
+    crop, extent = cut(posed(np.eye(3)).crop, 0, 1, float(PLACE[0]) - 4.0)
+    similarity = Similarity.of(template.samples[0], Subject(crop, MIXTURE, extent))
+    right = Pose(np.eye(3), np.zeros(3), PLACE)
+    seen = similarity.seen(right)
+    assert seen is not None
+    assert 0 < seen.mean() < 0.3
+    assert similarity.value(right) == -1.0
+    assert similarity.ascend(right, SETTINGS) == (right, -1.0)
+
+
+def test_the_gradient_counts_the_samples_that_are_seen(template: Template) -> None:
+    crop, extent = cut(posed(turn(20, -10, 30)).crop, 0, 1, float(PLACE[0]) + 2.0)
+    similarity = Similarity.of(template.samples[0], Subject(crop, MIXTURE, extent))
+    pose = Pose(turn(10, -2, 22), np.zeros(3), PLACE + np.array([0.7, -0.5, 0.4]))
+    seen = similarity.seen(pose)
+    assert seen is not None
+    assert 0.3 < seen.mean() < 0.9
+    value, gradient = similarity.value_and_gradient(pose, seen)
+    there = applied(pose, similarity.samples.points[seen])
+    values, _ = similarity.target.sample(there)
+    assert value == pytest.approx(np.corrcoef(similarity.samples.values[seen], values)[0, 1])
+    assert value == pytest.approx(similarity.value(pose))
+    steps = np.eye(6) * 0.05
+    measured = [
+        similarity.value_and_gradient(pose.moved(step), seen)[0]
+        - similarity.value_and_gradient(pose.moved(-step), seen)[0]
+        for step in steps
+    ]
+    assert np.corrcoef(gradient, measured)[0, 1] > 0.98
 
 
 # Moments
@@ -424,6 +484,119 @@ def test_the_side_of_one_scan_is_not_the_other_s_business(study: Path) -> None:
     changed = run(study, left="", right="right")
     assert "1/2 left: computed" in changed.stderr
     assert "2/2 right: known" in changed.stderr
+
+
+def shows(folder: Path, scan: str, extent: Extent) -> None:
+    """Say of a scan how far it reaches."""
+    path = path_of(folder, ALIGN, "locate_record", scan)
+    details = read_record(path).details | {"grid": extent.grid.as_lists()}
+    write_record(path, Record(scan, "locate", details=details))
+
+
+def test_how_far_a_scan_goes_on_beyond_its_crop_makes_no_difference(study: Path) -> None:
+    written = []
+    for size in (44, 46, 300):
+        shows(study, "right", Extent(Grid.centred(PLACE + MISS, (size, size, size), 0.5)))
+        assert run(study, right="right").status == 0
+        assert record_of(study, "right").status == "ok"
+        roles = ("rigid", "moments", "crop")
+        written.append([path_of(study, ALIGN, role, "right").read_bytes() for role in roles])
+    assert written[0] == written[1] == written[2]
+
+
+def test_a_scan_that_shows_a_part_is_aligned_by_that_part(study: Path) -> None:
+    truth = LANDMARKS.positions @ turn(10, -12, 20).T + PLACE
+    crop, extent = cut(posed(turn(10, -12, 20)).crop, 0, 1, float(truth[0, 0]) - 1.0)
+    for name, flip in SIDES.items():
+        write_volume(mirrored(crop) if flip else crop, path_of(study, ALIGN, "centred", name))
+        shows(study, name, extent.mirrored() if flip else extent)
+    assert run(study, **{name: name for name in SIDES}).status == 0
+    for name, flip in SIDES.items():
+        transform = read_transform(path_of(study, ALIGN, "rigid", name))
+        expected = truth * MIRROR if flip else truth
+        error = np.linalg.norm(map_points(transform, LANDMARKS.positions) - expected, axis=1)
+        assert error.max() < 0.05
+
+
+# Two targets in one scan
+
+ROTATION = turn(10, -12, 20)
+PLACES = {"right": PLACE, "left": PLACE * MIRROR}
+
+
+@pytest.fixture(scope="module")
+def two_bones() -> sitk.Image:
+    """A region with a right bone and its mirror image in the plane x = 0."""
+    grid = Grid.centred(PLACE * [0, 1, 1], (230, 64, 64), 0.5)
+    return sampled(
+        grid,
+        lambda p: np.maximum(
+            bone((p - PLACE) @ ROTATION), bone((p * MIRROR - PLACE) @ ROTATION)
+        ),
+    )
+
+
+def with_both(study: Path, region: sitk.Image, first: str) -> Path:
+    """A scan of two bones; the network found the first of them likelier."""
+    here, there = (PLACES[side] for side in (first, *({*PLACES} - {first})))
+    write_volume(region, path_of(study, ALIGN, "region", "both"))
+    write_volume(crop_around(region, here, 30.0), path_of(study, ALIGN, "centred", "both"))
+    grid = Grid.centred(PLACE * [0, 1, 1], (300, 300, 300), 0.5)
+    located = {"mixture": MIXTURE.as_record(), "grid": grid.as_lists()}
+    centred = {"steps": [{"centre": here.tolist()}], "rivals": [there.tolist()]}
+    for stage, details in (("locate", located), ("centre", centred)):
+        path = path_of(study, ALIGN, f"{stage}_record", "both")
+        write_record(path, Record("both", stage, details=details))
+    return study
+
+
+@pytest.mark.parametrize("first", PLACES)
+@pytest.mark.parametrize("side", PLACES)
+def test_of_two_targets_that_of_the_stated_side_is_found(
+    study: Path, two_bones: sitk.Image, first: str, side: str
+) -> None:
+    with_both(study, two_bones, first)
+    assert run(study, both=side).status == 0
+    record = record_of(study, "both")
+    assert (record.status, record.details["side"]) == ("ok", side)
+    np.testing.assert_allclose(record.details["centre"], PLACES[side])
+    found = map_points(read_transform(path_of(study, ALIGN, "rigid", "both")), LANDMARKS.positions)
+    truth = LANDMARKS.positions @ ROTATION.T + PLACE
+    error = np.linalg.norm(found - (truth * MIRROR if side == "left" else truth), axis=1)
+    assert error.max() < 0.1
+    # Later stages look where it is.
+    crop = grid_of(read_written(path_of(study, ALIGN, "crop", "both")))
+    np.testing.assert_allclose(crop.centre, PLACES[side], atol=0.51)
+
+
+def test_of_two_targets_one_is_taken_and_both_places_told_where_no_side_is(
+    study: Path, two_bones: sitk.Image
+) -> None:
+    with_both(study, two_bones, "left")
+    assert run(study, both="").status == 0
+    record = record_of(study, "both")
+    assert record.status == "doubtful"
+    taken = record.details["side"]
+    here, there = (
+        f"({', '.join(f'{x:.0f}' for x in PLACES[side])})"
+        for side in (taken, *({*PLACES} - {taken}))
+    )
+    assert record.reason == (
+        f"two regions fit about equally well, at {here} and {there} mm: the {taken} one is taken; "
+        "state the side"
+    )
+
+
+def test_another_place_without_a_target_raises_no_doubt(
+    study: Path, two_bones: sitk.Image
+) -> None:
+    with_both(study, two_bones, "right")
+    alone = array_of(two_bones).copy()
+    alone[:, :, 115:] = np.random.default_rng(0).normal(SOFT, 0.05, alone[:, :, 115:].shape)
+    write_volume(image_on(grid_of(two_bones), alone), path_of(study, ALIGN, "region", "both"))
+    assert run(study, both="").status == 0
+    record = record_of(study, "both")
+    assert (record.status, record.details["side"]) == ("ok", "right")
 
 
 def test_what_does_not_look_like_the_template_fails(study: Path) -> None:

@@ -661,8 +661,7 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         "samples.tsv: has a header and no rows, expected one for each scan"),
     "commas for tabs": (
         lambda: {"data": of_sheet("scan,image\na,a.mha\n")},
-        "samples.tsv: `scan,image` is not a known column, expected scan, image, side, landmarks, "
-        "frame, segmentation, split, gaze, scale, separated by tabs"),
+        "samples.tsv: is separated by commas, expected tabs"),
     "a sheet of another program": (
         lambda: {"data": of_sheet("scan\timage\na\t\0\n")},
         "samples.tsv, row 2: `image` is '\\x00' with a control character or a byte that is no "
@@ -702,8 +701,8 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: {"data": of_sheet(rows("a\ta.mha"), image="b.mha")},
         "config: `data.sheet.template`: the file b.mha of column `image` does not exist"),
     "another side": (
-        lambda: {"data": of_sheet(rows("a\ta.mha\tLEFT"))},
-        "samples.tsv, row 2: `side` is 'LEFT': input should be 'left', 'right' or ''"),
+        lambda: {"data": of_sheet(rows("a\ta.mha\tboth"))},
+        "samples.tsv, row 2: `side` is 'both': input should be 'left', 'right' or ''"),
     "another frame": (
         lambda: {"data": of_sheet(rows("a\ta.mha\t\tt.fcsv\tscanner"))},
         "samples.tsv, row 2: `frame` is 'scanner': input should be 'LPS', 'RAS', 'pixels' or ''"),
@@ -819,8 +818,10 @@ SHOW = "python() { printf '%s\\0' \"$@\"; }; "
 def named(here: Path) -> tuple[object, ...]:
     """Options of a study of scans with such names, in a folder with such a name."""
     folder = here / FOLDER
-    for name in NAMES:
-        write_volume(scan(), folder / f"scans/{name}.nii.gz")
+    for number, name in enumerate(NAMES, start=1):
+        image = scan()
+        image[0, 0, 0] = number  # One image under several names would be refused.
+        write_volume(image, folder / f"scans/{name}.nii.gz")
         (folder / "landmarks").mkdir(exist_ok=True)
         rows = (f"{label},{x},{y},{z}" for label, (x, y, z) in TEMPLATE_POINTS.items())
         (folder / f"landmarks/{name}.csv").write_text(table(*rows))

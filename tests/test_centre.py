@@ -192,6 +192,23 @@ def test_the_candidate_that_holds_the_target_is_chosen(region: sitk.Image, place
     np.testing.assert_allclose(found.steps[-1].centre, TARGET, atol=0.1)
 
 
+def test_a_second_target_is_a_rival_and_a_second_look_at_one_is_none() -> None:
+    def two(points: Points) -> Points:
+        beside = RADIUS - 0.4 - np.linalg.norm(points - DULL, axis=1)
+        rival = 0.69 / (1 + np.exp(-np.clip(beside / 0.1, -30, 30)))
+        return np.maximum(intensity(points), 0.26 + rival)
+
+    places = np.array([DULL + [1.0, -1.0, 0.5], TARGET - 1.0, TARGET + [2.0, 0, 1.0], NOWHERE])
+    found = centre(sampled(GRID, two), places, localiser(), SETTINGS)
+    np.testing.assert_allclose(found.steps[-1].centre, TARGET, atol=0.1)
+    assert found.candidate in (1, 2)
+    (rival,) = found.rivals
+    np.testing.assert_allclose(rival, DULL, atol=0.1)
+    alone = centre(sampled(GRID, intensity), places, localiser(), SETTINGS)
+    assert alone.rivals == ()
+    np.testing.assert_array_equal(alone.steps[-1].centre, found.steps[-1].centre)
+
+
 def test_not_converged_is_said_when_iterations_run_out(region: sitk.Image) -> None:
     start = TARGET + np.array([3.0, -3.5, 3.0])
     one = SETTINGS.model_copy(update={"iterations": 1})
@@ -296,6 +313,7 @@ def test_a_scan_is_centred_and_says_how(
     assert record == Record("a", "centre", details=record.details, earlier=(Step("locate"),))
     np.testing.assert_allclose(record.details["steps"][-1]["centre"], TARGET, atol=0.2)
     assert record.details["device"]
+    assert record.details["rivals"] == []
     crop = read_written(path_of(tmp_path, CENTRE, "centred", "a"))
     np.testing.assert_allclose(grid_of(crop).centre, TARGET, atol=0.51)
     assert path_of(tmp_path, CENTRE, "probability", "a").stat().st_size > 0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from phantoms import LANDMARKS, bone, depth_mask, sampled
+from phantoms import LANDMARKS, bone, cut, depth_mask, sampled
 from scipy.spatial.transform import Rotation
 from stage_runs import path_of, run_stage
 
@@ -242,6 +242,49 @@ def test_a_target_out_of_the_scan_is_a_failure_with_its_reason(
     assert "0x" not in str(failure.value)
 
 
+# A scan that shows a part of the target
+
+
+@pytest.mark.parametrize(
+    ("label", "axis", "side"), [("tip", 0, -1), ("flank", 2, -1), ("knob", 2, 1)]
+)
+def test_of_a_bone_cut_at_the_border_what_is_seen_is_compared(
+    template: sitk.Image, mask: sitk.Image, target: sitk.Image, label: str, axis: int, side: int
+) -> None:
+    true = truth(POINTS, ROTATION)
+    row = LANDMARKS.labels.index(label)
+    crop, extent = cut(target, axis, side, float(true[row, axis]) - side * 1.0)
+    depth = extent.depth(true)
+    start = rigid(ROTATION)
+
+    def errors(extent: Extent | None) -> Points:
+        whole = deform(template, mask, crop, start, SETTINGS, extent=extent)
+        return np.linalg.norm(mapped(whole) - true, axis=1)
+
+    found = errors(extent)
+    assert found[depth > 1].max() < 0.25
+    assert found[depth > 0].max() < 0.5
+    # A landmark beyond the border is placed beyond it, no worse than by a millimetre.
+    assert depth[row] < -0.7
+    assert found[row] < 1.0
+    whole = deform(template, mask, crop, start, SETTINGS, extent=extent)
+    assert extent.depth(mapped(whole))[row] < 0
+    # Air beyond the border, taken for what it seems, pulls at the map far inside.
+    assert errors(None)[depth > 1].max() > 1.0
+
+
+@pytest.mark.parametrize("pixels", [56, 300])
+def test_a_scan_that_shows_all_of_its_crop_gives_the_same_to_the_bit(
+    template: sitk.Image, mask: sitk.Image, target: sitk.Image, pixels: int
+) -> None:
+    extent = Extent(Grid.centred(grid_of(target).centre, (pixels, pixels, pixels), 0.5))
+    one, other = (
+        deform(template, mask, target, rigid(ROTATION), QUICK["lbfgs"], extent=shown)
+        for shown in (extent, None)
+    )
+    np.testing.assert_array_equal(mapped(one), mapped(other))
+
+
 # Folding
 
 
@@ -392,6 +435,30 @@ def test_a_loop_that_closes_ends_where_it_began(study: Path, target: sitk.Image)
         assert low <= min(loop["loop_mm"].values()) <= max(loop["loop_mm"].values()) < high
 
 
+@pytest.mark.parametrize("before_mm", [0.0, 3.0])
+def test_the_share_of_a_target_beyond_the_border_is_recorded_and_much_is_doubtful(
+    study: Path, target: sitk.Image, before_mm: float
+) -> None:
+    tip = truth(LANDMARKS.positions[:1], ROTATION)[0]
+    crop, extent = cut(target, 0, -1, float(tip[0]) + before_mm)
+    aligned(study, "a", crop, ROTATION)
+    located = Record("a", "locate", details={"grid": extent.grid.as_lists()})
+    write_record(path_of(study, stages.DEFORM, "locate_record", "a"), located)
+    write_volume(depth_mask(GRID, 5.0), path_of(study, stages.DEFORM, "template_target"))
+    assert run_stage(stages.DEFORM, study, ["a"], settings={"deform": QUICK["lbfgs"]}).status == 0
+    record = read_record(path_of(study, stages.DEFORM, "record", "a"))
+    inside = np.random.default_rng(2).uniform(-5, 5, (4000, 3))
+    inside = inside[np.linalg.norm(inside, axis=1) < 5]
+    expected = (extent.depth(truth(inside, ROTATION)) < 0).mean()
+    assert record.details["cut_share"] == pytest.approx(expected, abs=0.03)
+    assert record.status == ("doubtful" if before_mm else "ok")
+    if before_mm:
+        share = 100 * record.details["cut_share"]
+        assert record.reason == (
+            f"the target reaches the border of the scan: {share:.0f} % of it lies beyond"
+        )
+
+
 def test_scans_that_are_cut_or_doubted_measure_no_error_while_others_do(
     study: Path, target: sitk.Image
 ) -> None:
@@ -400,7 +467,8 @@ def test_scans_that_are_cut_or_doubted_measure_no_error_while_others_do(
     refined(study, "b", target, doubt="two regions fit about equally well")
     for scan in "cde":
         refined(study, scan, target)
-    write_record(path_of(study, stages.CLOSE, "refine_record", "c"), Record("c", "align", "failed"))
+    failed = Record("c", "align", "failed", "unlike")
+    write_record(path_of(study, stages.CLOSE, "refine_record", "c"), failed)
     # Whatever comes first by name: d and e take their place.
     assert [loop["scan"] for loop in closed(study, "abcde", 1, **quick)] == ["d"]
     assert [loop["scan"] for loop in closed(study, "abcde", 3, **quick)] == ["d", "e"]

@@ -167,10 +167,21 @@ def test_a_mass_counts_the_voxels_volume() -> None:
 
 
 def test_weak_candidates_are_left_out() -> None:
-    blocks = ((15, 20, 10), 19.0), ((45, 30, 25), 100.0)
+    # They lie closer together than a region is wide.
+    blocks = ((38, 24, 18), 19.0), ((45, 30, 25), 100.0)
     assert len(found(*blocks)) == 1
     weaker = SETTINGS.model_copy(update={"weakest_candidate": 0.1})
     assert len(found(*blocks, settings=weaker)) == 2
+
+
+def test_a_region_far_away_is_a_candidate_though_weak_or_one_too_many() -> None:
+    # Of a head one ear may be far denser than the other.
+    heavy, near, far = ((12, 24, 18), 100.0), ((20, 30, 18), 19.0), ((45, 24, 18), 19.0)
+    assert [mass for _, mass in found(heavy, near, far)] == [pytest.approx(m) for m in (100, 19)]
+    one = SETTINGS.model_copy(update={"candidates": 1})
+    for settings in (SETTINGS, one):
+        np.testing.assert_allclose(found(heavy, near, far, settings=settings)[1][0], [45, 24, 18])
+    assert len(found(heavy, ((45, 24, 18), 9.0))) == 1
 
 
 def test_neighbours_within_the_targets_radius_are_one_candidate() -> None:

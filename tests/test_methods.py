@@ -82,11 +82,11 @@ def bright_part(number: int) -> tuple[slice, slice, NDArray[np.float64]]:
     return slice(left, left + width), slice(top, top + height), middle
 
 
-def draw(path: Path, number: int) -> NDArray[np.float64]:
+def draw(path: Path, number: int, shade: int = 220) -> NDArray[np.float64]:
     """Draws a picture with a bright part; returns the middle of this."""
     columns, rows_, middle = bright_part(number)
     values = np.full((40, 60), 30, np.uint8)
-    values[rows_, columns] = 220
+    values[rows_, columns] = shade
     Image.fromarray(values).save(path)
     return middle
 
@@ -101,7 +101,7 @@ def draw_pictures(folder: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Draws ten pictures and a template with their landmarks; returns where each point lies."""
     for name in ("template", "scans", "landmarks"):
         (folder / name).mkdir(parents=True)
-    template = draw(folder / "template/scan.png", 0)
+    template = draw(folder / "template/scan.png", 0, shade=210)
     annotated = {label: np.array(position) for label, position in LABELS.items()}
     write_points(folder / "template/landmarks.csv", annotated)
     found = {}
@@ -155,10 +155,10 @@ def test_pictures_are_measured_in_pixels_or_in_percent(
 # Volumes
 
 
-def write_block(path: Path, corner: int) -> None:
+def write_block(path: Path, corner: int, bright: int = 900) -> None:
     """Writes a volume of air with a bright block."""
     values = np.full((24, 24, 24), -1000, np.int16)
-    values[corner : corner + 5, 8:13, 8:13] = 900
+    values[corner : corner + 5, 8:13, 8:13] = bright
     image = sitk.GetImageFromArray(values)
     image.SetSpacing((0.5, 0.5, 0.5))
     sitk.WriteImage(image, str(path))
@@ -170,9 +170,9 @@ def blocks(tmp_path: Path) -> Path:
     folder = tmp_path / "my scans"
     for name in ("template", "scans"):
         (folder / name).mkdir(parents=True)
-    names = ("template/scan.nii.gz", "scans/a.mhd", "scans/b.nii.gz", "scans/c.nrrd")
-    for name in names:
-        write_block(folder / name, 9)
+    write_block(folder / "template/scan.nii.gz", 9, bright=800)
+    for name in ("a.mhd", "b.nii.gz", "c.nrrd"):
+        write_block(folder / "scans" / name, 9)
     text = "# frame: LPS\nlabel,x,y,z\nTOP,5,5,4.5\n"
     (folder / "template/landmarks.csv").write_text(text, encoding="utf-8")
     return folder

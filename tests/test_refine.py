@@ -5,7 +5,7 @@ import phantoms
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from phantoms import LANDMARKS, bone, sampled
+from phantoms import LANDMARKS, bone, cut, sampled
 from stage_runs import path_of, run_stage
 
 from landmarkflow.core.grids import Grid
@@ -163,6 +163,66 @@ def test_a_search_starts_where_the_landmark_is(template: sitk.Image) -> None:
     start = Landmarks(LANDMARKS.labels, true_places(EULER))
     found = search(LANDMARKS, wrong, template, moved(EULER), start=start, settings=SEARCH)
     np.testing.assert_array_equal(found.positions, start.positions)
+
+
+# A scan that shows a part of the surroundings
+
+# Far enough for a window to lie in the crop, and the tip's place in the scan.
+TIP = true_places(EULER)[0]
+
+
+@pytest.mark.parametrize("contrast_mm", [0.0, 1.0])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_windows_count_what_the_scan_shows(
+    template: sitk.Image, contrast_mm: float, axis: int, side: int
+) -> None:
+    settings = SETTINGS.model_copy(update={"contrast_mm": contrast_mm})
+    prepared, wrong = prepare(LANDMARKS, template, settings), missing_by(EULER, MISS)
+    target, extent = cut(moved(EULER), axis, side, float(TIP[axis]) + side * 1.2)
+    found, padded = (
+        refine(prepared, wrong, target, settings, extent=shown) for shown in (extent, None)
+    )
+    error, by_air = (
+        float(np.linalg.norm(each.landmarks.positions[0] - TIP)) for each in (found, padded)
+    )
+    print(contrast_mm, axis, side, error, by_air, found.deviation[0])
+    assert error < 0.15
+    assert np.isfinite(found.deviation[0])
+
+
+def test_a_landmark_of_which_less_than_half_is_seen_stays(template: sitk.Image) -> None:
+    prepared, wrong = prepare(LANDMARKS, template, SETTINGS), missing_by(EULER, MISS)
+    target, extent = cut(moved(EULER), 0, 1, float(TIP[0]) - 1.0)
+    found = refine(prepared, wrong, target, SETTINGS, extent=extent)
+    np.testing.assert_array_equal(found.landmarks.positions[0], true_places(wrong)[0])
+    hidden = extent.depth(true_places(wrong)) < 0
+    assert hidden[0]
+    np.testing.assert_array_equal(np.isnan(found.deviation), hidden)
+
+
+def test_an_extent_that_holds_all_windows_makes_no_difference(template: sitk.Image) -> None:
+    prepared, wrong = prepare(LANDMARKS, template, SETTINGS), missing_by(EULER, MISS)
+    target, extent = cut(moved(EULER), 0, 1, float(true_places(EULER)[:, 0].max()) + 4.0)
+    one, other = (
+        refine(prepared, wrong, target, SETTINGS, extent=shown) for shown in (extent, None)
+    )
+    np.testing.assert_array_equal(one.landmarks.positions, other.landmarks.positions)
+    np.testing.assert_array_equal(one.deviation, other.deviation)
+
+
+def test_nothing_is_looked_for_at_the_border(template: sitk.Image) -> None:
+    wrong = missing_by(EULER, FAR_OFF)
+    start = place_landmarks(LANDMARKS, wrong)
+    # A ball of 2 mm that may go 2 mm does not fit before a border 3 mm away.
+    target, extent = cut(moved(EULER), 0, 1, float(start.positions[0, 0]) + 3.0)
+    found = search(
+        LANDMARKS, wrong, template, target, start=start, settings=SEARCH, extent=extent
+    )
+    fits = extent.holds(start.positions, 4.0)
+    assert not fits[0]
+    moves = np.linalg.norm(found.positions - start.positions, axis=1) > 0
+    np.testing.assert_array_equal(moves, fits)
 
 
 # The stage

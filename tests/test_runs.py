@@ -46,7 +46,7 @@ def dry_jobs(root: Path, folder: Path, *arguments: object) -> dict[str, int]:
 def expected_jobs(oneshot: int, others: int, batches: tuple[str, ...]) -> dict[str, int]:
     """The jobs of the tiny study with so many runs of the method and of others."""
     once = {*ONCE, *by_batch(("template", *batches), *SHARED)}
-    of_oneshot = {"train_network", "centre_targets_template", "close_loops_001"}
+    of_oneshot = {"train_network", "centre_targets_template", "close_loops"}
     of_oneshot |= by_batch(batches, *REGISTERING)
     of_every_run = {*OF_A_RUN, *by_batch(batches, "draw_overviews")}
     jobs = dict.fromkeys(once, 1) | dict.fromkeys(of_oneshot, oneshot) | {"simulate_scan": 5}
@@ -86,7 +86,7 @@ def test_studies_of_several_runs_train_each_and_fetch_or_simulate_once(
     made = {name: jobs.get(name, 0) for name in ("fetch_file", "simulate_scan")}
     mice = {"fetch_file": 30, "simulate_scan": 0}
     assert made == (mice if "mouse" in study else {"fetch_file": 0, "simulate_scan": 25})
-    assert jobs["train_network"] == jobs["close_loops_001"] == trained
+    assert jobs["train_network"] == jobs["close_loops"] == trained
     assert jobs["evaluate_landmarks"] == trained + fused
     assert jobs.get("fuse_landmarks_001", 0) == fused
     assert jobs["locate_regions_001"] == jobs["locate_regions_template"] == 1

@@ -375,6 +375,14 @@ def test_a_folder_without_a_template_s_scan_is_refused(folder: Path) -> None:
     assert refused(lambda: source(folder)) == said
 
 
+def test_the_templates_scan_may_be_a_series_and_its_files_have_any_capitals(folder: Path) -> None:
+    (folder / "template/scan.nrrd").unlink()
+    touch(folder / "template/Scan/1.dcm", folder / "template/SEGMENTATION.NII.GZ")
+    template, _ = source(folder)
+    assert template.image == str(folder / "template/Scan")
+    assert template.segmentation == str(folder / "template/SEGMENTATION.NII.GZ")
+
+
 def test_the_templates_segmentation_is_found(folder: Path) -> None:
     touch(folder / "template/segmentation.nii.gz")
     template, _ = source(folder)

@@ -39,7 +39,7 @@ PREPARING = ("digest_scans", "check_references", "locate_regions")
 REGISTERING = ("deform_scans", "refine_landmarks", "place_landmarks", "segment_scans")
 BATCHED = ("centre_targets", "align_scans", *REGISTERING, "draw_overviews")
 # The first scans say how far errors reach: what changes them changes every radius.
-LOOPS = "close_loops_001"
+LOOPS = "close_loops"
 EARS = {"ear001": "left", "ear002": "left", "ear003": "right", "ear004": "right"}
 AUTHOR = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org")
 WEIGHTS = "work/train/weights.npz"

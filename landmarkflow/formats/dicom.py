@@ -1,5 +1,7 @@
 """Folders of one DICOM series: slices in an even row along their normal."""
 
+import filecmp
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.grids import Grid
+from landmarkflow.formats import dicom_header as dicom
+from landmarkflow.formats.dicom_header import DicomHeader, items_of, read_dicom_header
 from landmarkflow.formats.scan_checks import (
     BYTES_PER_VOXEL,
     Opened,
@@ -17,23 +21,30 @@ from landmarkflow.formats.scan_checks import (
     check_bytes,
     explained,
     read_header,
-    stated,
 )
+from landmarkflow.images.operations import image_on, view_of
+
+logger = logging.getLogger(__name__)
 
 TILT_TOLERANCE = 1e-3
 # The part of a slice step by which a slice may lie beside its place in an even row of slices:
 # scanners round positions, and a missing slice moves its neighbours by half a step or more.
 UNEVEN_TOLERANCE = 0.05
+# Kinds of files: images, also where their voxels are lost; pictures of screens; and what has voxels
+# but is no scan (segmentations, doses).
+_IMAGES, _SCREENS, _NO_SCANS = ("1", "2", "4", "7", "12", "20", "128", "130"), "7", ("66", "481")
 
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
-    """What the header of one slice states."""
+    """What a file states of one slice, or of one of its frames, counted from 0."""
 
     file: str
+    frame: int
     position: NDArray[np.float64]
     orientation: NDArray[np.float64]
     spacing: NDArray[np.float64]
+    rescaling: tuple[str, str]
     size: tuple[int, int]
     pixel_type: str
     bytes_per_voxel: int
@@ -42,18 +53,17 @@ class _Slice:
 def open_dicom(folder: Path, largest_bytes: int) -> Opened:
     """Reads the headers of a folder's one DICOM series, refusing what `read_volume` refuses.
 
-    Files that are no DICOM may lie beside the slices. Voxels are rescaled to Hounsfield units.
+    A log line names the files that are passed over: what is no DICOM, or no image; scouts, single
+    images and pictures of screens beside a series of slices; copies. Voxels are rescaled to
+    Hounsfield units.
     """
-    with explained():
-        identifiers = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        if len(identifiers) != 1:
-            found = f"{len(identifiers)} ({', '.join(identifiers)})" if identifiers else "none"
-            raise InputError(f"the DICOM series found are {found}, expected one")
-        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), identifiers[0])
-    _check_no_dicom_left(folder, files)
-    slices = [_dicom_slice(Path(file)) for file in files]
+    images = _series_of(folder)
+    slices = [one for header in images for one in _slices_of(header)]
     if len(slices) < 2:
         raise InputError("the DICOM series has one slice, expected at least two")
+    if 1 < len(images) < len(slices):
+        found = f"{len(images)} files of {len(slices)} frames"
+        raise InputError(f"the DICOM series has {found}, expected one file or one frame in each")
     first = slices[0]
     for other in slices[1:]:
         _check_alike(first, other)
@@ -67,50 +77,131 @@ def open_dicom(folder: Path, largest_bytes: int) -> Opened:
 
     def read() -> sitk.Image:
         with explained():
-            return bare(sitk.ReadImage([one.file for one in slices], imageIO="GDCMImageIO"))
+            if len(images) > 1:
+                return bare(sitk.ReadImage([one.file for one in slices], imageIO="GDCMImageIO"))
+            stored = sitk.ReadImage(first.file, imageIO="GDCMImageIO")
+            return image_on(grid, view_of(stored)[[one.frame for one in slices]])
 
     return Opened(grid, read)
 
 
-def _check_no_dicom_left(folder: Path, files: Sequence[str]) -> None:
-    """Refuses DICOM files that GDCM passed over: it drops truncated slices without a word."""
-    used = {Path(file).name for file in files}
-    for path in sorted(folder.iterdir()):
-        if path.name in used or path.name.upper() == "DICOMDIR" or not path.is_file():
-            continue
-        with path.open("rb") as file:
-            if file.read(132)[128:] == b"DICM":
-                raise InputError(
-                    f"{path}: is a DICOM file that cannot be read as a slice of its series "
-                    "(truncated or not an image), expected whole slices only"
-                )
-
-
-def _dicom_slice(path: Path) -> _Slice:
-    with about(path):
-        reader = read_header(path, "GDCMImageIO")
-        columns, rows, *frames = reader.GetSize()
-        if (count := int(np.prod(frames))) != 1:
-            raise InputError(f"holds {count} frames, expected one slice")
-        return _Slice(
-            str(path),
-            _numbers(reader, "0020|0032", "ImagePositionPatient", 3),
-            _numbers(reader, "0020|0037", "ImageOrientationPatient", 6).reshape(2, 3),
-            _numbers(reader, "0028|0030", "PixelSpacing", 2),
-            (columns, rows),
-            sitk.GetPixelIDValueAsString(reader.GetPixelID()),
-            BYTES_PER_VOXEL[reader.GetPixelID()],
+def _series_of(folder: Path) -> list[DicomHeader]:
+    """Returns the files of a folder's one series of slices; refuses several series, and none."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+    images = _images_among(files)
+    images = [one for one in images if "LOCALIZER" not in one.text(dicom.IMAGE_TYPE)] or images
+    series: dict[str, list[DicomHeader]] = {}
+    for one in images:
+        series.setdefault(one.text(dicom.SERIES), []).append(one)
+    if len(series) > 1:
+        series = {name: part for name, part in series.items() if _may_be_scan(part)} or series
+    if len(series) != 1:
+        named = (
+            f'{name} "{part[0].text(dicom.SERIES_NAME)}" of {len(part)} files'
+            for name, part in series.items()
         )
+        found = f"{len(series)} ({', '.join(named)})" if series else "none"
+        raise InputError(f"the DICOM series found are {found}, expected one")
+    (images,) = series.values()
+    used = {one.path for one in images}
+    if passed_over := ", ".join(path.name for path in files if path not in used):
+        logger.info("%s: passed over what is no slice of its series: %s", folder, passed_over)
+    return images
 
 
-def _numbers(reader: sitk.ImageFileReader, tag: str, name: str, count: int) -> NDArray[np.float64]:
-    text = stated(reader, tag)
+def _images_among(files: Sequence[Path]) -> list[DicomHeader]:
+    """Returns the images among files, each once, also where a file lies there as a copy too."""
+    images: list[DicomHeader] = []
+    instances: dict[str, Path] = {}
+    for path in files:
+        with about(path):
+            header = read_dicom_header(path)
+            if header is None and path.suffix.lower() == ".dcm":
+                raise InputError("is no DICOM file, expected a whole slice")
+            if header is None or path.name.upper() == "DICOMDIR" or not _is_image(header):
+                continue
+            header.check_voxels()
+        same = instances.setdefault(header.text(dicom.INSTANCE) or path.name, path)
+        if same is path or not filecmp.cmp(same, path, shallow=False):
+            images.append(header)
+    return images
+
+
+def _is_image(header: DicomHeader) -> bool:
+    """Whether a file is an image, perhaps one that lost its voxels, by what it says that it is."""
+    if header.kind in ("", *_IMAGES):
+        return True
+    has_pixels = header.voxels is not None or header.text(dicom.ROWS) != ""
+    return has_pixels and header.kind not in _NO_SCANS
+
+
+def _may_be_scan(series: Sequence[DicomHeader]) -> bool:
+    """Whether a series has several slices in space, of grey values and not of a screen."""
+    header = series[0]
+    return (
+        len(series) * header.count(dicom.FRAMES) > 1
+        and bool(header.text(dicom.POSITION) or items_of(header.item, dicom.PER_FRAME))
+        and header.kind != _SCREENS
+        and header.text(dicom.PHOTOMETRIC).startswith("MONOCHROME")
+    )
+
+
+def _slices_of(header: DicomHeader) -> list[_Slice]:
+    """Returns the slices of a file: one, or each frame of an enhanced one in the file's order."""
+    with about(header.path):
+        photometric = header.text(dicom.PHOTOMETRIC)
+        if photometric != "MONOCHROME2":
+            # GDCM turns the values of MONOCHROME1 over, in Hounsfield units too.
+            found = f'has the PhotometricInterpretation "{photometric}"'
+            raise InputError(f"{found}, expected MONOCHROME2")
+        if items_of(header.item, dicom.LOOKUP):
+            raise InputError("has a ModalityLUTSequence, expected RescaleSlope, RescaleIntercept")
+        frames, groups = header.count(dicom.FRAMES), items_of(header.item, dicom.PER_FRAME)
+        if frames != max(len(groups), 1):
+            found = f"holds {frames} frames and states the places of {len(groups)}"
+            raise InputError(f"{found}, expected one slice or the places of all")
+        reader = read_header(header.path, "GDCMImageIO")
+        shared = items_of(header.item, dicom.SHARED)
+        slices = [
+            _slice(header, number, [group, *shared, {0: [header.item]}], reader)
+            for number, group in enumerate(groups or [{}])
+        ]
+        if len({one.rescaling for one in slices}) > 1:
+            raise InputError("rescales its frames differently, expected the same for all")
+        return slices
+
+
+def _slice(
+    header: DicomHeader, frame: int, items: Sequence[dicom.Item], reader: sitk.ImageFileReader
+) -> _Slice:
+    """Returns what the first item that states it says: a frame's own, that of all or the file's."""
+
+    def stated(sequence: int, tag: int) -> str:
+        inner = [one for item in items for one in items_of(item, sequence) + items_of(item, 0)]
+        return next((str(one[tag]) for one in inner if one.get(tag)), "")
+
+    kind = reader.GetPixelID()
+    orientation = stated(dicom.PLANE_ORIENTATION, dicom.ORIENTATION)
+    return _Slice(
+        str(header.path),
+        frame,
+        _numbers(stated(dicom.PLANE, dicom.POSITION), "ImagePositionPatient", 3),
+        _numbers(orientation, "ImageOrientationPatient", 6).reshape(2, 3),
+        _numbers(stated(dicom.MEASURES, dicom.SPACING), "PixelSpacing", 2),
+        (stated(dicom.RESCALING, dicom.SLOPE), stated(dicom.RESCALING, dicom.INTERCEPT)),
+        reader.GetSize()[:2],
+        sitk.GetPixelIDValueAsString(kind),
+        BYTES_PER_VOXEL[kind],
+    )
+
+
+def _numbers(text: str, name: str, count: int) -> NDArray[np.float64]:
     try:
         values = np.array([float(part) for part in text.split("\\")])
     except ValueError:
         values = np.empty(0)
     if len(values) != count or not np.isfinite(values).all():
-        raise InputError(f'has the {name} "{text.strip()}", expected {count} numbers')
+        raise InputError(f'has the {name} "{text}", expected {count} numbers')
     return values
 
 
@@ -137,7 +228,10 @@ def _slice_step(slices: Sequence[_Slice], normal: NDArray[np.float64]) -> float:
     if np.linalg.norm(positions - even, axis=1).max() > UNEVEN_TOLERANCE * length or length == 0:
         usual = float(np.median(steps))
         worst = int(np.argmax(np.abs(steps - usual)))
-        names = [Path(one.file).name for one in slices[worst : worst + 2]]
+        names = [
+            Path(one.file).name + f" (frame {one.frame + 1})" * (slices[0].file == slices[1].file)
+            for one in slices[worst : worst + 2]
+        ]
         raise InputError(
             f"the DICOM slices {names[0]} and {names[1]} are {steps[worst]:.4g} mm apart, expected "
             f"{usual:.4g} mm as between the others (missing, repeated or uneven slices)"

@@ -17,6 +17,8 @@ Frame = Literal["LPS", "RAS", "pixels"]
 
 # 0 and 1 are what older versions of 3D Slicer wrote.
 _STATED: dict[str, Frame] = {"LPS": "LPS", "RAS": "RAS", "0": "RAS", "1": "LPS", "PIXELS": "pixels"}
+# By the status of a point, for which tables have a number; 1 is one that was not placed yet.
+_MISSING = {"undefined": True, "0": True, "defined": False, "2": False, "missing": True, "3": True}
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # Control characters, which would break lines and tables, and halves of characters.
 _UNPRINTABLE = ("Cc", "Cs")
@@ -76,6 +78,15 @@ def position_of(
             return [*numbers, 0.0][:3]
     words = "two" if in_picture else "three"
     raise InputError(f"{where} has the position {shown(value)}, expected {words} finite numbers")
+
+
+def is_missing(where: str, status: Any) -> bool:
+    """Whether a point has no position by its status in 3D Slicer; refuses one not yet placed."""
+    missing = _MISSING.get(str(status))
+    if missing is None:
+        found = f"{where} has the positionStatus {shown(status)}"
+        raise InputError(f"{found}, expected defined, undefined or missing")
+    return missing
 
 
 def landmarks_of(points: Sequence[tuple[str, list[float]]], frame: Frame) -> Landmarks:

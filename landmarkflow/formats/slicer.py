@@ -12,6 +12,7 @@ from landmarkflow.core.files import read_json, write_json
 from landmarkflow.core.points import DECIMALS, Landmarks, PointList
 from landmarkflow.formats.point_checks import (
     Frame,
+    is_missing,
     label_of,
     landmarks_of,
     number_of,
@@ -145,13 +146,9 @@ def _read_node(node: dict[str, Any], frame: Frame | None, name: str) -> PointLis
 def _control_point(number: int, point: dict[str, Any]) -> tuple[str, list[float]]:
     label = label_of(f"control point {number}", point.get("label", ""))
     where = f'control point {number} ("{label}")'
-    status = point.get("positionStatus", "defined")
-    if status == "defined":
-        return label, position_of(where, point.get("position"))
-    if status in ("undefined", "missing"):
+    if is_missing(where, point.get("positionStatus", "defined")):
         return label, [math.nan] * 3
-    found = f"{where} has the positionStatus {shown(status)}"
-    raise InputError(f"{found}, expected defined, undefined or missing")
+    return label, position_of(where, point.get("position"))
 
 
 def _radius_and_note(point: dict[str, Any]) -> tuple[float, str]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from landmarkflow.core.points import DECIMALS, Landmarks
 from landmarkflow.formats.point_checks import (
     Frame,
     frame_of,
+    is_missing,
     label_of,
     landmarks_of,
     number_of_text,
@@ -29,11 +31,13 @@ Lines = Sequence[tuple[int, list[str]]]
 
 # A comment that states the frame, and perhaps where the first pixel lies.
 _FRAME = re.compile(r"frame\s*[:=]\s*([^\s,]+)\s*(?:,\s*(.*))?", re.IGNORECASE)
+# What the column `defined` of 3D Slicer's tables says; other words are refused as no status.
+_STATUS = {"": "defined", "0": "undefined", "1": "defined", "false": "undefined", "true": "defined"}
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 
 
 def read_plain_json(data: Any, frame: Frame | None) -> Landmarks:
-    """Returns the points of {"label": [x, y, z], ..., "frame": "LPS"}; in pixels [x, y]."""
+    """Returns the points of {"label": [x, y, z] or null, ..., "frame": "LPS"}; in pixels [x, y]."""
     if not isinstance(data, dict):
         raise InputError(f'holds {shown(data)}, expected {{"label": [x, y, z], ...}}')
     frame = frame_of(data.get("frame"), frame)
@@ -42,13 +46,24 @@ def read_plain_json(data: Any, frame: Frame | None) -> Landmarks:
         if name != "frame":
             label = label_of(f"landmark {len(points) + 1}", name)
             where = f'landmark "{label}"'
-            points.append((label, position_of(where, value, in_picture=frame == "pixels")))
+            places = value if isinstance(value, list) and value else [value]
+            # NaN is the one number that differs from itself.
+            if all(place is None or place != place for place in places):  # noqa: PLR0124
+                points.append((label, [math.nan] * 3))
+            else:
+                points.append((label, position_of(where, value, in_picture=frame == "pixels")))
     return landmarks_of(points, frame)
 
 
 def read_csv(text: str, frame: Frame | None, image: str | None) -> Landmarks:
     """Returns the points of a table, or those of one image where it has a column `image`."""
     comments, lines = _read_lines(text)
+    if not lines:
+        raise InputError("is empty, expected the columns label, x, y, z")
+    columns, rows = [column.strip().lower() for column in lines[0][1]], lines[1:]
+    for separator, named in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and separator in lines[0][1][0]:
+            raise InputError(f"is separated by {named}, expected commas")
     stated = set()
     for match in filter(None, map(_FRAME.fullmatch, comments)):
         name, more = match.groups()
@@ -56,12 +71,16 @@ def read_csv(text: str, frame: Frame | None, image: str | None) -> Landmarks:
             expected = f'nothing or, of pixels, "{FIRST_PIXEL}"'
             raise InputError(f'says "{more}" of its frame, expected {expected}')
         stated.add(name)
-    if not lines:
-        raise InputError("is empty, expected the columns label, x, y, z")
-    columns, rows = [column.strip() for column in lines[0][1]], lines[1:]
     if "frame" in columns:
         place = columns.index("frame")
         stated |= {fields[place].strip() for _, fields in rows if len(fields) > place}
+    # 3D Slicer's own tables name the frame by their columns.
+    for name in ("LPS", "RAS"):
+        axes = dict(zip(name.lower(), "xyz", strict=True))
+        if axes.keys() <= set(columns):
+            columns = [axes.get(column, column) for column in columns]
+            stated.add(name)
+    stated = set({name.upper(): name for name in sorted(stated)}.values())
     if len(stated) > 1:
         raise InputError(f"states the frames {shown(sorted(stated))}, expected one")
     frame = frame_of(next(iter(stated), None), frame)
@@ -77,7 +96,11 @@ def read_fcsv(text: str, frame: Frame | None) -> Landmarks:
     for comment in comments:
         key, _, value = comment.partition("=")
         stated[key.strip().lower()] = value.strip()
-    columns = [column.strip() for column in stated["columns"].split(",")]
+    columns = [column.strip().lower() for column in stated["columns"].split(",")]
+    if "associatednodeid" in columns:
+        # Later versions put the point's status behind it, mostly without naming it.
+        place = columns.index("associatednodeid") + 1
+        columns[place : place + 1] = ["positionstatus"]
     frame = slicer_frame_of(stated.get("coordinatesystem"), frame)
     return _read_rows(lines, columns, frame)
 
@@ -130,17 +153,24 @@ def _read_rows(lines: Lines, columns: Sequence[str], frame: Frame) -> Landmarks:
         raise InputError("has a column z, expected points of a picture in x and y")
     if any(columns.count(column) > 1 for column in needed):
         raise InputError(f"has a column twice {among} each once")
-    places = [columns.index(column) for column in needed]
-    least = max(places) + 1
+    least = max(map(columns.index, needed)) + 1
     points: list[tuple[str, list[float]]] = []
     for number, fields in lines:
         where = f"line {number}"
         if len(fields) < least:
             raise InputError(f"{where} has {len(fields)} fields, expected at least {least}")
-        name, *position = (fields[place].strip() for place in places)
-        label = label_of(where, name)
+        row = dict(zip(columns, map(str.strip, fields), strict=False))
+        label = label_of(where, row["label"])
         where += f' ("{label}")'
-        points.append((label, position_of(where, position, number_of_text, in_picture=in_picture)))
+        position = [row[column] for column in needed[1:]]
+        defined = row.get("defined", "").lower()
+        missing = is_missing(where, row.get("positionstatus") or _STATUS.get(defined, defined))
+        if missing or all(text.lower() in ("", "nan") for text in position):
+            points.append((label, [math.nan] * 3))
+        else:
+            points.append(
+                (label, position_of(where, position, number_of_text, in_picture=in_picture))
+            )
     return landmarks_of(points, frame)
 
 

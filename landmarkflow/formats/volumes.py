@@ -38,10 +38,11 @@ def read_volume(path: Path, largest_bytes: int = LARGEST_BYTES) -> sitk.Image:
 
     Raises:
         InputError: The file is missing, unreadable, truncated, corrupt or too large; does not
-            state its frame; is not a 3D volume of real scalars with two or more voxels along each
-            axis; has sheared axes; states no sizes of its voxels, or absurd ones; holds NaN or infinity; or has the same value everywhere. A
-            DICOM folder holds no series or several, or its slices are missing, uneven or tilted. A
-            picture is one that `read_picture` refuses.
+            state its frame or the sizes of its voxels, or gives absurd ones; is not a 3D volume of
+            real scalars with two or more voxels along each axis; has sheared axes; holds NaN or
+            infinity; or has the same value everywhere. A DICOM folder holds no series or several,
+            or its slices are missing, uneven or tilted. A picture is one that `read_picture`
+            refuses.
     """
     with about(path):
         image = _read(Path(path), largest_bytes)

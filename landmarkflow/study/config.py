@@ -105,8 +105,8 @@ class DataSource(Settings):
     )
     targets: Literal["one", "all"] = Field(
         "one",
-        description="of a scan whose side is not stated: one, or all, its left and its right, as "
-        "the scans <scan>-left and <scan>-right",
+        description="of a scan x whose side is not stated: one, or all, its left as the scan "
+        "x-left and its right as x-right",
     )
     folds: int = Field(
         0,

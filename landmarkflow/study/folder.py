@@ -73,7 +73,8 @@ def named_in(folder: Path, roles: Mapping[str, tuple[str, ...]], tell: Tell) -> 
     paths = listed(folder, tell)
     found = {}
     for role, suffixes in roles.items():
-        here = [path for path in paths if (stem_of(path, suffixes) or "").casefold() == role]
+        stems = {p: stem_of(p, suffixes, series=suffixes is IMAGE_SUFFIXES) or "" for p in paths}
+        here = [path for path, stem in stems.items() if stem.casefold() == role]
         found[role] = str(min(here, key=lambda path: _rank(path, suffixes))) if here else ""
     expected = f"one file for each of {', '.join(roles)}"
     tell_unused(paths, map(Path, filter(None, found.values())), expected, tell)
@@ -146,7 +147,8 @@ def _of_no_scan(orphans: Sequence[Path], stems: Mapping[Path, str], scans: Seque
 
 
 def _rank(path: Path, suffixes: Sequence[str]) -> tuple[int, str]:
-    return next(n for n, s in enumerate(suffixes) if path.name.lower().endswith(s)), path.name
+    ends = (n for n, s in enumerate(suffixes) if path.name.lower().endswith(s))
+    return next(ends, len(suffixes)), path.name
 
 
 def _folded(name: str) -> str:

@@ -128,7 +128,7 @@ for batch, scans in STUDY.batches.items():
 rule close_loops:
     """The first scans that no stage doubts, registered back: how far errors reach."""
     input:
-        **FLOW.reads(oneshot.CLOSE, tuple(STUDY.scans)),
+        **FLOW.reads(oneshot.CLOSE, STUDY.teaching),
     output:
         **FLOW.writes(oneshot.CLOSE),
     log:
@@ -142,6 +142,6 @@ rule close_loops:
         mem_mb=growing(3000),
         runtime=growing(60),
     params:
-        **FLOW.decides(oneshot.CLOSE, tuple(STUDY.scans)),
+        **FLOW.decides(oneshot.CLOSE, STUDY.teaching),
     shell:
         FLOW.command(oneshot.CLOSE)
