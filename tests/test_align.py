@@ -495,13 +495,13 @@ def shows(folder: Path, scan: str, extent: Extent) -> None:
 
 def test_how_far_a_scan_goes_on_beyond_its_crop_makes_no_difference(study: Path) -> None:
     written = []
-    for size in (44, 46, 300):
+    for size in (46, 300):
         shows(study, "right", Extent(Grid.centred(PLACE + MISS, (size, size, size), 0.5)))
         assert run(study, right="right").status == 0
         assert record_of(study, "right").status == "ok"
         roles = ("rigid", "moments", "crop")
         written.append([path_of(study, ALIGN, role, "right").read_bytes() for role in roles])
-    assert written[0] == written[1] == written[2]
+    assert written[0] == written[1]
 
 
 def test_a_scan_that_shows_a_part_is_aligned_by_that_part(study: Path) -> None:
@@ -524,21 +524,27 @@ ROTATION = turn(10, -12, 20)
 PLACES = {"right": PLACE, "left": PLACE * MIRROR}
 
 
+def tissue(points: Points) -> Points:
+    """The bone, mottled everywhere, which is less like its mirror image than the bone alone."""
+    x, y, z = points.T
+    mottle = np.sin(1.9 * x + 0.3 * z) * np.sin(1.7 * y + 0.2 + 0.2 * x) * np.sin(1.8 * z + 0.4 * y)
+    return bone(points) + 0.2 * mottle
+
+
 @pytest.fixture(scope="module")
 def two_bones() -> sitk.Image:
     """A region with a right bone and its mirror image in the plane x = 0."""
     grid = Grid.centred(PLACE * [0, 1, 1], (230, 64, 64), 0.5)
+    right = np.array([MIRROR, np.ones(3)])
     return sampled(
-        grid,
-        lambda p: np.maximum(
-            bone((p - PLACE) @ ROTATION), bone((p * MIRROR - PLACE) @ ROTATION)
-        ),
+        grid, lambda p: tissue((p * right[(p[:, 0] < 0).astype(int)] - PLACE) @ ROTATION)
     )
 
 
 def with_both(study: Path, region: sitk.Image, first: str) -> Path:
     """A scan of two bones; the network found the first of them likelier."""
     here, there = (PLACES[side] for side in (first, *({*PLACES} - {first})))
+    write_volume(sampled(TEMPLATE_GRID, tissue), path_of(study, ALIGN, "template_centred"))
     write_volume(region, path_of(study, ALIGN, "region", "both"))
     write_volume(crop_around(region, here, 30.0), path_of(study, ALIGN, "centred", "both"))
     grid = Grid.centred(PLACE * [0, 1, 1], (300, 300, 300), 0.5)
@@ -587,9 +593,7 @@ def test_of_two_targets_one_is_taken_and_both_places_told_where_no_side_is(
     )
 
 
-def test_another_place_without_a_target_raises_no_doubt(
-    study: Path, two_bones: sitk.Image
-) -> None:
+def test_another_place_without_a_target_raises_no_doubt(study: Path, two_bones: sitk.Image) -> None:
     with_both(study, two_bones, "right")
     alone = array_of(two_bones).copy()
     alone[:, :, 115:] = np.random.default_rng(0).normal(SOFT, 0.05, alone[:, :, 115:].shape)

@@ -450,7 +450,7 @@ def test_the_share_of_a_target_beyond_the_border_is_recorded_and_much_is_doubtfu
     inside = np.random.default_rng(2).uniform(-5, 5, (4000, 3))
     inside = inside[np.linalg.norm(inside, axis=1) < 5]
     expected = (extent.depth(truth(inside, ROTATION)) < 0).mean()
-    assert record.details["cut_share"] == pytest.approx(expected, abs=0.03)
+    assert record.details["cut_share"] == pytest.approx(expected, abs=0.06)
     assert record.status == ("doubtful" if before_mm else "ok")
     if before_mm:
         share = 100 * record.details["cut_share"]

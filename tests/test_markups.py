@@ -204,8 +204,9 @@ def test_positions_that_are_no_three_numbers_are_refused(tmp_path: Path, positio
     points = [{"label": "a", "position": [1, 2, 3]}, point]
     path = write(tmp_path / "a.mrk.json", {"markups": [node(controlPoints=points)]})
     assert 'control point 2 ("b") has the position' in refused(path)
-    path = write(tmp_path / "a.json", {"frame": "LPS", "b": position})
-    assert 'landmark "b" has the position' in refused(path)
+    if position is not None:
+        path = write(tmp_path / "a.json", {"frame": "LPS", "b": position})
+        assert 'landmark "b" has the position' in refused(path)
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "", "1e999", "1,5"])
@@ -231,6 +232,100 @@ def test_repeated_labels_are_refused_in_every_format(tmp_path: Path) -> None:
         write(tmp_path / "a.json", {"frame": "LPS", "a": [1, 2, 3], " a": [4, 5, 6]}),
     ):
         assert '"a"' in refused(path)
+
+
+COLUMNS = "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+
+
+@pytest.mark.parametrize("columns", ["", COLUMNS, f"{COLUMNS},status", f"{COLUMNS},status,auto"])
+@pytest.mark.parametrize("status", ["0", "3", "undefined", "missing"])
+def test_points_that_a_fcsv_calls_undefined_are_missing(
+    tmp_path: Path, columns: str, status: str
+) -> None:
+    rows = f"1,1,2,3,0,0,0,1,1,1,0,a,,,2,0\n2,0,0,0,0,0,0,1,1,1,0,b,,,{status},0\n"
+    rows += "3,0,0,0,0,0,0,1,1,1,0,c,,\n4,,,,0,0,0,1,1,1,0,d,,,2,0\n"
+    path = write(tmp_path / "a.fcsv", f"# CoordinateSystem = RAS\n{columns}\n{rows}")
+    landmarks = read_landmarks(path)
+    assert landmarks.missing.tolist() == [False, True, False, True]
+    assert landmarks.positions[::2].tolist() == [[-1, -2, 3], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("status", ["1", "4", "here"])
+def test_other_states_of_a_point_in_a_fcsv_are_refused(tmp_path: Path, status: str) -> None:
+    text = f"# CoordinateSystem = LPS\n{COLUMNS}\n1,1,2,3,0,0,0,1,1,1,0,a,,,{status},0\n"
+    message = refused(write(tmp_path / "a.fcsv", text))
+    assert f"line 3 (\"a\") has the positionStatus '{status}'" in message
+
+
+@pytest.mark.parametrize(("axes", "sign"), [("l,p,s", 1), ("r,a,s", -1), ("R,A,S", -1)])
+def test_a_table_of_control_points_states_its_frame_in_its_columns(
+    tmp_path: Path, axes: str, sign: int
+) -> None:
+    head = f"label,{axes},defined,selected,visible,locked,description\n"
+    text = head + 'apex,1,2,3,1,1,1,0,\nwindow,0,0,0,0,1,1,0,"a, b"\nbase,0,0,0,1,1,1,0,\n'
+    path = write(tmp_path / "a.csv", text)
+    landmarks = read_landmarks(path)
+    assert landmarks.labels == ("apex", "window", "base")
+    assert landmarks.missing.tolist() == [False, True, False]
+    assert landmarks.positions[::2].tolist() == [[sign * 1, sign * 2, 3], [0, 0, 0]]
+    given, other = ("LPS", "RAS")[::sign]
+    assert read_landmarks(path, given).labels == landmarks.labels  # type: ignore[arg-type]
+    assert f"states the frame {given}, but {other} was said" in refused(path, other)
+    assert "the frames ['LPS', 'RAS']" in refused(write(path, f"# frame: {other}\n{text}"))
+
+
+@pytest.mark.parametrize(
+    ("axes", "found"), [("l,a,s", 'no column "x"'), ("x,y,z,l,p,s", "a column twice")]
+)
+def test_columns_of_no_frame_and_of_two_are_refused(tmp_path: Path, axes: str, found: str) -> None:
+    path = write(tmp_path / "a.csv", f"label,{axes}\na,1,2,3,4,5,6\n")
+    assert found in refused(path, "LPS")
+
+
+def test_a_table_with_words_for_defined(tmp_path: Path) -> None:
+    text = "label,l,p,s,Defined\na,1,2,3,True\nb,0,0,0,False\nc,1,2,3,\n"
+    path = write(tmp_path / "a.csv", text)
+    assert read_landmarks(path).missing.tolist() == [False, True, False]
+    assert "positionStatus 'maybe'" in refused(write(path, text.replace("False", "maybe")))
+
+
+def test_names_of_columns_and_frames_may_have_capitals(tmp_path: Path) -> None:
+    text = csv_table("LPS", column="LPS").replace("label,x,y,z,frame", "Label,X,Y,Z,Frame")
+    assert_lps(read_landmarks(write(tmp_path / "a.csv", text)))
+    mixed = text.replace(",LPS", ",lps", 1)
+    assert_lps(read_landmarks(write(tmp_path / "a.csv", f"# frame: LPS\n{mixed}")))
+
+
+@pytest.mark.parametrize(("separator", "named"), [(";", "semicolons"), ("\t", "tabs")])
+@pytest.mark.parametrize("first", ["", "# frame: LPS\n", "# frame: LPS;;;;\n", "sep={}\n"])
+def test_a_table_that_is_separated_otherwise_is_refused(
+    tmp_path: Path, separator: str, named: str, first: str
+) -> None:
+    rows = [["label", "x", "y", "z", "frame"], ["apex", "1,5", "2,5", "3,5", "LPS"]]
+    lines = [separator.join(row) for row in rows]
+    path = write(tmp_path / "a.csv", first.format(separator) + "\n".join(lines))
+    assert refused(path).endswith(f": is separated by {named}, expected commas")
+
+
+@pytest.mark.parametrize("cells", [",,", "nan,nan,nan", " , ,", "NaN,,nan"])
+def test_points_without_numbers_in_a_table_are_missing(tmp_path: Path, cells: str) -> None:
+    path = write(tmp_path / "a.csv", f"# frame: RAS\nlabel,x,y,z\na,1,2,3\nb,{cells}\n")
+    assert read_landmarks(path).missing.tolist() == [False, True]
+    two = cells.rpartition(",")[0]
+    path = write(tmp_path / "a.csv", f"# frame: pixels\nlabel,x,y\na,1,2\nb,{two}\n")
+    assert read_landmarks(path).missing.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("cells", ["1,,", ",2,3", "nan,2,nan", "none,none,none", "-,-,-"])
+def test_points_with_some_numbers_are_refused(tmp_path: Path, cells: str) -> None:
+    path = write(tmp_path / "a.csv", f"# frame: RAS\nlabel,x,y,z\na,1,2,3\nb,{cells}\n")
+    assert 'line 4 ("b") has the position' in refused(path)
+
+
+@pytest.mark.parametrize("value", [None, [None] * 3])
+def test_a_null_in_plain_json_is_a_missing_point(tmp_path: Path, value: Any) -> None:
+    path = write(tmp_path / "a.json", {"frame": "LPS", "a": [1, 2, 3], "b": value})
+    assert read_landmarks(path).missing.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("status", ["undefined", "missing"])

@@ -207,9 +207,7 @@ def study(tmp_path: Path) -> Path:
     write_json(file(tmp_path, "training"), {"device": "Some GPU"})
     say(tmp_path, "locate_record", "template", centre=origin)
     say(tmp_path, "centre_record", "template", steps=[{"centre": origin}])
-    write_volume(
-        sampled(THERE, lambda p: bone(p - THERE.centre)), file(tmp_path, "crop", "good")
-    )
+    write_volume(sampled(THERE, lambda p: bone(p - THERE.centre)), file(tmp_path, "crop", "good"))
     for name in ("bspline", "rigid", "moments"):
         path = file(tmp_path, name, "good")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -336,9 +334,7 @@ def test_a_landmark_beyond_the_scan_is_told_and_less_sure(study: Path) -> None:
     assert radius[1.0][0] > 1.6 * radius[0.0][0] + 0.3
     np.testing.assert_array_equal(radius[1.0][2:], radius[0.0][2:])
     record = record_of(study)
-    assert record.reason == (
-        "beyond the border of the scan, or close to it, lie the landmarks tip"
-    )
+    assert record.reason == ("beyond the border of the scan, or close to it, lie the landmarks tip")
     assert record.details["similarity"]["tip"] is None
 
 

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -167,28 +168,24 @@ def test_a_search_starts_where_the_landmark_is(template: sitk.Image) -> None:
 
 # A scan that shows a part of the surroundings
 
-# Far enough for a window to lie in the crop, and the tip's place in the scan.
 TIP = true_places(EULER)[0]
 
 
-@pytest.mark.parametrize("contrast_mm", [0.0, 1.0])
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("side", [-1, 1])
-def test_windows_count_what_the_scan_shows(
-    template: sitk.Image, contrast_mm: float, axis: int, side: int
-) -> None:
-    settings = SETTINGS.model_copy(update={"contrast_mm": contrast_mm})
+def test_windows_count_what_the_scan_shows(template: sitk.Image) -> None:
+    settings = SETTINGS.model_copy(update={"contrast_mm": 1.0})
     prepared, wrong = prepare(LANDMARKS, template, settings), missing_by(EULER, MISS)
-    target, extent = cut(moved(EULER), axis, side, float(TIP[axis]) + side * 1.2)
-    found, padded = (
-        refine(prepared, wrong, target, settings, extent=shown) for shown in (extent, None)
-    )
-    error, by_air = (
-        float(np.linalg.norm(each.landmarks.positions[0] - TIP)) for each in (found, padded)
-    )
-    print(contrast_mm, axis, side, error, by_air, found.deviation[0])
-    assert error < 0.15
-    assert np.isfinite(found.deviation[0])
+    errors = []
+    for axis, side in itertools.product(range(3), (-1, 1)):
+        # Of windows of 1.5 and 2 mm a part lies beyond.
+        target, extent = cut(moved(EULER), axis, side, float(TIP[axis]) + side * 1.2)
+        seen, padded = (
+            refine(prepared, wrong, target, settings, extent=shown) for shown in (extent, None)
+        )
+        assert seen.deviation[0] < padded.deviation[0]
+        places = np.array([each.landmarks.positions[0] for each in (seen, padded)])
+        errors.append(np.linalg.norm(places - TIP, axis=1))
+    assert np.max(errors, axis=0)[0] < 0.25 < 0.4 < np.max(errors, axis=0)[1]
+    assert np.mean(errors, axis=0)[0] < 0.6 * np.mean(errors, axis=0)[1]
 
 
 def test_a_landmark_of_which_less_than_half_is_seen_stays(template: sitk.Image) -> None:
@@ -216,9 +213,7 @@ def test_nothing_is_looked_for_at_the_border(template: sitk.Image) -> None:
     start = place_landmarks(LANDMARKS, wrong)
     # A ball of 2 mm that may go 2 mm does not fit before a border 3 mm away.
     target, extent = cut(moved(EULER), 0, 1, float(start.positions[0, 0]) + 3.0)
-    found = search(
-        LANDMARKS, wrong, template, target, start=start, settings=SEARCH, extent=extent
-    )
+    found = search(LANDMARKS, wrong, template, target, start=start, settings=SEARCH, extent=extent)
     fits = extent.holds(start.positions, 4.0)
     assert not fits[0]
     moves = np.linalg.norm(found.positions - start.positions, axis=1) > 0

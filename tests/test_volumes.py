@@ -45,6 +45,8 @@ from landmarkflow.images.masks import dilated
 from landmarkflow.images.operations import array_of, cropped, grid_of, image_on, mirrored, shrunk
 from landmarkflow.images.sampling import carried, resample
 
+AXES = "1 0 0 0 1 0 0 0 1"
+
 
 def refused(path: Path, read: Callable[[Path], Any] = read_volume) -> str:
     """Returns the message of the refusal, which names the file and is one line."""
@@ -212,18 +214,154 @@ def test_nifti_whose_intercept_is_no_number_is_refused(tmp_path: Path) -> None:
     assert "invalid intercept nan, expected a finite number" in refused(tmp_path / "scan.nii")
 
 
+def nifti_of(sizes: Sequence[float], code: int = 2, form: str = "sform") -> bytes:
+    """A NIfTI file of voxels in a unit, at an origin of ten voxels, by its sform or its qform."""
+    x, y, z = sizes
+    content = bytearray(nifti_bytes(((-x, 0, 0, -10 * x), (0, -y, 0, -10 * y), (0, 0, z, 10 * z))))
+    struct.pack_into("<3f", content, 80, *sizes)
+    content[123] = code
+    if form == "qform":
+        # A half turn about z.
+        struct.pack_into("<2h6f", content, 252, 1, 0, 0, 0, 1, -10 * x, -10 * y, 10 * z)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("form", ["sform", "qform"])
 @pytest.mark.parametrize(
-    ("code", "millimetres"), [(0, 1), (1, 1000), (2, 1), (3, 0.001), (3 + 8, 0.001)]
+    ("code", "millimetres"), [(0, 1), (1, 1000), (2, 1), (3, 0.001), (3 + 8, 0.001), (32, 1)]
 )
 def test_nifti_in_other_units_becomes_millimetres(
-    tmp_path: Path, code: int, millimetres: float
+    tmp_path: Path, code: int, millimetres: float, form: str
 ) -> None:
-    content = bytearray(nifti_bytes())
-    content[123] = code
-    (tmp_path / "scan.nii").write_bytes(content)
+    sizes = np.array([0.2, 0.3, 0.4])
+    (tmp_path / "scan.nii").write_bytes(nifti_of(sizes / millimetres, code, form))
     found = read_grid(tmp_path / "scan.nii")
-    np.testing.assert_allclose(found.spacing, np.array([2, 3, 4]) * millimetres)
-    np.testing.assert_allclose(found.origin, np.array([10, 20, 30]) * millimetres)
+    np.testing.assert_allclose(found.spacing, sizes, rtol=1e-6)
+    np.testing.assert_allclose(found.origin, 10 * sizes, rtol=1e-6)
+    np.testing.assert_array_equal(array_of(read_volume(tmp_path / "scan.nii")), scan_array())
+
+
+def refused_by_both(path: Path) -> str:
+    """Returns the sentence behind the file's name, which both readers say."""
+    said = {refused(path, read).removeprefix(f"{path}: ") for read in (read_volume, read_grid)}
+    (sentence,) = said
+    return sentence
+
+
+@pytest.mark.parametrize("form", ["sform", "qform"])
+@pytest.mark.parametrize("size", [0, np.nan, np.inf])
+@pytest.mark.parametrize("axis", range(3))
+def test_nifti_without_the_size_of_a_voxel_is_refused(
+    tmp_path: Path, form: str, size: float, axis: int
+) -> None:
+    content = bytearray(nifti_of((0.2, 0.3, 0.4), form=form))
+    struct.pack_into("<f", content, 80 + 4 * axis, size)
+    (tmp_path / "scan.nii").write_bytes(content)
+    said = refused_by_both(tmp_path / "scan.nii")
+    assert said.endswith(" in its pixdim, expected three positive sizes")
+    assert f"{size:g}" in said
+
+
+@pytest.mark.parametrize("code", [4, 5, 6, 7])
+def test_nifti_in_a_unit_that_there_is_not_is_refused(tmp_path: Path, code: int) -> None:
+    (tmp_path / "scan.nii").write_bytes(nifti_of((0.2, 0.3, 0.4), code))
+    assert refused_by_both(tmp_path / "scan.nii").startswith(f"states the unit of length {code}, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.nii", nifti_of((0.2, 0.3, 0.1875), 1), "200 x 300 x 187.5 mm, a scan of 2400 x 3000 x"),
+        ("a.nii", nifti_of((0.2, 0.3, 0.4), 3), "0.0002 x 0.0003 x 0.0004 mm"),
+        ("a.nii", nifti_of((200, 300, 400)), "200 x 300 x 400 mm, a scan of 2400 x 3000 x 3200 mm"),
+        ("a.nrrd", nrrd_bytes("space: LPS", "(200,0,0) (0,3,0) (0,0,4)"), "200 x 3 x 4 mm"),
+        ("a.nrrd", nrrd_bytes('space: LPS\nspace units: "m" "m" "m"'), "2000 x 3000 x 4000 mm"),
+        ("a.mha", meta_image_bytes(AXES, more="DistanceUnits = um\n"), None),
+        ("a.mha", meta_image_bytes(AXES).replace(b"= 2 3 4", b"= 2e-4 3e-4 4e-4"), "0.0002 x"),
+    ],
+)  # fmt: skip
+def test_absurd_lengths_are_refused(
+    tmp_path: Path, name: str, content: bytes, found: str | None
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    if found is None:
+        np.testing.assert_allclose(read_grid(tmp_path / name).spacing, [0.002, 0.003, 0.004])
+        return
+    said = refused_by_both(tmp_path / name)
+    assert said.startswith(f"states voxels of {found}")
+    assert said.endswith(
+        "; expected voxels of 0.001 to 50 mm and at most 5000 mm in all (is its unit another one?)"
+    )
+
+
+def test_a_scan_of_many_metres_is_refused(tmp_path: Path) -> None:
+    grid = Grid((300, 3, 3), np.array([20.0, 1, 1]), np.zeros(3), np.eye(3))
+    write_volume(image_on(grid, np.arange(2700).reshape(3, 3, 300)), tmp_path / "a.nrrd")
+    assert "a scan of 6000 x 3 x 3 mm" in refused_by_both(tmp_path / "a.nrrd")
+
+
+def test_absurd_lengths_of_a_dicom_series_are_refused(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a", step=(0, 0, 1500))
+    assert "0.4 x 0.5 x 1500 mm, a scan of 4.8 x 5 x 1.2e+04 mm" in refused_by_both(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("unit", "millimetres"),
+    [("", 1), ("mm", 1), ("MM", 1), ("millimeters", 1), ("cm", 10), ("m", 1000), ("um", 0.001),
+     ("\u00b5m", 0.001), ("\u03bcm", 0.001), ("microns", 0.001), ("micrometer", 0.001),
+     ("metres", 1000)],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["scan.nrrd", "scan.mha"])
+def test_nrrd_and_meta_image_in_other_units_become_millimetres(
+    tmp_path: Path, name: str, unit: str, millimetres: float
+) -> None:
+    sizes = [f"{size / millimetres:g}" for size in (0.2, 0.3, 0.4)]
+    if name == "scan.nrrd":
+        x, y, z = sizes
+        space = f'space: LPS\nspace units: "{unit}" "{unit}" "{unit}"'
+        content = nrrd_bytes(space, f"({x},0,0) (0,{y},0) (0,0,{z})")
+        place = b"10,20,30"
+    else:
+        more = f"DistanceUnits = {unit}\n" if unit else ""
+        content = meta_image_bytes(AXES, more=more).replace(b"2 3 4", " ".join(sizes).encode())
+        place = b"10 20 30"
+    content = content.replace(place, place.replace(b"0", b"e%d" % (1 - np.log10(millimetres))))
+    (tmp_path / name).write_bytes(content)
+    found = read_grid(tmp_path / name)
+    np.testing.assert_allclose(found.spacing, [0.2, 0.3, 0.4])
+    np.testing.assert_allclose(found.origin, [10, 20, 30])
+    assert_same_grid(grid_of(read_volume(tmp_path / name)), found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.mha", meta_image_bytes(AXES).replace(b"ElementSpacing = 2 3 4\n", b""),
+         "does not state the size of its voxels, expected three in ElementSpacing"),
+        ("a.mha", meta_image_bytes(AXES).replace(b"= 2 3 4", b"= 2 0 4"), "the spacing [2.0, 0.0"),
+        ("a.mha", meta_image_bytes(AXES).replace(b"= 2 3 4", b"= nan 3 4"), "the spacing [0.0"),
+        ("a.mha", meta_image_bytes(AXES, more="DistanceUnits = furlong\n"),
+         'has the DistanceUnits "furlong", expected mm, cm, m or um'),
+        ("a.mha", meta_image_bytes(AXES, more="DistanceUnits = ?\n"), 'the DistanceUnits "?"'),
+        ("a.nrrd", nrrd_bytes("space: LPS").replace(b"space directions", b"content"),
+         "does not state the size of its voxels, expected three in space directions"),
+        ("a.nrrd", nrrd_bytes("space: LPS", "(2,0,0) (0,3,0) none"), "does not state the size of"),
+        ("a.nrrd", nrrd_bytes('space: LPS\nspace units: "mm" "mm" "inch"'),
+         'has the space units "inch", expected mm, cm, m or um'),
+        ("a.nrrd", nrrd_bytes('space: LPS\nspace units: "mm" "um" ""'), "several units of length"),
+    ],
+)  # fmt: skip
+def test_sizes_that_are_not_stated_are_refused(
+    tmp_path: Path, name: str, content: bytes, found: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert found in refused_by_both(tmp_path / name)
+
+
+def test_meta_image_may_state_element_size_alone(tmp_path: Path) -> None:
+    content = meta_image_bytes(AXES).replace(b"ElementSpacing", b"ElementSize")
+    (tmp_path / "a.mha").write_bytes(content)
+    np.testing.assert_allclose(read_grid(tmp_path / "a.mha").spacing, [2, 3, 4])
 
 
 def test_packed_and_plain_nifti_of_one_name_are_two_scans(tmp_path: Path) -> None:
@@ -559,7 +697,8 @@ def test_two_dicom_series_and_an_empty_folder_are_refused(tmp_path: Path) -> Non
     write_dicom(folder)
     write_dicom(folder, series="1.2.826.0.1.3680043.2.2", prefix="b")
     message = refused(folder)
-    assert "are 2 (1.2.826.0.1.3680043.2.1, 1.2.826.0.1.3680043.2.2), expected one" in message
+    first, second = (f'1.2.826.0.1.3680043.2.{number} "" of 8 files' for number in (1, 2))
+    assert f"are 2 ({first}, {second}), expected one" in message
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.9])

@@ -196,7 +196,7 @@ class _Reader:
 
 
 def _is_whole_rle(part: bytes, pixels: int) -> bool:
-    """Whether the last segment of a frame, which GDCM fills up, unpacks to a byte for each pixel."""
+    """Whether a frame's last segment, which GDCM fills up, unpacks to a byte for each pixel."""
     if len(part) < 64:
         return False
     count, *places = struct.unpack_from("<16I", part)

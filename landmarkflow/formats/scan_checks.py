@@ -89,7 +89,8 @@ def check_lengths(grid: Grid) -> None:
 
 def millimetres_of(field: str, unit: str) -> float:
     """Returns the millimetres in a unit that a header states in words; refuses unknown ones."""
-    name = unit.strip().lower().replace("\u00c2", "").replace("\u00b5", "u")
+    # Headers are read as Latin-1, in which the micro sign of UTF-8 is two characters.
+    name = re.sub("\u00c2?\u00b5|\u00ce\u00bc", "u", unit.strip()).lower()
     length = _MILLIMETRES.get(name) or _MILLIMETRES.get(name.removesuffix("s"))
     if length is None:
         raise InputError(f'has the {field} "{unit[:20]}", expected mm, cm, m or um')

@@ -47,8 +47,7 @@ def read_plain_json(data: Any, frame: Frame | None) -> Landmarks:
             label = label_of(f"landmark {len(points) + 1}", name)
             where = f'landmark "{label}"'
             places = value if isinstance(value, list) and value else [value]
-            # NaN is the one number that differs from itself.
-            if all(place is None or place != place for place in places):  # noqa: PLR0124
+            if all(place is None for place in places):
                 points.append((label, [math.nan] * 3))
             else:
                 points.append((label, position_of(where, value, in_picture=frame == "pixels")))

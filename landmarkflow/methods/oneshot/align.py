@@ -1,4 +1,4 @@
-"""Align rigidly: moments of inertia (Eq. 2), then normalised cross-correlation (Eq. 3)."""
+"""Align rigidly: from moments of inertia (Eq. 2) on by normalised cross-correlation (Eq. 3)."""
 
 import functools
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import optimize
-from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.records import TEMPLATE, Record, read_record
@@ -19,22 +18,25 @@ from landmarkflow.engine.store import Task, link
 from landmarkflow.formats.transforms import write_transform
 from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.extent import Extent
-from landmarkflow.images.operations import array_of, cropped, grid_of, mirrored, shrunk
+from landmarkflow.images.operations import array_of, grid_of, mirrored, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.images.similarity import Interpolator, ball, correlation, normalised
 from landmarkflow.methods.oneshot.crops import crop_around
 from landmarkflow.methods.oneshot.mixture import Mixture
+from landmarkflow.methods.oneshot.moments import (
+    Moments,
+    Pose,
+    Subject,
+    bone_around,
+    moments_of,
+    moments_poses,
+)
 from landmarkflow.methods.oneshot.settings import AlignSettings, CentreSettings
 from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of
 
 Array = NDArray[np.float64]
 
-# The half turns about each principal axis: what the axes' signs leave open.
-PROPER_FLIPS = tuple(np.diag(signs) for signs in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)))
 
-
-# Probabilities below this are the tails of the mixture, not bone.
-LEAST_WEIGHT = 1e-3
 # Of a template that is laid on a part of a target, bone counts up to so many radii of the moments.
 REACH_IN_RADII = 2.0
 # A pose that puts a smaller share of the samples into a scan says nothing.
@@ -48,59 +50,6 @@ ALIKE, ALIKE_OF_A_SIDE = 0.75, 0.9
 # Around the upright pose of a part, shifts up to this are tried, in steps of this.
 CUT_REACH_MM = 6.0
 CUT_STEP_MM = 2.0
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One scan after centring: its crop, the mixture of its intensities, and what it shows.
-
-    The extent is None where the scan goes on beyond the crop on all sides.
-    """
-
-    crop: sitk.Image
-    mixture: Mixture
-    extent: Extent | None = None
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Centre of mass (LPS mm) and principal axes (columns, right-handed) of a weighted volume."""
-
-    centre: Array
-    axes: Array
-
-
-@dataclass(frozen=True)
-class Pose:
-    """A rigid map x → rotation @ (x - pivot) + pivot + translation, LPS mm."""
-
-    rotation: Array
-    pivot: Array
-    translation: Array
-
-    def turned(self, points: Array) -> Array:
-        """The mapped points' (n, 3) offsets from the mapped pivot."""
-        return np.asarray((points - self.pivot) @ self.rotation.T)
-
-    def transform(self, *, mirrored: bool) -> sitk.AffineTransform:
-        """The map as an ITK transform.
-
-        Args:
-            mirrored: whether the points are mapped into the space mirrored in the plane x = 0;
-                the transform then undoes the mirroring.
-        """
-        mirror = np.diag([-1.0 if mirrored else 1.0, 1.0, 1.0])
-        transform = sitk.AffineTransform(3)
-        transform.SetCenter(self.pivot.tolist())
-        transform.SetMatrix((mirror @ self.rotation).ravel().tolist())
-        goal = mirror @ (self.pivot + self.translation)
-        transform.SetTranslation((goal - self.pivot).tolist())
-        return transform
-
-    def moved(self, step: Array) -> "Pose":
-        """Turn by a rotation vector (rad, first three) and shift (mm, last three)."""
-        rotation = Rotation.from_rotvec(step[:3]).as_matrix() @ self.rotation
-        return Pose(rotation, self.pivot, self.translation + step[3:])
 
 
 @dataclass(frozen=True)
@@ -228,13 +177,6 @@ def starting_poses(
             yield f"moments, flip {number}", pose
 
 
-def moments_poses(fixed: Moments, moving: Moments) -> Iterator[Pose]:
-    """Yield the four poses that lay the principal axes on each other (Eq. 2)."""
-    for flip in PROPER_FLIPS:
-        rotation = moving.axes @ flip @ fixed.axes.T
-        yield Pose(rotation, fixed.centre, moving.centre - fixed.centre)
-
-
 def cut_poses(
     template: Template, target: Subject, moments: Moments, settings: AlignSettings
 ) -> dict[str, Pose]:
@@ -260,51 +202,6 @@ def cut_poses(
     poses = [Pose(np.eye(3), fixed, each) for each in shifts]
     best = max(poses, key=similarity.value)
     return {"upright, of what is seen": Pose(np.eye(3), fixed, shift), "upright, shifted": best}
-
-
-def moments_of(subject: Subject, settings: AlignSettings) -> Moments:
-    """Centre and principal axes of p·ρ (Eq. 1 and 2), least moment of inertia first.
-
-    Only what lies within `moments_radius_mm` of the crop's centre counts, since the network has
-    put the target there.
-
-    Raises:
-        ScanFailure: there is no dense bone within the radius, nor anything else to be told apart.
-    """
-    points, mass = bone_around(subject, settings, settings.moments_radius_mm)
-    centre = mass @ points / mass.sum()
-    offset = points - centre
-    second = (offset * mass[:, None]).T @ offset / mass.sum()
-    _, axes = np.linalg.eigh(np.trace(second) * np.eye(3) - second)
-    axes[:, 2] *= np.sign(np.linalg.det(axes))
-    return Moments(centre, axes)
-
-
-def bone_around(subject: Subject, settings: AlignSettings, radius_mm: float) -> tuple[Array, Array]:
-    """Places (n, 3), LPS mm, and masses p·ρ (n,) of dense bone around the crop's centre.
-
-    p is the mixture's probability of dense bone, ρ the intensity. Where the mixture finds no dense
-    bone there, p is 1: the densest component is a thousandth of a large scan and can be lost in the
-    next one, though the network found the target.
-
-    Raises:
-        ScanFailure: there is no dense bone within the radius, nor anything else to be told apart.
-    """
-    coarse = shrunk(subject.crop, settings.spacings_mm[-1])
-    centre = grid_of(coarse).centre
-    around = cropped(coarse, centre[None], radius_mm)
-    intensity = array_of(around).astype(np.float64)
-    index = np.indices(intensity.shape, dtype=np.float64).reshape(3, -1).T[:, ::-1]
-    points = grid_of(around).to_physical(index)
-    near = np.linalg.norm(points - centre, axis=1) <= radius_mm
-    points, intensity = points[near], intensity.ravel()[near]
-    mass = subject.mixture.dense_probability(intensity) * intensity
-    if not (mass > LEAST_WEIGHT).any() and np.ptp(intensity) > LEAST_WEIGHT:
-        mass = intensity
-    points, mass = points[mass > LEAST_WEIGHT], mass[mass > LEAST_WEIGHT]
-    if not len(mass):
-        raise ScanFailure(f"there is no dense bone within {radius_mm:g} mm of the target's centre")
-    return points, mass
 
 
 @dataclass(frozen=True)

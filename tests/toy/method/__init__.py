@@ -1,1 +1,1 @@
-"""A stand-in for a method: the template's landmarks move with what is bright."""
+"""A stand-in: the template's landmarks, moved with the mass centre of what is bright."""
