@@ -18,20 +18,16 @@ from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import array_of, grid_of, image_on, mirrored
 from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.align import (
-    PROPER_FLIPS,
-    Moments,
-    Pose,
     Samples,
     Similarity,
-    Subject,
     Template,
     align,
-    moments_of,
     prepare_template,
     starting_poses,
 )
 from landmarkflow.methods.oneshot.crops import crop_around
 from landmarkflow.methods.oneshot.mixture import Mixture
+from landmarkflow.methods.oneshot.moments import PROPER_FLIPS, Moments, Pose, Subject, moments_of
 from landmarkflow.methods.oneshot.settings import AlignSettings
 from landmarkflow.methods.oneshot.stages import ALIGN
 

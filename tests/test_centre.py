@@ -198,7 +198,7 @@ def test_a_second_target_is_a_rival_and_a_second_look_at_one_is_none() -> None:
         rival = 0.69 / (1 + np.exp(-np.clip(beside / 0.1, -30, 30)))
         return np.maximum(intensity(points), 0.26 + rival)
 
-    places = np.array([DULL + [1.0, -1.0, 0.5], TARGET - 1.0, TARGET + [2.0, 0, 1.0], NOWHERE])
+    places = np.array([DULL + 0.7, TARGET - 1.0, TARGET + 1.3, NOWHERE])
     found = centre(sampled(GRID, two), places, localiser(), SETTINGS)
     np.testing.assert_allclose(found.steps[-1].centre, TARGET, atol=0.1)
     assert found.candidate in (1, 2)

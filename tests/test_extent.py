@@ -38,8 +38,8 @@ def around(grid: Grid, count: int = 300) -> Points:
 
 def faces(grid: Grid) -> Points:
     """Points all over the outer edges of a grid's voxels, LPS mm."""
-    lengths = np.array(grid.size) * grid.spacing
-    axes = [np.linspace(-0.5, n - 0.5, int(d / STEP_MM)) for n, d in zip(grid.size, lengths)]
+    steps = (np.array(grid.size) * grid.spacing / STEP_MM).astype(int)
+    axes = [np.linspace(-0.5, grid.size[k] - 0.5, steps[k]) for k in range(3)]
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     ends = [(lattice[:, k] == axes[k][0]) | (lattice[:, k] == axes[k][-1]) for k in range(3)]
     return grid.to_physical(lattice[np.any(ends, axis=0)])

@@ -184,8 +184,11 @@ def test_windows_count_what_the_scan_shows(template: sitk.Image) -> None:
         assert seen.deviation[0] < padded.deviation[0]
         places = np.array([each.landmarks.positions[0] for each in (seen, padded)])
         errors.append(np.linalg.norm(places - TIP, axis=1))
-    assert np.max(errors, axis=0)[0] < 0.25 < 0.4 < np.max(errors, axis=0)[1]
-    assert np.mean(errors, axis=0)[0] < 0.6 * np.mean(errors, axis=0)[1]
+    seen_error, padded_error = np.transpose(errors)
+    assert seen_error.max() < 0.25
+    # Air beyond the border, taken for what it seems, takes some landmarks farther off.
+    assert padded_error.max() > 0.4
+    assert seen_error.mean() < 0.6 * padded_error.mean()
 
 
 def test_a_landmark_of_which_less_than_half_is_seen_stays(template: sitk.Image) -> None:

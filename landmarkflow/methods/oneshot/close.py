@@ -19,10 +19,10 @@ from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import read_complete_markups
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written
-from landmarkflow.methods.oneshot.deform import LEAST_CUT, prepare_scan
+from landmarkflow.methods.oneshot.deform import prepare_scan
 from landmarkflow.methods.oneshot.refine import prepare, refine
 from landmarkflow.methods.oneshot.settings import DeformSettings, RefineSettings
-from landmarkflow.methods.oneshot.template import annotated_of, crop_and_mask
+from landmarkflow.methods.oneshot.template import LEAST_CUT, annotated_of, crop_and_mask
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +63,16 @@ def run(batch: Batch) -> None:
 
 
 def _in_order(batch: Batch) -> list[tuple[Task, Record]]:
-    """The scans that show the whole target and that no stage doubts, or else all with a result."""
+    """The scans that no stage doubts and that show the whole target, or else most of it, or all."""
 
-    def is_sure(task: Task, record: Record) -> bool:
+    def is_whole(task: Task) -> bool:
         cut_share = read_record(task.inputs["deform_record"]).details["cut_share"]
-        return cut_share <= LEAST_CUT and all(step.status == "ok" for step in record.chain)
+        return bool(cut_share <= LEAST_CUT)
 
     records = [(task, read_record(task.inputs["refine_record"])) for task in batch.tasks]
     found = [(task, record) for task, record in records if record.has_result]
-    return [each for each in found if is_sure(*each)] or found
+    sure = [(t, r) for t, r in found if all(step.status == "ok" for step in r.chain)]
+    return [(task, record) for task, record in sure if is_whole(task)] or sure or found
 
 
 def _distances(begun: Landmarks, ended: Landmarks) -> dict[str, float]:

@@ -27,8 +27,6 @@ Array = NDArray[np.float64]
 FOLDING_SPACING_MM = 0.5
 # Of a target this share may lie beyond the scan's border without harm to the registration.
 MOST_CUT = 0.1
-# A border cuts the target where it leaves out more than this share of it.
-LEAST_CUT = 0.005
 # So many points of the target, evenly taken, tell that share.
 MEASURED = 2000
 

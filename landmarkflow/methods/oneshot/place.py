@@ -22,10 +22,9 @@ from landmarkflow.formats.slicer import read_complete_markups, write_markups
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written
 from landmarkflow.images.extent import Extent
-from landmarkflow.methods.oneshot.deform import LEAST_CUT
 from landmarkflow.methods.oneshot.landmarks import place_landmarks, shift, similarity_around
 from landmarkflow.methods.oneshot.settings import PlaceSettings
-from landmarkflow.methods.oneshot.template import annotated_of
+from landmarkflow.methods.oneshot.template import LEAST_CUT, annotated_of
 
 Array = NDArray[np.float64]
 

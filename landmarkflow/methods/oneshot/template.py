@@ -15,6 +15,9 @@ from landmarkflow.images.extent import Extent
 from landmarkflow.images.masks import mask_around_target
 from landmarkflow.images.operations import grid_of, image_on, view_of
 
+# A scan's border cuts the target where it leaves out more than this share of it.
+LEAST_CUT = 0.005
+
 
 def target_of(batch: Batch) -> sitk.Image:
     """The template's target, those labels that the study names, as a mask on its scan's grid."""
