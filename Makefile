@@ -70,7 +70,7 @@ check: environment
 	$(ACTIVATE) && snakemake --lint
 
 pytest: environment
-	$(ACTIVATE) && python -m pytest $(PYTEST_OPTIONS)
+	$(ACTIVATE) && python -m pytest -n 2 $(PYTEST_OPTIONS)
 
 environments-test: environment
 	$(ACTIVATE) && INSTALL_ENVIRONMENTS=1 python -m pytest tests/test_bare_environments.py $(PYTEST_OPTIONS)

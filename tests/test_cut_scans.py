@@ -159,7 +159,7 @@ def test_landmarks_of_a_cut_ear_lie_within_bounds_beyond_the_border_too(
 @pytest.mark.slow
 @pytest.mark.parametrize("scan", CUTS)
 def test_an_ear_whose_apex_is_not_seen_is_doubtful_and_says_so(placed: Path, scan: str) -> None:
-    told = "beyond the border of the scan, or close to it, lie the landmarks TOP"
+    told = "the target reaches the border of the scan: beyond it, or close to it, lie TOP"
     assert (told in reasons(placed, scan)) == (CUTS[scan] < 0)
 
 

@@ -68,8 +68,8 @@ REASONS = {
     "noise-alone": r"^found no voxel of the dense component where dense bone was expected",
     "air": r"^found no voxel of the dense component where dense bone was expected",
     "another-animal": r"^the network marks 0\.\d\d mm³ of target around the best of",
-    "mirrored": r"the landmarks' surroundings are alike to 0\.\d\d in the median",
-    "half": r"surroundings of the landmark \w+ are alike to 0\.[0-4]\d, expected at least 0\.5",
+    "mirrored": r"surroundings of the landmark \w+ are alike to 0\.[0-4]\d, expected at least 0\.5",
+    "half": r"^the target reaches the border of the scan: \d\d % of it lies beyond; ",
     "cut-off": r"/cut-off\.nii\.gz: holds compressed voxels that end .* \(truncated file\)$",
 }
 

@@ -106,7 +106,7 @@ def draw_pictures(folder: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
     write_points(folder / "template/landmarks.csv", annotated)
     found = {}
     for number, scan in enumerate(SCANS):
-        moved = draw(folder / f"scans/{scan}.png", number) - template
+        moved = draw(folder / f"scans/{scan}.png", number + 1) - template
         found[scan] = {label: position + moved for label, position in annotated.items()}
         truth = {label: position - OFFSETS[scan] for label, position in found[scan].items()}
         write_points(folder / f"landmarks/{scan}.csv", truth)
@@ -173,7 +173,7 @@ def blocks(tmp_path: Path) -> Path:
     write_block(folder / "template/scan.nii.gz", 9, bright=800)
     for name in ("a.mhd", "b.nii.gz", "c.nrrd"):
         write_block(folder / "scans" / name, 9)
-    text = "# frame: LPS\nlabel,x,y,z\nTOP,5,5,4.5\n"
+    text = "# frame: LPS\nlabel,x,y,z\nTOP,5,5,4\n"
     (folder / "template/landmarks.csv").write_text(text, encoding="utf-8")
     return folder
 

@@ -83,7 +83,7 @@ def test_annotations_scatter_however_well_the_loops_close() -> None:
         ({"scaling": 1.6}, "lie 1.60 times as far apart"),
         ({"scaling": 0.5}, "lie 0.50 times as far apart"),
         ({"median_deviation_mm": 0.25}, "5.0 times as unsure as usual"),
-        ({"beyond": ("b", "c")}, "or close to it, lie the landmarks b, c"),
+        ({"beyond": ("b", "c")}, "or close to it, lie b, c"),
         ({"median_deviation_mm": None}, "every landmark lies at the border of the scan"),
     ],
 )
@@ -117,10 +117,16 @@ def test_one_landmark_has_no_size() -> None:
 
 
 def test_surroundings_that_a_scan_shows_in_part_are_not_called_unlike() -> None:
-    similarity = np.array([np.nan, 0.9, np.nan])
-    evidence = Evidence.of(CUBE, CUBE, similarity, np.full(3, 0.05), np.zeros(3, dtype=bool))
+    def seen(*similarity: float) -> Evidence:
+        deviation, beyond = np.full(3, 0.05), np.zeros(3, dtype=bool)
+        return Evidence.of(CUBE, CUBE, np.array(similarity), deviation, beyond)
+
+    evidence = seen(np.nan, 0.9, np.nan)
     assert (evidence.most_unlike, evidence.lowest_similarity) == ("b", 0.9)
     assert doubts(evidence, CALIBRATION, SETTINGS) == []
+    assert doubts(seen(np.nan, np.nan, np.nan), CALIBRATION, SETTINGS) == []
+    # Nor do they make up for others that are.
+    assert seen(np.nan, 0.6, np.nan).median_similarity == 0.6
 
 
 # At the border of a scan
@@ -334,7 +340,9 @@ def test_a_landmark_beyond_the_scan_is_told_and_less_sure(study: Path) -> None:
     assert radius[1.0][0] > 1.6 * radius[0.0][0] + 0.3
     np.testing.assert_array_equal(radius[1.0][2:], radius[0.0][2:])
     record = record_of(study)
-    assert record.reason == ("beyond the border of the scan, or close to it, lie the landmarks tip")
+    assert record.reason == (
+        "the target reaches the border of the scan: beyond it, or close to it, lie tip"
+    )
     assert record.details["similarity"]["tip"] is None
 
 

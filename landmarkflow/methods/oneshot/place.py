@@ -167,10 +167,10 @@ class Evidence:
         """
         known = deviation[np.isfinite(deviation)]
         size = _size(annotated)
-        alike = np.where(np.isnan(similarity), 1.0, similarity)
+        alike, seen = np.nan_to_num(similarity, nan=1.0), similarity[~np.isnan(similarity)]
         lowest = int(np.argmin(alike))
         return Evidence(
-            float(np.median(alike)),
+            float(np.median(seen)) if len(seen) else 1.0,
             float(np.median(known)) if len(known) else None,
             _size(found) / size if size > 0 else 1.0,
             tuple(label for label, out in zip(found.labels, beyond, strict=True) if out),
@@ -186,7 +186,7 @@ def doubts(
     reasons = []
     if evidence.beyond:
         reasons.append(
-            "beyond the border of the scan, or close to it, lie the landmarks "
+            "the target reaches the border of the scan: beyond it, or close to it, lie "
             f"{', '.join(evidence.beyond)}"
         )
     if not evidence.median_similarity >= settings.least_similarity:
