@@ -173,7 +173,7 @@ def blocks(tmp_path: Path) -> Path:
     write_block(folder / "template/scan.nii.gz", 9, bright=800)
     for name in ("a.mhd", "b.nii.gz", "c.nrrd"):
         write_block(folder / "scans" / name, 9)
-    text = "# frame: LPS\nlabel,x,y,z\nTOP,5,5,4\n"
+    text = "# frame: LPS\nlabel,x,y,z\nTOP,5,5,4.5\n"
     (folder / "template/landmarks.csv").write_text(text, encoding="utf-8")
     return folder
 
