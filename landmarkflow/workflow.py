@@ -119,11 +119,15 @@ class Workflow:
         return found
 
     def writes(self, stage: Stage, scans: Sequence[str] = ()) -> dict[str, list[str]]:
-        """The outputs of a stage's rule, by role; they say of which runs it is."""
+        """The outputs of a stage's rule, by role; they say of which runs it is.
+
+        Of one run they have no wildcard: Snakemake compares each file that is asked for with every
+        output that begins with one, which takes minutes for a thousand scans.
+        """
         names = self.runs_of(stage)
         run = self.study.runs[names[0]] if names else None
         values = self.values(stage, run) if stage.only_if else {}
-        constrained = f"{{run,{'|'.join(names)}}}"
+        constrained = f"{{run,{'|'.join(names)}}}" if len(names) > 1 else "".join(names)
         return {
             role: [
                 file.replace("{run}", constrained, 1)
@@ -139,17 +143,18 @@ class Workflow:
         """The parameters of a stage's rule: what decides its results beside the files it reads."""
         found: dict[str, Any] = {"code": code_hash(stage.module)}
         if stage.is_of_a_run:
-            found["template"] = lambda wildcards: self.run(wildcards).template
+            found["run"] = lambda wildcards: self._run(stage, wildcards).name
+            found["template"] = lambda wildcards: self._run(stage, wildcards).template
         if stage.is_by_scan:
             found["scans"] = list(scans)
         if stage.settings:
-            found["settings"] = lambda w: as_json(self.values(stage, self._run_or_none(w)))
+            found["settings"] = lambda w: as_json(self.values(stage, self._run_or_none(stage, w)))
         if stage.columns:
-            found["sheet"] = lambda w: as_json(self._rows(stage, scans, self._run_or_none(w)))
+            found["sheet"] = lambda w: as_json(self._rows(stage, scans, w))
         if stage.peers:
-            found["peers"] = lambda wildcards: self.peers(stage, self.run(wildcards))
+            found["peers"] = lambda wildcards: self.peers(stage, self._run(stage, wildcards))
         if stage.of:
-            found["of"] = lambda wildcards: self._runs_read(wildcards, runs)
+            found["of"] = lambda wildcards: self._runs_read(stage, wildcards, runs)
         files = [f for column in self._file_columns(stage) for f in self._given(column, scans)]
         if files:
             # A file that is replaced by one as old, or older, is told by more than its date.
@@ -160,7 +165,7 @@ class Workflow:
     def command(self, stage: Stage) -> str:
         """The shell command of a stage's rule."""
         options = {
-            "run": "{wildcards.run}" if stage.is_of_a_run else "",
+            "run": "{params.run}" if stage.is_of_a_run else "",
             "template": "{params.template}" if stage.is_of_a_run else "",
             "scans": "{params.scans:q}" if stage.is_by_scan else "",
             "settings": "{params.settings:q}" if stage.settings else "",
@@ -197,9 +202,10 @@ class Workflow:
         found = [self.peers(stage, self.study.runs[name]) for name in self.runs_of(stage)]
         return max(found, key=len, default=[])
 
-    def run(self, wildcards: Any) -> Run:
+    def _run(self, stage: Stage, wildcards: Any) -> Run:
         """The run that a job is of."""
-        return self.study.runs[wildcards.run]
+        names = self.runs_of(stage)
+        return self.study.runs[names[0] if len(names) == 1 else wildcards.run]
 
     def runs_of(self, stage: Stage) -> list[str]:
         """Names of the runs that a stage is run for; none where it is run once for all."""
@@ -268,8 +274,9 @@ class Workflow:
         patterns = self.methods[run.method].histories
         return {name: str(self.places(run).path(pattern)) for name, pattern in patterns.items()}
 
-    def _rows(self, stage: Stage, scans: Sequence[str], run: Run | None) -> dict[str, Any]:
+    def _rows(self, stage: Stage, scans: Sequence[str], wildcards: Any) -> dict[str, Any]:
         """What the sheet says of each scan that a stage needs, and of the run's template."""
+        run = self._run_or_none(stage, wildcards)
         template = run.template if run else TEMPLATE
         rows = {}
         for scan in (*scans, TEMPLATE):
@@ -283,7 +290,7 @@ class Workflow:
 
     def _files(self, stage: Stage, role: str, pattern: str, scans: Sequence[str]) -> Files:
         def files(wildcards: Any) -> list[str]:
-            run = self._run_or_none(wildcards)
+            run = self._run_or_none(stage, wildcards)
             if not stage.has(role, self.values(stage, run) if stage.only_if else {}):
                 return []
             return self.places(run).paths(pattern, scans)
@@ -292,7 +299,7 @@ class Workflow:
 
     def _peer_files(self, stage: Stage) -> Files:
         def files(wildcards: Any) -> list[str]:
-            run = self.run(wildcards)
+            run = self._run(stage, wildcards)
             peers, paths = self.peers(stage, run), self.places(run).paths
             return [file for p in stage.peers.values() for file in paths(p, peers) if peers]
 
@@ -300,18 +307,18 @@ class Workflow:
 
     def _run_files(self, stage: Stage, scans: Sequence[str], runs: Sequence[str]) -> Files:
         def files(wildcards: Any) -> list[str]:
-            read = self._runs_read(wildcards, runs)
+            read = self._runs_read(stage, wildcards, runs)
             paths = Places(self.results).paths
             return [file for pattern in stage.of.values() for file in paths(pattern, scans, read)]
 
         return files
 
-    def _runs_read(self, wildcards: Any, runs: Sequence[str]) -> list[str]:
-        run = self._run_or_none(wildcards)
+    def _runs_read(self, stage: Stage, wildcards: Any, runs: Sequence[str]) -> list[str]:
+        run = self._run_or_none(stage, wildcards)
         return list(run.of if run else runs)
 
-    def _run_or_none(self, wildcards: Any) -> Run | None:
-        return self.run(wildcards) if hasattr(wildcards, "run") else None
+    def _run_or_none(self, stage: Stage, wildcards: Any) -> Run | None:
+        return self._run(stage, wildcards) if stage.is_of_a_run else None
 
     @staticmethod
     def _file_columns(stage: Stage) -> list[str]:
@@ -323,7 +330,8 @@ class Workflow:
         return [file for scan in names if (file := getattr(self.study.entry(scan), column, ""))]
 
     def _work(self, stage: Stage) -> Path:
-        return self.results / ("{run}/work" if stage.is_of_a_run else "work")
+        names = self.runs_of(stage)
+        return self.results / ("{run}" if len(names) > 1 else "".join(names)) / "work"
 
 
 def as_json(values: Any) -> str:

@@ -1,5 +1,7 @@
 """Studies of several runs: what they share runs once, and their tables stand side by side."""
 
+import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -143,6 +145,23 @@ def test_finished_runs_have_nothing_to_be_done_and_one_can_be_taken_away_again(
         "write_sheet",
         "prepare_targets",
     }
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_shows_tables_and_pictures_without_a_network(
+    root: Path, two_seeds: tuple[Path, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    run = run_workflow(root, two_seeds[0], "--report", tmp_path / "shown.zip", *TWO_SEEDS)
+    assert run.status == 0, run.text
+    with zipfile.ZipFile(tmp_path / "shown.zip") as shown:
+        names = Counter(Path(name).name for name in shown.namelist() if "/data/" in name)
+        page = shown.read("shown/report.html").decode()
+    of_each = ("errors.csv", "failures.csv", "table1.csv", *(f"ear00{n}.png" for n in range(1, 5)))
+    assert names == dict.fromkeys(of_each, 2) | {"comparison.csv": 1, "steps.csv": 1}
+    for heading in ("All runs", "Tables", "Pictures", "oneshot", "oneshot-seed5"):
+        assert f'"{heading}"' in page
 
 
 # Two templates

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -238,23 +237,6 @@ def test_the_recorded_settings_are_those_of_the_run_and_a_commit_changes_nothing
     run = run_workflow(committed, tiny, "--dry-run", "--configfile", config)
     assert run.status == 0, run.text
     assert NOTHING in run.text
-
-
-@pytest.mark.slow
-def test_snakemakes_own_report_shows_tables_and_pictures_without_a_network(
-    root: Path, again: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    run = run_workflow(root, again, "--report", "shown.zip", "--configfile", TINY)
-    assert run.status == 0, run.text
-    with zipfile.ZipFile(again / "shown.zip") as shown:
-        names = {Path(name).name for name in shown.namelist() if "/data/" in name}
-        page = shown.read("shown/report.html").decode()
-    tables = {"errors.csv", "failures.csv", "table1.csv", "comparison.csv", "steps.csv"}
-    assert names == tables | {f"{scan}.png" for scan in EARS}
-    for heading in ("All runs", "Tables", "Pictures", "oneshot"):
-        assert f'"{heading}"' in page
 
 
 # What runs again
