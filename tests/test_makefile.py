@@ -12,7 +12,17 @@ STUDY = "studies/mouse_skull.yaml"
 BEST = "studies/mouse_skull_best.yaml"
 MINE = "my studies/mine.yaml"
 THREE = "seeds=1 2 3"
-VARIABLES = ("STUDY", "WITH", "DATA", "CORES", "SEEDS", "SNAKEMAKE_OPTIONS", "MAKEFLAGS")
+VARIABLES = (
+    "STUDY",
+    "WITH",
+    "DATA",
+    "CORES",
+    "SEEDS",
+    "SNAKEMAKE_OPTIONS",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "MFLAGS",
+)
 
 
 @pytest.fixture
