@@ -444,7 +444,7 @@ def test_percent_are_of_the_length_that_each_scan_states(tmp_path):
         here, there = (t.loc[t["scan"] == scan, columns].to_numpy() for t in (percent, mm))
         np.testing.assert_allclose(here, factor * there, atol=2e-4)
     assert summary_of(tmp_path / "%")["unit"] == "%"
-    table = (tmp_path / "%" / "table1.md").read_text()
+    table = (tmp_path / "%" / "table1.md").read_text(encoding="utf-8")
     assert "distance in % of the length that each scan states between" in table
     assert " mm" not in table
     for scale, said in (("", "none"), ("-2", "-2")):
@@ -456,7 +456,7 @@ def test_percent_are_of_the_length_that_each_scan_states(tmp_path):
 def test_pixels_stand_in_the_caption_and_not_beside_a_table_in_mm(tmp_path):
     scans = write_study(tmp_path)
     evaluate(scans=scans, folder=tmp_path / "px", settings=EvaluateSettings(), seed=0, unit="px")
-    table = (tmp_path / "px" / "table1.md").read_text()
+    table = (tmp_path / "px" / "table1.md").read_text(encoding="utf-8")
     assert "Euclidean distance in pixels between" in table
     assert table.splitlines()[-1].count(" px |") == 3
     with pytest.raises(InputError, match=r"published is wang2020, a table in mm, .* unit is px"):

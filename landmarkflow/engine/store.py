@@ -169,10 +169,10 @@ def _restore(stored: Path, output: Path) -> None:
     if output.exists() and output.samefile(stored):
         return
     with replacing(output) as beside:
-        link(stored, beside)
+        _link(stored, beside)
 
 
-def link(source: Path, name: Path) -> None:
+def _link(source: Path, name: Path) -> None:
     """Give a file a second name, or a copy of it where the file system knows no hard links."""
     try:
         os.link(source, name)

@@ -1,6 +1,7 @@
 """Align rigidly: from moments of inertia (Eq. 2) on by normalised cross-correlation (Eq. 3)."""
 
 import functools
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from scipy import optimize
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.records import TEMPLATE, Record, read_record
 from landmarkflow.engine.batch import Batch, require_result
-from landmarkflow.engine.store import Task, link
+from landmarkflow.engine.store import Task
 from landmarkflow.formats.transforms import write_transform
 from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.extent import Extent
@@ -331,7 +332,8 @@ def run(batch: Batch) -> None:
         for role, pose in (("rigid", found.pose), ("moments", found.moments)):
             write_transform(pose.transform(mirrored=best.mirrored), task.outputs[role])
         if best.crop is first:
-            link(task.inputs["centred"], task.outputs["crop"])
+            # No second name: Snakemake dates a job's outputs, and would date its input with them.
+            shutil.copyfile(task.inputs["centred"], task.outputs["crop"])
         else:
             write_volume(best.crop, task.outputs["crop"])
         details = {
