@@ -19,6 +19,7 @@ from landmarkflow.core.settings import merged
 from landmarkflow.data.stages import SCANS
 from landmarkflow.engine.method import Method
 from landmarkflow.engine.stage import Places, Stage
+from landmarkflow.formats.scan_files import PICTURES
 from landmarkflow.study.folder import Tell
 from landmarkflow.study.runs import MethodFacts, Run
 from landmarkflow.study.same import parts_of
@@ -230,6 +231,8 @@ class Workflow:
             "seed": lambda: run.seed if run else self.study.config.seed,
             "segmented": lambda: run is not None and self.segments(run),
             "references_segmented": lambda: any(s.segmentation for s in self.study.scans.values()),
+            "referenced": lambda: any(scan.landmarks for scan in self.study.scans.values()),
+            "in_pixels": lambda: self.study.template.image.lower().endswith(PICTURES),
             "run": lambda: run and self._description(run),
             "study": lambda: self.study.config.model_dump(mode="json"),
             "modules": lambda: [(each.command, each.module) for each in self.stages],
@@ -309,7 +312,9 @@ class Workflow:
         def files(wildcards: Any) -> list[str]:
             read = self._runs_read(stage, wildcards, runs)
             paths = Places(self.results).paths
-            return [file for pattern in stage.of.values() for file in paths(pattern, scans, read)]
+            values = self.values(stage, self._run_or_none(stage, wildcards))
+            patterns = [p for role, p in stage.of.items() if stage.has(role, values)]
+            return [file for pattern in patterns for file in paths(pattern, scans, read)]
 
         return files
 

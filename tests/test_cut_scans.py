@@ -203,5 +203,5 @@ def test_of_two_ears_without_a_side_one_is_taken_and_both_are_told(
 
 @pytest.mark.slow
 def test_no_scan_that_is_cut_or_doubted_measures_the_study_s_error(placed: Path) -> None:
-    loops = read_json(placed / "work/close/loops.json")
+    loops = read_json(placed / "calibration.json")["loops"]
     assert [loop["scan"] for loop in loops] == ["whole-other"]

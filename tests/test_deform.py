@@ -422,10 +422,16 @@ def refined(
 
 
 def closed(folder: Path, scans: str, loops: int, **settings: object) -> list[dict[str, Any]]:
-    """What is said of the scans that were registered back."""
+    """What a new calibration says of the scans that were registered back."""
+    path_of(folder, stages.CLOSE, "calibration").unlink(missing_ok=True)
+    return calibrated(folder, scans, loops, **settings)
+
+
+def calibrated(folder: Path, scans: str, loops: int, **settings: object) -> list[dict[str, Any]]:
+    """What the calibration says that is there, or a new one where it does not fit."""
     given = LOOP_SETTINGS | {"close": {"loops": loops}} | settings
     assert run_stage(stages.CLOSE, folder, scans, settings=given).status == 0
-    return list(read_json(path_of(folder, stages.CLOSE, "loops")))
+    return list(read_json(path_of(folder, stages.CLOSE, "calibration"))["loops"])
 
 
 def test_a_loop_that_closes_ends_where_it_began(study: Path, target: sitk.Image) -> None:
@@ -480,6 +486,29 @@ def test_scans_that_are_cut_or_doubted_measure_no_error_while_others_do(
     assert [loop["scan"] for loop in closed(study, "abcde", 3, **quick)] == ["d", "e"]
     assert [loop["scan"] for loop in closed(study, "abc", 3, **quick)] == ["a"]
     assert [loop["scan"] for loop in closed(study, "bc", 3, **quick)] == ["b"]
+
+
+def test_a_calibration_is_kept_until_it_is_removed_or_made_of_something_else(
+    study: Path, target: sitk.Image
+) -> None:
+    quick = {"deform": QUICK["lbfgs"]}
+    for scan in "ab":
+        refined(study, scan, target)
+    path = path_of(study, stages.CLOSE, "calibration")
+    (first,) = calibrated(study, "b", 3, **quick)
+    before = path.read_bytes()
+    # A scan that comes later, and is the first by name, changes nothing, nor does one that leaves.
+    assert calibrated(study, "ab", 3, **quick) == calibrated(study, "a", 3, **quick) == [first]
+    assert path.read_bytes() == before
+    other = calibrated(study, "ab", 2, **quick)
+    assert [loop["scan"] for loop in other] == ["a", "b"]
+    path.unlink()
+    assert [loop["scan"] for loop in calibrated(study, "a", 2, **quick)] == ["a"]
+    # One of no scan is none.
+    failed = Record("a", "align", "failed", "unlike")
+    write_record(path_of(study, stages.CLOSE, "refine_record", "a"), failed)
+    assert closed(study, "a", 2, **quick) == []
+    assert [loop["scan"] for loop in calibrated(study, "ab", 2, **quick)] == ["b"]
 
 
 def test_a_refused_scan_passes_every_stage_to_landmarks_that_say_why(study: Path) -> None:

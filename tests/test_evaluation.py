@@ -159,11 +159,11 @@ def draw_scans(count: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def test_bootstrap_resamples_whole_scans():
-    # Two scans whose landmarks all err by 0 or all by 1: a resample's mean is 0, 0.5 or 1.
-    # Drawing single landmarks instead would give an interval close to 0.5.
-    errors = np.repeat([0.0, 1.0], 50)
-    scans = np.repeat([0, 1], 50)
-    assert bootstrap_interval(errors, scans, draw_scans(2, 2000, 7)) == (0.0, 1.0)
+    # Ten scans, whose landmarks all err by 0 or all by 1: a resample's mean is a tenth, and its
+    # deviation 0.16. Drawing single landmarks instead would give an interval close to 0.5.
+    errors = np.repeat([0.0, 1.0] * 5, 50)
+    scans = np.repeat(np.arange(10), 50)
+    assert bootstrap_interval(errors, scans, draw_scans(10, 2000, 7)) == (0.2, 0.8)
 
 
 def test_bootstrap_interval_matches_the_normal_one_and_its_seed():
@@ -177,8 +177,9 @@ def test_bootstrap_interval_matches_the_normal_one_and_its_seed():
     assert interval != bootstrap_interval(errors, scans, draw_scans(200, 2000, 2))
 
 
-def test_one_scan_has_no_interval():
-    interval = bootstrap_interval(np.array([1.0, 2.0]), np.array([0, 0]), draw_scans(1, 100, 0))
+@pytest.mark.parametrize("count", [1, 9])
+def test_fewer_than_ten_scans_have_no_interval(count):
+    interval = bootstrap_interval(np.arange(count) * 1.0, np.arange(count), draw_scans(count, 9, 0))
     assert all(map(math.isnan, interval))
 
 
@@ -190,7 +191,9 @@ def test_summary_by_stage_and_landmark():
         ["final", "b"],
     ]
     assert summary["mean"].tolist() == pytest.approx([2.75, 1.5, 4.0])
-    assert (summary["interval_low"] <= summary["mean"]).all()
+    many = {f"s{i}": [i, 2 * i] for i in range(10)}
+    summary = summarise(table_of(many), EvaluateSettings(), 0)
+    assert (summary["interval_low"] < summary["mean"]).all()
 
 
 # Published table ------------------------------------------------------------------------------
@@ -236,19 +239,29 @@ def test_table_1_in_the_papers_layout():
         ["ID", "scan", "TOP", "b"],
         ["0", "s_1", "0.2000", "1.0000"],
         ["1", "s_2", "0.6000", ""],
-        ["Mean", "", "0.40±0.20", "1.00±0.00"],
+        ["Mean", "", "0.40", "1.00"],
     ]
-    assert "1 value is missing" in accuracy_caption(table, "mm")
+    caption = accuracy_caption(table, "mm")
+    assert "1 value is missing" in caption
+    assert "n too small for a deviation" in caption
     markdown = print_scans(table, "Table 1.", 3, "mm").markdown()
     assert markdown.splitlines()[0] == "Table 1."
     assert "| 1 | s\\_2 | 0.600 | – |" in markdown
-    assert "| Mean |  | 0.40±0.20 mm | 1.00±0.00 mm |" in markdown
+    assert "| Mean |  | 0.40 mm | 1.00 mm |" in markdown
     latex = print_scans(table, "A & B", 3, "mm").latex("tab:x", names=2)
     assert r"1 & s\_2 & 0.600 & -- \\" in latex
-    assert r"Mean &  & 0.40$\pm$0.20 mm & 1.00$\pm$0.00 mm \\" in latex
+    assert r"Mean &  & 0.40 mm & 1.00 mm \\" in latex
     assert r"\caption{A \& B}" in latex
     assert latex.count(r"\midrule") == 2
     assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
+
+
+def test_ten_scans_have_a_deviation():
+    errors = table_of({f"s{i}": [0.2 if i % 2 else 0.6, 1.0 if i else math.nan] for i in range(10)})
+    table = accuracy_table(errors, EvaluateSettings())
+    # One of the two landmarks was found in nine scans alone.
+    assert scans_csv(table, 4).splitlines()[-1] == "Mean,,0.40±0.20,1.00"
+    assert "mean ± standard deviation (divided by n)" in accuracy_caption(table, "mm")
 
 
 def test_published_table_in_the_same_layout():
@@ -362,22 +375,23 @@ SETTINGS = EvaluateSettings(
 )
 
 
-TABLES = ["errors.csv", "failures.csv", "landmarks.csv"]
+TABLES = ["errors.csv", "failures.csv"]
+PRODUCTS = ["landmarks.csv", "landmarks_wide.csv", "scans.csv"]
 PUBLISHED_TABLES = ["published.csv", "published.md", "published_table.csv"]
-TABLES_1 = ["summary.json", "table1.csv", "table1.md", "table1.tex"]
+TABLES_1 = ["statistics.csv", "summary.json", "table1.csv", "table1.md", "table1.tex"]
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "evaluation/summary.json").read_text(encoding="utf-8"))
 
 
 def test_evaluate_writes_the_same_bytes_again(tmp_path):
     scans = write_study(tmp_path)
     for name in ("one", "two"):
         evaluate(scans=scans, folder=tmp_path / name, settings=SETTINGS, seed=3)
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    names = sorted(path.name for path in (tmp_path / "one/evaluation").iterdir())
     assert names == [*TABLES, *PUBLISHED_TABLES, *TABLES_1]
-    for name in names:
+    for name in [*PRODUCTS, *(f"evaluation/{name}" for name in names)]:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
@@ -390,12 +404,12 @@ def test_evaluate_counts_and_reasons(tmp_path):
     assert EvaluateSettings.model_validate(summary["settings"]) == SETTINGS
     overall = summary["stages"]["final"]["overall"]
     assert (overall["n"], overall["missing"]) == (6, 3)
-    assert overall["interval"][0] <= overall["mean"] <= overall["interval"][1]
-    errors = pd.read_csv(tmp_path / "out" / "errors.csv")
+    assert overall["interval"] is None, "of three scans"
+    errors = pd.read_csv(tmp_path / "out/evaluation/errors.csv")
     assert errors["error"].mean() == pytest.approx(overall["mean"], abs=1e-4)
     lost = errors[errors["scan"] == "lost"]
     assert lost["reason"].tolist() == ["rigid: no overlap"] * 3
-    failures = (tmp_path / "out" / "failures.csv").read_text()
+    failures = (tmp_path / "out/evaluation/failures.csv").read_text()
     assert failures == "scan,stage,status,reason\nlost,rigid,failed,no overlap\n"
 
 
@@ -405,7 +419,7 @@ def test_a_refused_reference_is_a_failure_of_its_scan(tmp_path):
     refused = Record("s1", "references", "refused", "outside")
     write_record(scans[0].inputs["references_record"], refused)
     evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=3)
-    failures = (tmp_path / "out" / "failures.csv").read_text().splitlines()
+    failures = (tmp_path / "out/evaluation/failures.csv").read_text().splitlines()
     assert failures[1] == "s1,references,refused,outside"
     assert summary_of(tmp_path / "out")["scans"]["evaluated"] == 2
 
@@ -413,8 +427,8 @@ def test_a_refused_reference_is_a_failure_of_its_scan(tmp_path):
 def test_without_failures_only_the_header_is_written(tmp_path):
     scans = write_study(tmp_path)[:2]
     evaluate(scans=scans, folder=tmp_path / "out", settings=EvaluateSettings(), seed=0)
-    assert (tmp_path / "out" / "failures.csv").read_text() == "scan,stage,status,reason\n"
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert (tmp_path / "out/evaluation/failures.csv").read_text() == "scan,stage,status,reason\n"
+    names = sorted(path.name for path in (tmp_path / "out/evaluation").iterdir())
     assert names == [*TABLES, *TABLES_1]
 
 
@@ -426,7 +440,7 @@ def test_a_study_without_references_still_gets_its_files(tmp_path):
     summary = summary_of(tmp_path / "out")
     assert summary["scans"]["evaluated"] == 0
     assert summary["stages"] == {}
-    assert (tmp_path / "out" / "failures.csv").read_text().splitlines()[1:] == [
+    assert (tmp_path / "out/evaluation/failures.csv").read_text().splitlines()[1:] == [
         "lost,rigid,failed,no overlap"
     ]
 
@@ -439,12 +453,12 @@ def test_percent_are_of_the_length_that_each_scan_states(tmp_path):
     scaled = [replace(scan, row={"scale": scales[scan.scan]}) for scan in scans]
     evaluate(scans=scaled, folder=tmp_path / "%", settings=plain, seed=0, unit="%")
     columns = ["error", "error_x", "error_y", "error_z", "radius"]
-    mm, percent = (pd.read_csv(tmp_path / unit / "errors.csv") for unit in ("mm", "%"))
+    mm, percent = (pd.read_csv(tmp_path / unit / "evaluation/errors.csv") for unit in ("mm", "%"))
     for scan, factor in (("s1", 2.0), ("s2", 0.5)):
         here, there = (t.loc[t["scan"] == scan, columns].to_numpy() for t in (percent, mm))
         np.testing.assert_allclose(here, factor * there, atol=2e-4)
     assert summary_of(tmp_path / "%")["unit"] == "%"
-    table = (tmp_path / "%" / "table1.md").read_text(encoding="utf-8")
+    table = (tmp_path / "%" / "evaluation/table1.md").read_text(encoding="utf-8")
     assert "distance in % of the length that each scan states between" in table
     assert " mm" not in table
     for scale, said in (("", "none"), ("-2", "-2")):
@@ -456,7 +470,7 @@ def test_percent_are_of_the_length_that_each_scan_states(tmp_path):
 def test_pixels_stand_in_the_caption_and_not_beside_a_table_in_mm(tmp_path):
     scans = write_study(tmp_path)
     evaluate(scans=scans, folder=tmp_path / "px", settings=EvaluateSettings(), seed=0, unit="px")
-    table = (tmp_path / "px" / "table1.md").read_text(encoding="utf-8")
+    table = (tmp_path / "px" / "evaluation/table1.md").read_text(encoding="utf-8")
     assert "Euclidean distance in pixels between" in table
     assert table.splitlines()[-1].count(" px |") == 3
     with pytest.raises(InputError, match=r"published is wang2020, a table in mm, .* unit is px"):

@@ -103,7 +103,7 @@ ALL_KILLS: list[Fault] = [
     ("os.rename", "*/.store/????????????????????????????????", "run"),
     ("os.rename", f"*/deform/{LAST}.json", "run"),
     ("os.rename", f"*/.store/*/refined.{LAST}.mrk.json", "job"),
-    ("open", record_of("oneshot/work/close/loops.json"), "run"),
+    ("open", record_of("oneshot/calibration.json"), "run"),
     ("os.rename", f"*/segmentations/{LAST}.nii.gz", "run"),
     ("os.rename", f"*/{RECORD}", "run"),
     ("os.rename", "*/evaluation/summary.json", "run"),

@@ -6,6 +6,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from phantoms import sampled
+from PIL import Image
 from scipy.spatial.transform import Rotation
 from stage_runs import Outcome, assert_refused, path_of, run_stage
 
@@ -13,8 +14,10 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import TEMPLATE
+from landmarkflow.data.derive import derive_target
 from landmarkflow.data.stages import TARGET
-from landmarkflow.data.target import check_distance, derive_segmentation
+from landmarkflow.data.target import check_distance
+from landmarkflow.data.target_picture import OUTLINE
 from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.operations import array_of, grid_of
@@ -44,52 +47,82 @@ def octahedron(points: Points, reach: float) -> NDArray[np.bool_]:
     return np.asarray(np.abs(points - MIDDLE).sum(axis=1) < reach)
 
 
-@pytest.mark.parametrize("margin", [0.0, 1.5])
-def test_bright_voxels_in_the_grown_hull_are_marked(margin: float) -> None:
-    found = derive_segmentation(scan(), OCTAHEDRON, 500.0, margin)
-    expected = sampled(GRID, lambda p: (ball(p) & octahedron(p, REACH + margin)).astype(np.uint8))
-    assert array_of(found).sum() > 500
-    np.testing.assert_array_equal(array_of(found), array_of(expected))
-    assert found.GetPixelID() == sitk.sitkUInt8
-    np.testing.assert_allclose(grid_of(found).direction, GRID.direction)
-    np.testing.assert_allclose(grid_of(found).origin, GRID.origin)
+def marked(scan_: sitk.Image, landmarks: Landmarks = OCTAHEDRON, **more: float | None) -> Points:
+    return np.asarray(array_of(derive_target(scan_, landmarks, **more).target) > 0)
 
 
-def test_islands_beside_the_largest_component_are_left_out() -> None:
+@pytest.mark.parametrize("inverted", [False, True])
+def test_the_kind_of_tissue_with_a_surface_of_its_own_is_marked(inverted: bool) -> None:
+    """A ball of any intensity, noise beside it, in surroundings that go on beyond the margin."""
+    sign = -1 if inverted else 1
+    noise = np.random.default_rng(3)
+
+    def values(p: Points) -> Points:
+        return sign * np.where(ball(p, 4.0), 900.0, 100.0) + noise.normal(0, 60, len(p))
+
+    found = marked(sampled(GRID, values), margin_mm=4.0)
+    truth = array_of(sampled(GRID, lambda p: ball(p, 4.0).astype(np.uint8))) > 0
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.99
+
+
+def test_the_target_ends_at_the_margin_around_the_landmarks() -> None:
+    for margin in (0.0, 1.5):
+        derived = derive_target(scan(), OCTAHEDRON, above=500.0, margin_mm=margin)
+        found = array_of(derived.target) > 0
+        hull = array_of(sampled(GRID, lambda p: octahedron(p, REACH).astype(np.uint8))) > 0
+        beyond = octahedron_distance(found)
+        assert not (hull & ~found & (array_of(scan()) > 500)).any()
+        assert beyond.max() <= margin + 1e-6
+        assert beyond.max() > 0.7 * margin - 0.1
+        assert derived.target.GetPixelID() == sitk.sitkUInt8
+        np.testing.assert_allclose(grid_of(derived.target).direction, GRID.direction)
+        assert "above 500, within" in derived.said
+
+
+def octahedron_distance(found: NDArray[np.bool_]) -> Points:
+    """How far beyond the octahedron's nearest face or corner marked voxels lie at least, mm."""
+    voxels = GRID.to_physical(np.argwhere(found)[:, ::-1].astype(float))
+    return np.asarray((np.abs(voxels - MIDDLE).sum(axis=1) - REACH) / np.sqrt(3))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_few_landmarks_and_landmarks_in_a_plane_have_surroundings_too(count: int) -> None:
+    few = OCTAHEDRON.select(["a", "d", "b", "e"][:count])
+    found = marked(scan(lambda p: ball(p, 30.0)), few, above=500.0, margin_mm=3.0)
+    volume = found.sum() * np.prod(GRID.spacing)
+    # Of a ball rolled over a point, a line of 10 mm, a triangle and a square of 50 mm².
+    area, around = {1: (0.0, 0.0), 2: (0.0, 20.0), 3: (25.0, 24.14), 4: (50.0, 28.28)}[count]
+    rolled = 6 * area + np.pi * 9 * around / 2 + 4 / 3 * np.pi * 27
+    assert 0.75 * rolled < volume < 1.02 * rolled
+
+
+def test_small_parts_beside_the_target_are_left_out() -> None:
     def bright(p: Points) -> NDArray[np.bool_]:
-        return ball(p, 2.0) | (np.abs(np.linalg.norm(p - MIDDLE, axis=1) - 4.0) < 0.6)
+        speck = np.linalg.norm(p - MIDDLE, axis=1) < 1.0
+        return np.asarray(speck | (np.abs(np.linalg.norm(p - MIDDLE, axis=1) - 4.0) < 0.9))
 
-    found = array_of(derive_segmentation(scan(bright), OCTAHEDRON, 500.0, 3.0)) > 0
-    shell = array_of(sampled(GRID, lambda p: bright(p) & ~ball(p, 2.0))) > 0
+    found = marked(scan(bright), above=500.0, margin_mm=3.0)
+    speck = array_of(sampled(GRID, lambda p: ball(p, 1.0).astype(np.uint8))) > 0
+    assert speck.any()
     assert found.any()
-    assert not (found & ~shell).any()
+    assert not (found & speck).any()
 
 
 def test_missing_landmarks_do_not_matter() -> None:
     positions = np.vstack([OCTAHEDRON.positions, np.full(3, np.nan)])
-    found = derive_segmentation(scan(), Landmarks(tuple("abcdefg"), positions), 500.0, 0.0)
-    np.testing.assert_array_equal(
-        array_of(found), array_of(derive_segmentation(scan(), OCTAHEDRON, 500.0, 0.0))
-    )
+    found = marked(scan(), Landmarks(tuple("abcdefg"), positions), above=500.0)
+    np.testing.assert_array_equal(found, marked(scan(), above=500.0))
 
 
-@pytest.mark.parametrize("rows", [[], [0, 1, 2], [0, 1, 3, 4]], ids=["none", "three", "in a plane"])
-def test_landmarks_without_a_volume_are_refused(rows: list[int]) -> None:
-    few = OCTAHEDRON.select([OCTAHEDRON.labels[row] for row in rows])
-    with pytest.raises(InputError, match=f"the template's {len(rows)} landmarks enclose no volume"):
-        derive_segmentation(scan(), few, 500.0, 1.5)
-
-
-@pytest.mark.parametrize(
-    "bright",
-    [lambda p: p[:, 0] > 1e6, lambda p: ~ball(p, 9.0)],
-    ids=["nothing bright", "bright elsewhere"],
-)
-def test_no_bright_voxel_among_the_landmarks_is_refused(
-    bright: Callable[[Points], NDArray[np.bool_]],
-) -> None:
-    with pytest.raises(InputError, match=r"no voxel above 500 .* `target\.above`"):
-        derive_segmentation(scan(bright), OCTAHEDRON, 500.0, 0.5)
+def test_what_shows_no_target_is_refused_with_what_helps() -> None:
+    noise = np.random.default_rng(1)
+    plain = sampled(GRID, lambda p: noise.normal(0, 60, len(p)))
+    with pytest.raises(InputError, match=r"one kind of tissue alone .* `target\.above` or `target"):
+        derive_target(plain, OCTAHEDRON)
+    with pytest.raises(InputError, match=r"0 \(0 mm³, 0 %\) are above 5000, expected 200 and 2 %"):
+        derive_target(scan(), OCTAHEDRON, above=5000.0)
+    with pytest.raises(InputError, match="the template has no landmark"):
+        derive_target(scan(), Landmarks(("a",), np.full((1, 3), np.nan)))
 
 
 # Landmarks and target
@@ -165,12 +198,10 @@ def test_landmarks_of_another_frame_are_refused_with_a_hint(count: int) -> None:
 # The stage
 
 
-def prepare(
-    folder: Path, segmentation: Path | str = "", above: float = 500, points: Landmarks = OCTAHEDRON
-) -> Outcome:
+def prepare(folder: Path, segmentation: Path | str = "", above: float = 500) -> Outcome:
     row = {"image": folder / "scan.nrrd", "landmarks": folder / "points.mrk.json", "frame": ""}
     write_volume(scan(), row["image"])
-    write_markups(row["landmarks"], [PointList("reference", points, None)])
+    write_markups(row["landmarks"], [PointList("reference", OCTAHEDRON, None)])
     settings = {"target": {"above": above, "margin_mm": 1.5}, "labels": [3]}
     sheet = {TEMPLATE: {**row, "segmentation": segmentation}}
     return run_stage(TARGET, folder, [TEMPLATE], settings=settings, sheet=sheet)
@@ -182,8 +213,13 @@ def target(folder: Path) -> NDArray[np.uint8]:
 
 def test_a_template_without_a_segmentation_gets_one(tmp_path: Path) -> None:
     assert prepare(tmp_path).status == 0
-    expected = derive_segmentation(scan(), OCTAHEDRON, 500.0, 1.5)
+    expected = derive_target(scan(), OCTAHEDRON, above=500.0, margin_mm=1.5).target
     np.testing.assert_array_equal(target(tmp_path), array_of(expected))
+    with Image.open(path_of(tmp_path, TARGET, "picture", TEMPLATE)) as picture:
+        red = (np.asarray(picture) == OUTLINE).all(axis=-1)
+    # Three slices through a part of a ball, side by side, each with an outline.
+    thirds = np.array_split(red, 3, axis=1)
+    assert all(100 < third.sum() < 3000 for third in thirds)
 
 
 def test_a_given_segmentation_keeps_all_its_labels(tmp_path: Path) -> None:
@@ -208,9 +244,7 @@ def test_landmarks_that_lie_elsewhere_are_refused_before_anything_is_learned(
 
 
 def test_a_target_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
-    assert_refused(prepare(tmp_path, above=5000), "no voxel above 5000")
-    flat = OCTAHEDRON.select(["a", "b", "c"])
-    assert_refused(prepare(tmp_path, points=flat), "no volume")
+    assert_refused(prepare(tmp_path, above=5000), f"{tmp_path}/scan.nrrd: of the voxels around")
     write_volume(sampled(GRID, lambda p: ball(p).astype(np.uint8)), tmp_path / "s.nrrd")
     said = f"{tmp_path}/s.nrrd: no voxel has one of the labels 3; the values found are 0, 1"
     assert_refused(prepare(tmp_path, tmp_path / "s.nrrd"), said)

@@ -61,7 +61,10 @@ TARGET = Stage(
     f"{PACKAGE}.target",
     "the templates' target: the labels as given, or derived from scan and landmarks",
     reads=SCANS.gives("record"),
-    writes={"target": "work/target/{scan}.nii.gz"},
+    writes={
+        "target": "work/target/{scan}.nii.gz",
+        "picture": "work/target/{scan}.png",
+    },
     settings=("target", "labels", "largest_gib"),
     columns=("image", "landmarks", "frame", "segmentation"),
 )

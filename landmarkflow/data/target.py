@@ -1,19 +1,25 @@
 """The template's target: the segmentation as given, or one from its scan and landmarks alone."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
-from scipy.spatial import Delaunay, QhullError, cKDTree
+from scipy.spatial import cKDTree
 
-from landmarkflow.core.errors import InputError
+from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.points import Landmarks
+from landmarkflow.data.derive import derive_target
+from landmarkflow.data.target_picture import draw_target
 from landmarkflow.engine.batch import Batch
 from landmarkflow.formats.landmarks import frame_of, read_landmarks
-from landmarkflow.formats.volumes import read_grid, read_labels, read_segmentation, read_volume
+from landmarkflow.formats.volumes import read_labels, read_segmentation, read_volume
 from landmarkflow.formats.written import write_volume
-from landmarkflow.images.operations import array_of, grid_of, image_on
+from landmarkflow.images.operations import array_of, grid_of
+from landmarkflow.study.config import TargetSettings
+
+logger = logging.getLogger(__name__)
 
 # As parts of the diagonal of the target's bounding box. Half of the landmarks may lie so far from
 # it: a smaller part refuses targets of which only a piece is segmented.
@@ -22,49 +28,6 @@ FARTHEST = 1 / 4
 AT_TARGET = 1 / 30
 # Of their distance, where they lie once turned, for the frame to be named as the likely cause.
 NEARER = 1 / 4
-
-
-def derive_segmentation(
-    scan: sitk.Image, landmarks: Landmarks, above: float, margin_mm: float
-) -> sitk.Image:
-    """Mark the bright voxels of the largest component that the landmarks enclose.
-
-    Args:
-        scan: the template in its own intensity units.
-        landmarks: the template's landmarks, at least four that do not lie in one plane.
-        above: intensity above which a voxel is bright.
-        margin_mm: how far the landmarks' convex hull is pushed outwards from their centre.
-
-    Returns:
-        uint8 mask on the scan's grid.
-
-    Raises:
-        InputError: the landmarks enclose no volume, or no bright voxel lies among them.
-    """
-    points = landmarks.positions[~landmarks.missing]
-    centre = points.mean(axis=0) if len(points) else np.zeros(3)
-    distance = np.linalg.norm(points - centre, axis=1, keepdims=True)
-    pushed = centre + (points - centre) * (1 + margin_mm / np.maximum(distance, 1e-9))
-    try:
-        hull = Delaunay(pushed)
-    except (QhullError, ValueError):
-        raise InputError(
-            f"the template's {len(points)} landmarks enclose no volume; a segmentation can only "
-            "be derived from four or more that do not lie in one plane: give one"
-        ) from None
-    parts, count = ndimage.label(array_of(scan) > above)
-    if count:
-        largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-        voxels = np.argwhere(parts == largest)
-        inside = hull.find_simplex(grid_of(scan).to_physical(voxels[:, ::-1].astype(float))) >= 0
-        mask = np.zeros(parts.shape, dtype=np.uint8)
-        mask[tuple(voxels[inside].T)] = 1
-        if mask.any():
-            return image_on(grid_of(scan), mask)
-    raise InputError(
-        f"no voxel above {above:g} lies among the template's landmarks; check "
-        "`target.above` or give a segmentation"
-    )
 
 
 def check_distance(landmarks: Landmarks, target: sitk.Image, source: Path) -> None:
@@ -103,22 +66,28 @@ def check_distance(landmarks: Landmarks, target: sitk.Image, source: Path) -> No
 
 
 def run(batch: Batch) -> None:
-    """Write each template's labels; of a derived target 1.
+    """Write each template's labels, of a derived target 1, and a picture of them.
 
     Raises:
         InputError: a segmentation is unusable, or none can be derived.
     """
-    asked, largest = batch.values["target"], int(batch.values["largest_gib"] * 2**30)
+    asked = batch.settings(TargetSettings)
+    largest = int(batch.values["largest_gib"] * 2**30)
     for task in batch.tasks:
         image, segmentation = Path(task.row["image"]), Path(task.row["segmentation"])
         given, frame = Path(task.row["landmarks"]), frame_of(task.row["frame"])
+        landmarks = read_landmarks(given, frame, image.name)
+        scan = read_volume(image, largest)
+        picture = task.outputs["picture"]
         if task.row["segmentation"]:
-            grid = read_grid(image, largest)
+            grid = grid_of(scan)
             target = read_segmentation(segmentation, grid, batch.values["labels"], largest)
-            check_distance(read_landmarks(given, frame, image.name), target, given)
+            check_distance(landmarks, target, given)
             labels = read_labels(segmentation, grid, largest)
         else:
-            landmarks = read_landmarks(given, frame, image.name)
-            scan = read_volume(image, largest)
-            labels = derive_segmentation(scan, landmarks, asked["above"], asked["margin_mm"])
+            with about(image):
+                found = derive_target(scan, landmarks, asked.above, asked.below, asked.margin_mm)
+            target = labels = found.target
+            logger.info("%s: the target is %s; see %s", task.scan, found.said, picture)
+        draw_target(scan, target, landmarks, picture)
         write_volume(labels, task.outputs["target"])

@@ -146,10 +146,12 @@ class Batch:
             write_record(task.outputs["record"], record)
             return not (record.reason or "").startswith(DEFECT)
 
-        run_batch(self.tasks, self._made_by(also or {}), self.places.results / STORE, attempt)
+        made_by = {**self.made_by, **(also or {})}
+        run_batch(self.tasks, made_by, self.places.results / STORE, attempt)
 
-    def _made_by(self, also: Mapping[str, object]) -> dict[str, object]:
-        """All that decides the results of every scan alike."""
+    @property
+    def made_by(self) -> dict[str, object]:
+        """All that decides the results of every scan alike: settings, code, files, template."""
         shared = {
             role: digest(self.path(role))
             for role, pattern in self.stage.reads.items()
@@ -168,7 +170,6 @@ class Batch:
             "shared": shared,
             "peers": peers,
             "template": {column: template.get(column, "") for column in self.stage.columns},
-            **also,
         }
 
     def _earlier(self, task: Task) -> Record | None:

@@ -21,20 +21,27 @@ ALL_LANDMARKS = "all landmarks"
 LANDMARK = "mean_"
 NAMES = ("run", "step", "landmark", "seeds")
 FIGURES = ("n", "missing", "mean", "sd", "sd_over_seeds", "median", "p95")
+WITHOUT_REFERENCES = (
+    "Scans by their worst status, counted for each seed. No scan has reference landmarks: no "
+    "distance was measured."
+)
 _SPREAD = [("Mean ± sd", "mean", 3), ("sd over seeds", "sd_over_seeds", 3)]
 _SPREAD += [("Median", "median", 3), ("p95", "p95", 3)]
 
 
 def write_comparison(folder: Path, runs: Sequence[Run]) -> None:
-    """Writes comparison.csv, .md and .tex, and steps.csv and .md, into a study's folder.
+    """Writes comparison.csv, .md and .tex into a study's folder, with references the steps, too.
 
     Equal input gives equal bytes. Raises what `compare_runs` raises.
     """
-    table, steps = compare_runs(runs), compare_steps(runs)
+    table = compare_runs(runs)
     printed = print_comparison(table, runs[0])
     write_text(folder / "comparison.csv", frame_csv(table))
     write_text(folder / "comparison.md", printed.markdown())
     write_text(folder / "comparison.tex", printed.latex("tab:runs", names=2))
+    if not runs[0].summary["referenced"]:
+        return
+    steps = compare_steps(runs)
     write_text(folder / "steps.csv", frame_csv(steps))
     write_text(folder / "steps.md", print_steps(steps, runs[0]).markdown())
 
@@ -47,7 +54,8 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
         by n), sd_over_seeds (of the seeds' means, divided by n - 1), median, p95, max, the shares
         within each radius and within the landmarks' own, rank_correlation, failed and doubtful
         scans, counted for each seed, where a scan has a reference segmentation the mean Dice of
-        all labels and how many are missing, and where they are few the mean of each landmark.
+        all labels and how many are missing, and where they are few the mean of each landmark. Of a
+        study without references: run, method, seeds, scans, and how many have each status.
 
     Raises:
         InputError: Two runs do not measure the same landmarks of the same scans.
@@ -93,6 +101,9 @@ def print_comparison(table: pd.DataFrame, run: Run) -> Printed:
     `run` is any of the runs; it knows the unit and the settings.
     """
     unit, settings = run.unit, run.settings
+    if not run.summary["referenced"]:
+        titles = [(name.capitalize(), name, 0) for name in table]
+        return print_columns(table, WITHOUT_REFERENCES, titles)
     labels = [name.removeprefix(LANDMARK) for name in table if name.startswith(LANDMARK)]
     columns = [("Run", "run", 0), ("Method", "method", 0), ("Seeds", "seeds", 0), ("n", "n", 0)]
     columns += [("Missing", "missing", 0), *((label, LANDMARK + label, 3) for label in labels)]
@@ -182,6 +193,11 @@ def _figures(errors: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:
 
 def _row(entry: str, members: Sequence[Run], pooled: pd.DataFrame) -> dict[str, Any]:
     run, errors = members[0], main_errors(pooled)
+    if not run.summary["referenced"]:
+        counts = [member.summary["statuses"] for member in members]
+        statuses = {name: sum(each[name] for each in counts) for name in counts[0]}
+        names = {"run": entry, "method": run.made["method"], "seeds": len(members)}
+        return names | {"scans": run.summary["scans"]["total"]} | statuses
     radii = reliability(errors, (), run.settings.large_error)
     failures = [member.summary["failures"] for member in members]
     row = {

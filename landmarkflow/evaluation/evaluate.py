@@ -1,6 +1,7 @@
 """Reads what a run found and what an expert placed; writes every table of the evaluation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,34 +9,60 @@ import pandas as pd
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_json, write_text
-from landmarkflow.core.records import Step, read_record
+from landmarkflow.core.records import STATUSES, Step, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation import overlap, published, summary, tables
 from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, error_table
 from landmarkflow.evaluation.failures import LARGE_ERROR, failure_table, first_stop
+from landmarkflow.evaluation.found import Found, coordinate_table, scan_table, wide_table
 from landmarkflow.evaluation.results import is_empty, read_lists
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit, factor_of
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What kind of study it is.
+
+    Attributes:
+        referenced: Whether any scan has reference landmarks; without, nothing is measured.
+        in_pixels: Whether the scans are pictures.
+    """
+
+    referenced: bool = True
+    in_pixels: bool = False
+
+
+WITH_REFERENCES = Kind()
+
+
 def evaluate(
-    scans: Sequence[Task], folder: Path, settings: EvaluateSettings, seed: int, unit: Unit = "mm"
+    scans: Sequence[Task],
+    folder: Path,
+    settings: EvaluateSettings,
+    *,
+    seed: int,
+    unit: Unit = "mm",
+    kind: Kind = WITH_REFERENCES,
 ) -> None:
     """Measures a run and writes its tables; equal input gives equal bytes.
 
-    Writes errors.csv, summary.json, table1.csv, table1.md, table1.tex, landmarks.csv and
-    failures.csv; with a published table published.csv, published.md and published_table.csv; and
-    overlap.csv where a scan has a reference segmentation.
+    Writes, of every study, landmarks.csv, landmarks_wide.csv and scans.csv into the run's folder,
+    and evaluation/failures.csv and summary.json; where scans have references, errors.csv,
+    statistics.csv, table1.csv, table1.md and table1.tex there; with a published table
+    published.csv, published.md and published_table.csv; and overlap.csv where a scan has a
+    reference segmentation.
 
     Args:
         scans: The scans in the order of the sheet: their files by role, as the stage reads them,
             and what the sheet says of `segmentation`, the reference, and of `scale`. One without a
             reference, or without any position in it, is not evaluated.
-        folder: Where the tables go.
+        folder: The run's folder.
         settings: What is measured and printed.
         seed: Seed of the bootstrap.
         unit: The unit of all distances that are written. The coordinates are in it too, except for
             "%": distances are then in percent of a length that each scan has.
+        kind: Whether the study has references, and whether its scans are pictures.
 
     Raises:
         InputError: A file is unreadable or of another scan, a point file has no "final" list, a
@@ -47,34 +74,38 @@ def evaluate(
             f"the setting published is {settings.published}, a table in {published.UNIT}, but the "
             f"study's unit is {unit}, expected null"
         )
-    chains, points, rows = {}, [], []
+    found, rows = [], []
     for scan in scans:
-        chain = chains[scan.scan] = _chain(scan)
-        points.append(_points(scan, chain, unit))
+        found.append(_found(scan, unit))
         if reference := _reference_segmentation(scan):
-            path, factor = scan.inputs.get("segmentation"), points[-1].factor
+            path, factor = scan.inputs.get("segmentation"), found[-1].points.factor
             labels = settings.overlap_labels
             rows += overlap.scan_overlap(scan.scan, path, reference, labels, factor)
-    errors = error_table(points)
+    errors = error_table([each.points for each in found])
     stages = summary.summarise(errors, settings, seed)
-    found = {
-        "errors.csv": errors,
-        "failures.csv": failure_table(chains, errors, settings.large_error, unit),
-        "landmarks.csv": stages[stages["landmark"] != summary.ALL],
-    }
+    chains = {each.scan: each.chain for each in found}
+    failures = failure_table(chains, errors, settings.large_error, unit)
+    written = _of_every_scan(found, errors, in_pixels=kind.in_pixels)
+    written["evaluation/failures.csv"] = failures
     overlaps = None
     if rows:
-        found["overlap.csv"] = overlap.overlap_table(rows)
-        overlaps = summary.plain(overlap.summarise_overlap(found["overlap.csv"]))
-    texts = {name: tables.frame_csv(table) for name, table in found.items()}
-    for name, text in (texts | _printed(errors, settings, unit)).items():
+        written["evaluation/overlap.csv"] = overlap.overlap_table(rows)
+        overlaps = summary.plain(overlap.summarise_overlap(written["evaluation/overlap.csv"]))
+    if kind.referenced:
+        written["evaluation/errors.csv"] = errors
+        written["evaluation/statistics.csv"] = stages[stages["landmark"] != summary.ALL]
+    texts = {name: tables.frame_csv(table) for name, table in written.items()}
+    if kind.referenced:
+        texts |= _printed(errors, settings, unit)
+    for name, text in texts.items():
         write_text(folder / name, text)
-    failures = found["failures.csv"]
     flagged = failures.loc[failures["status"] != LARGE_ERROR, "scan"]
     other = published.PUBLISHED[settings.published] if settings.published else None
     data = {
         "unit": unit,
+        "referenced": kind.referenced,
         "scans": {"total": len(scans), "evaluated": int(errors["scan"].nunique())},
+        "statuses": _statuses(found),
         "failures": _counts(failures),
         "reliability": summary.plain(summary.reliability(errors, flagged, settings.large_error)),
         "overlap": overlaps,
@@ -84,24 +115,38 @@ def evaluate(
         "seed": seed,
         "settings": settings.model_dump(mode="json"),
     }
-    write_json(folder / "summary.json", data)
+    write_json(folder / "evaluation/summary.json", data)
+
+
+def _of_every_scan(
+    found: Sequence[Found], errors: pd.DataFrame, *, in_pixels: bool
+) -> dict[str, pd.DataFrame]:
+    """Returns the tables that need no reference, by the names of their files."""
+    coordinates = coordinate_table(found, in_pixels)
+    return {
+        "landmarks.csv": coordinates,
+        "landmarks_wide.csv": wide_table(coordinates),
+        "scans.csv": scan_table(found, errors),
+    }
 
 
 def _printed(errors: pd.DataFrame, settings: EvaluateSettings, unit: Unit) -> dict[str, str]:
     """Returns Table 1, and the comparison with a published table, by the names of their files."""
     table = tables.accuracy_table(errors, settings)
     said = tables.accuracy_caption(table, unit)
+    printed = tables.print_scans(table, said, 3, unit)
+    numbered = tables.print_scans(table, f"Table 1. {said}", 3, unit)
     texts = {
-        "table1.csv": tables.scans_csv(table, 4),
-        "table1.md": tables.print_scans(table, f"Table 1. {said}", 3, unit).markdown(),
-        "table1.tex": tables.print_scans(table, said, 3, unit).latex("tab:landmark-errors", 2),
+        "evaluation/table1.csv": tables.scans_csv(table, 4),
+        "evaluation/table1.md": numbered.markdown(),
+        "evaluation/table1.tex": printed.latex("tab:landmark-errors", 2),
     }
     if settings.published is not None:
         other = published.PUBLISHED[settings.published]
         compared = published.beside_published(errors, other, settings)
-        texts["published.csv"] = tables.frame_csv(compared)
-        texts["published.md"] = published.published_markdown(compared, other)
-        texts["published_table.csv"] = tables.scans_csv(other.errors, 6)
+        texts["evaluation/published.csv"] = tables.frame_csv(compared)
+        texts["evaluation/published.md"] = published.published_markdown(compared, other)
+        texts["evaluation/published_table.csv"] = tables.scans_csv(other.errors, 6)
     return texts
 
 
@@ -113,9 +158,16 @@ def _counts(failures: pd.DataFrame) -> dict[str, int]:
     return {"scans": int(bad), **{status: int(counts.get(status, 0)) for status in statuses}}
 
 
-def _chain(scan: Task) -> tuple[Step, ...]:
-    """Returns what the check of the reference, and then the run's stages, said of a scan."""
+def _statuses(found: Sequence[Found]) -> dict[str, int]:
+    """Returns how many scans have each status, whatever their errors."""
+    statuses = [each.status for each in found]
+    return {status: statuses.count(status) for status in STATUSES}
+
+
+def _found(scan: Task, unit: Unit) -> Found:
+    """Returns points and references of a scan, and what its reference's check and stages said."""
     chain: list[Step] = []
+    similarity: dict[str, float | None] = {}
     for role in ("references_record", "record"):
         if path := scan.inputs.get(role):
             record = read_record(path)
@@ -123,7 +175,8 @@ def _chain(scan: Task) -> tuple[Step, ...]:
                 said = f'"{record.scan}", expected "{scan.scan}"'
                 raise InputError(f"{path}: the record is of scan {said}")
             chain += record.chain
-    return tuple(chain)
+            similarity = record.details.get("similarity", {})
+    return Found(_points(scan, chain, unit), tuple(chain), similarity)
 
 
 def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:
@@ -159,5 +212,7 @@ def _reference_segmentation(scan: Task) -> Path | None:
 
 def run(batch: Batch) -> None:
     """Evaluate a run and write every table."""
-    folder, settings = batch.path("errors").parent, batch.settings(EvaluateSettings)
-    evaluate(batch.tasks, folder, settings, batch.values["seed"], batch.values["unit"])
+    folder, settings = batch.path("scans").parent, batch.settings(EvaluateSettings)
+    kind = Kind(batch.values["referenced"], batch.values["in_pixels"])
+    values = batch.values
+    evaluate(batch.tasks, folder, settings, seed=values["seed"], unit=values["unit"], kind=kind)

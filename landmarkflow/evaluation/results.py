@@ -11,6 +11,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_json
 from landmarkflow.core.points import PointList
 from landmarkflow.evaluation.errors import COLUMNS, NUMBERS
+from landmarkflow.evaluation.found import SCANS
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit
 from landmarkflow.formats.slicer import read_point_lists
 
@@ -27,7 +28,7 @@ class Run:
     Attributes:
         made: What made it: run, entry, method, seed, template, steps, device, versions, settings.
             Runs of one entry differ in their seed alone.
-        errors: The error table.
+        errors: The error table; empty where no scan has references.
         summary: summary.json.
         overlap: The overlap table, None where no scan has a reference segmentation.
     """
@@ -61,10 +62,23 @@ def read_run(folder: Path) -> Run:
         raise InputError(f"{folder / 'made.json'}: has no {absent[0]}, expected what made a run")
     tables = folder / "evaluation"
     summary = read_json(tables / "summary.json")
-    errors, overlap = read_table(tables / "errors.csv", COLUMNS, NUMBERS), None
+    overlap = None
+    errors = pd.DataFrame(columns=list(COLUMNS)).astype(dict.fromkeys(NUMBERS, "float64"))
+    if summary["referenced"]:
+        errors = read_table(tables / "errors.csv", COLUMNS, NUMBERS)
     if summary["overlap"] is not None:
         overlap = read_table(tables / "overlap.csv", OVERLAP_COLUMNS, OVERLAP_FIGURES)
     return Run(made, errors, summary, overlap)
+
+
+def read_scans(folder: Path) -> pd.DataFrame:
+    """Reads scans.csv, the scans by doubt, from a run's folder.
+
+    Raises:
+        InputError: It is missing or unreadable.
+    """
+    numbers = [name for name in SCANS if name not in ("scan", "status", "reason")]
+    return read_table(folder / "scans.csv", SCANS, numbers)
 
 
 def read_lists(path: Path | None) -> list[PointList]:

@@ -7,9 +7,15 @@ from landmarkflow.data.stages import REFERENCES
 from landmarkflow.engine.stage import Stage
 
 PACKAGE = "landmarkflow.evaluation"
+# Of every study; those of evaluation/ that compare with references only where there are some.
+PRODUCTS = {
+    "coordinates": "landmarks.csv",
+    "coordinates_wide": "landmarks_wide.csv",
+    "scans": "scans.csv",
+}
 TABLES = {
     "errors": "errors.csv",
-    "landmarks": "landmarks.csv",
+    "statistics": "statistics.csv",
     "summary": "summary.json",
     "failures": "failures.csv",
     "table1": "table1.csv",
@@ -20,10 +26,16 @@ TABLES = {
     "published_markdown": "published.md",
     "published_table": "published_table.csv",
 }
+# Tables that hold nothing where no scan has reference landmarks.
+MEASURED = ("errors", "statistics", "table1", "table1_markdown", "table1_latex")
+
+
+def _referenced(settings: Mapping[str, Any]) -> bool:
+    return bool(settings["referenced"])
 
 
 def _beside_published(settings: Mapping[str, Any]) -> bool:
-    return bool(settings["evaluate"]["published"])
+    return _referenced(settings) and bool(settings["evaluate"]["published"])
 
 
 EVALUATE = Stage(
@@ -37,12 +49,19 @@ EVALUATE = Stage(
         **REFERENCES.gives("reference", "record"),
         "segmentation": "{run}/segmentations/{scan}.nii.gz",
     },
-    writes={role: f"{{run}}/evaluation/{name}" for role, name in TABLES.items()},
-    settings=("evaluate", "seed", "unit", "segmented", "references_segmented"),
+    writes={
+        **{role: f"{{run}}/{name}" for role, name in PRODUCTS.items()},
+        **{role: f"{{run}}/evaluation/{name}" for role, name in TABLES.items()},
+    },
+    settings=(
+        *("evaluate", "seed", "unit", "segmented", "references_segmented"),
+        *("referenced", "in_pixels"),
+    ),
     columns=("segmentation", "scale"),
     only_if={
         "segmentation": lambda settings: bool(settings["segmented"]),
         "overlap": lambda settings: bool(settings["references_segmented"]),
+        **dict.fromkeys(MEASURED, _referenced),
         "published": _beside_published,
         "published_markdown": _beside_published,
         "published_table": _beside_published,
@@ -60,11 +79,13 @@ COMPARE = Stage(
         "steps": "steps.csv",
         "steps_markdown": "steps.md",
     },
+    settings=("referenced",),
     of={
         "made": "{of}/made.json",
         "errors": "{of}/evaluation/errors.csv",
         "summary": "{of}/evaluation/summary.json",
     },
+    only_if={"errors": _referenced, "steps": _referenced, "steps_markdown": _referenced},
 )
 CHECK = Stage(
     "check",

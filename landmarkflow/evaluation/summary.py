@@ -27,6 +27,8 @@ DEFINITIONS = {
     "95th percentiles of these distances",
 }
 FIGURES = ("n", "missing", "mean", "sd", "median", "p95", "max")
+# Of fewer values, spread, interval and correlation say nothing: "n too small".
+ENOUGH = 10
 # In the place of a landmark's name; no landmark is called this.
 ALL = ""
 
@@ -76,13 +78,13 @@ def bootstrap_interval(
         draws: Scan numbers of each resample, (resamples, scans).
 
     Returns:
-        The 2.5th and 97.5th percentiles; NaN with fewer than two scans that have errors.
+        The 2.5th and 97.5th percentiles; NaN with fewer than `ENOUGH` scans that have errors.
     """
     known = ~np.isnan(errors)
     count = draws.shape[1]
     sums = np.bincount(scans[known], weights=errors[known], minlength=count)
     counts = np.bincount(scans[known], minlength=count)
-    if np.count_nonzero(counts) < 2:
+    if np.count_nonzero(counts) < ENOUGH:
         return np.nan, np.nan
     drawn = counts[draws].sum(axis=1)
     means = sums[draws].sum(axis=1)[drawn > 0] / drawn[drawn > 0]
@@ -144,13 +146,14 @@ def reliability(
     Returns:
         n (landmarks that have a radius and a reference), within_radius_percent (the share of them
         whose error is at most their radius; 90 is promised), mean_radius, rank_correlation
-        (Spearman's, of radius and error: 1 where the radius ranks the errors), flagged_scans (that
+        (Spearman's, of radius and error: 1 where the radius ranks the errors; NaN for fewer than
+        `ENOUGH` landmarks), flagged_scans (that
         were evaluated) and unflagged_large (landmarks with a large error in the other scans).
     """
     main = main_errors(errors)
     known = main[["error", "radius"]].dropna()
     in_flagged = main["scan"].isin(list(flagged))
-    varied = bool((known.nunique() > 1).all())
+    varied = len(known) >= ENOUGH and bool((known.nunique() > 1).all())
     return {
         "n": len(known),
         "within_radius_percent": float(100 * (known["error"] <= known["radius"]).mean()),

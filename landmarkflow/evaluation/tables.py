@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.settings import IN_WORDS, EvaluateSettings, Unit
-from landmarkflow.evaluation.summary import statistics
+from landmarkflow.evaluation.summary import ENOUGH, statistics
 
 NOTHING = "–"
 _LATEX = {character: f"\\{character}" for character in "{}&%$#_"}
@@ -116,6 +117,11 @@ def accuracy_caption(table: pd.DataFrame, unit: Unit) -> str:
     missing = int(table.isna().to_numpy().sum())
     verb = "value is" if missing == 1 else "values are"
     note = f" {missing} {verb} missing and not part of it." if missing else ""
+    if len(table) < ENOUGH:
+        return (
+            f"Euclidean distance in {IN_WORDS[unit]} between detected and reference landmarks, "
+            f"{len(table)} scans. Last row: mean; n too small for a deviation.{note}"
+        )
     return (
         f"Euclidean distance in {IN_WORDS[unit]} between detected and reference landmarks, "
         f"{len(table)} scans. Last row: mean ± standard deviation (divided by n).{note}"
@@ -131,7 +137,7 @@ def print_scans(
         table: Columns of distances; an index without a name stands for scans without names.
         caption: What it shows.
         decimals: Of the distances; means have two.
-        unit: Stands behind each mean.
+        unit: Stands behind each mean, which has a deviation where `ENOUGH` distances have it.
         missing: Stands where there is no distance.
     """
     names = ["scan"] if table.index.name else []
@@ -140,9 +146,14 @@ def print_scans(
         cells = [number(value, decimals, missing) for value in values]
         rows.append([str(i), *([str(scan)] if names else []), *cells])
     means = [statistics(values, ()) for values in table.to_numpy().T]
-    cells = [f"{m['mean']:.2f}±{m['sd']:.2f} {unit}".strip() if m["n"] else missing for m in means]
+    cells = [_mean(each, unit) if each["n"] else missing for each in means]
     rows.append(["Mean", *[""] * len(names), *cells])
     return Printed(caption, ["ID", *names, *table], rows, foot=1)
+
+
+def _mean(figures: dict[str, Any], unit: str) -> str:
+    spread = f"±{figures['sd']:.2f}" if figures["n"] >= ENOUGH else ""
+    return f"{figures['mean']:.2f}{spread} {unit}".strip()
 
 
 def scans_csv(table: pd.DataFrame, decimals: int) -> str:

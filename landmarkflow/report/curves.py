@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.settings import Unit
+from landmarkflow.evaluation.summary import ENOUGH
 from landmarkflow.report.figures import COLOURS, Style, draw_legend, label_axes, new_figure
 
 # With more landmarks, boxes stand upright below the curves instead of lying beside them.
@@ -105,7 +106,10 @@ def _draw_cumulative(
 def _draw_boxes(
     axes: Axes, samples: dict[str, NDArray[np.float64]], limit: float, title: str, *, upright: bool
 ) -> None:
-    """Draws a box per landmark: lying with its single errors, or upright where there are many."""
+    """Draws a box per landmark: lying with its single errors, or upright where there are many.
+
+    Of fewer than `ENOUGH` errors there are only the errors themselves.
+    """
     places = np.arange(len(samples), dtype=np.float64)
     line: Style = {"color": COLOURS[0], "linewidth": 0.9}
     style: Style = {"medianprops": line | {"linewidth": 1.6}, "whiskerprops": line}
@@ -113,8 +117,11 @@ def _draw_boxes(
     style["boxprops"] = {"facecolor": "#d7e8ef", "edgecolor": COLOURS[0], "linewidth": 0.9}
     style["flierprops"] = {"marker": ".", "markersize": 3, "markeredgecolor": "#555555"}
     style |= {"orientation": "vertical" if upright else "horizontal", "showfliers": upright}
-    axes.boxplot(list(samples.values()), positions=places, whis=(5, 95), **style)
-    note = "box: quartiles; whiskers: 5th to 95th percentile"
+    enough = max(sample.size for sample in samples.values()) >= ENOUGH
+    note = f"n < {ENOUGH}, too small for quartiles: the single errors"
+    if enough:
+        axes.boxplot(list(samples.values()), positions=places, whis=(5, 95), **style)
+        note = "box: quartiles; whiskers: 5th to 95th percentile"
     axes.set_title(note, loc="right", fontsize=7, color="#777777")
     for place, sample in zip(places, samples.values(), strict=True):
         beyond = int((sample > limit).sum())
@@ -122,10 +129,13 @@ def _draw_boxes(
             axes.text(place, limit, f"{beyond}\n▴", ha="center", va="top", fontsize=6)
         elif beyond:
             axes.text(limit, place, f"{beyond} ▸", ha="right", va="center", fontsize=7)
+        # Points are spread by their order, not by chance: equal input, equal picture.
+        spread = place + 0.22 * (((np.arange(sample.size) * 0.618034) % 1) * 2 - 1)
+        dots: Style = {"color": "#333333", "markersize": 3.5, "alpha": 0.7, "linestyle": ""}
         if not upright:
-            # Points are spread by their order, not by chance: equal input, equal picture.
-            spread = 0.22 * (((np.arange(sample.size) * 0.618034) % 1) * 2 - 1)
-            axes.plot(sample, place + spread, ".", color="#333333", markersize=3.5, alpha=0.7)
+            axes.plot(sample, spread, marker=".", **dots)
+        elif not enough:
+            axes.plot(spread, sample, marker=".", **dots)
     names = [label if len(label) <= 24 else f"{label[:23]}…" for label in samples]
     if upright:
         label_axes(axes, "", title)

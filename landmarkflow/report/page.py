@@ -20,8 +20,10 @@ from landmarkflow.engine.batch import Batch
 from landmarkflow.evaluation import comparison, published
 from landmarkflow.evaluation.errors import MAIN_STAGE, main_errors
 from landmarkflow.evaluation.failures import STOPPED
-from landmarkflow.evaluation.results import Run, read_rows, read_run, read_table
+from landmarkflow.evaluation.results import Run, read_rows, read_run, read_scans, read_table
 from landmarkflow.evaluation.settings import IN_WORDS
+from landmarkflow.evaluation.summary import ENOUGH
+from landmarkflow.evaluation.tables import number
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.figures import png_bytes
 from landmarkflow.report.histories import draw_history, read_history
@@ -80,7 +82,8 @@ def write_report(
     if several:
         entries, steps = comparison.compare_runs(read), comparison.compare_steps(read)
         tables["comparison", "Runs"] = comparison.print_comparison(entries, read[0])
-        tables["steps", "Steps"] = comparison.print_steps(steps, read[0])
+        if read[0].summary["referenced"]:
+            tables["steps", "Steps"] = comparison.print_steps(steps, read[0])
     made = None
     if provenance is not None:
         made = _made(files.read_json(provenance), [] if several else sections[0]["made"])
@@ -97,7 +100,8 @@ def worst_first(
 ) -> list[str]:
     """Returns the scans: without result first, then by falling mean error, then unevaluated.
 
-    `failures` are rows of scan, stage, status and reason; equals stay in the order given.
+    `failures` are rows of scan, stage, status and reason; equals stay in the order given, which is
+    that of doubt.
     """
     means = main_errors(errors).groupby("scan")["error"].mean().reindex(scans)
     means[means.index.isin([row[0] for row in failures if row[2] in STOPPED])] = np.inf
@@ -108,8 +112,10 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
     """Returns what the page shows of one run; `prefix` tells its anchors from other runs'."""
     tables, summary, errors = run_files.folder / "evaluation", run.summary, run.errors
     failures = read_rows(tables / "failures.csv")[1:]
-    header, *rows = read_rows(tables / "table1.csv")
+    referenced = summary["referenced"]
+    header, *rows = read_rows(tables / "table1.csv") if referenced else [[]]
     radii = run.settings.radii
+    scans = read_scans(run_files.folder)
     sides, published_table = None, None
     if summary["published"] is not None:
         columns = ("landmark", "column", *published.BOTH_SIDES)
@@ -129,10 +135,13 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
     return {
         "name": run.made["run"],
         "prefix": prefix,
+        "folder": quote(Path(os.path.relpath(run_files.folder, base)).as_posix()),
         "level": 3 if prefix else 2,
         "unit": run.unit,
         "words": IN_WORDS[run.unit],
         "summary": summary,
+        "scans": _scan_rows(scans, run.unit, shown=[path.stem for path in run_files.pictures]),
+        "enough": ENOUGH,
         "overall": main["overall"],
         "statistics": statistics,
         "radii": [f"{radius:g}" for radius in radii],
@@ -145,8 +154,37 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
         "histories": histories,
         "made": _flattened({k: v for k, v in run.made.items() if k not in _ELSEWHERE}),
         "settings": _sections(run.made.get("settings") or {}),
-        "pictures": _picture_entries(run_files.pictures, base, run, failures),
+        "pictures": _picture_entries(run_files.pictures, base, run, failures, list(scans["scan"])),
     }
+
+
+def _scan_rows(scans: pd.DataFrame, unit: str, shown: Sequence[str]) -> dict[str, Any]:
+    """Returns the scans by doubt as texts, without columns that hold nothing; `shown` are drawn."""
+    titles = {
+        "doubt": "doubt",
+        "radius": "radius",
+        "largest_radius": "largest radius",
+        "similarity": "similarity",
+        "lowest_similarity": "lowest similarity",
+        "moved": "last step moved",
+        "missing": "missing landmarks",
+        "error": f"mean error, {unit}",
+    }
+    filled = [name for name in titles if scans[name].notna().any()]
+    if not scans["missing"].any():
+        filled.remove("missing")
+    decimals = {"doubt": 2, "missing": 0}
+    rows = [
+        {
+            "scan": row["scan"],
+            "drawn": row["scan"] in shown,
+            "status": row["status"],
+            "cells": [number(row[name], decimals.get(name, 3)) for name in filled],
+            "reason": row["reason"],
+        }
+        for row in scans.to_dict("records")
+    ]
+    return {"header": [titles[name] for name in filled], "rows": rows}
 
 
 def _made(record: Mapping[str, Any], of_run: Rows) -> dict[str, Any]:
@@ -203,12 +241,16 @@ def _cell(text: str, column: int, radii: Sequence[float]) -> tuple[str, str]:
 
 
 def _picture_entries(
-    paths: Sequence[Path], base: Path, run: Run, failures: Sequence[Sequence[str]]
+    paths: Sequence[Path],
+    base: Path,
+    run: Run,
+    failures: Sequence[Sequence[str]],
+    by_doubt: Sequence[str],
 ) -> list[dict[str, Any]]:
     by_scan = {path.name.removesuffix(".png"): path for path in paths}
     main = main_errors(run.errors)
     entries = []
-    for scan in worst_first(list(by_scan), run.errors, failures):
+    for scan in worst_first([s for s in by_doubt if s in by_scan], run.errors, failures):
         path = by_scan[scan]
         try:
             # With its size, a browser lays the page out before it loads the picture.

@@ -120,11 +120,22 @@ class DataSource(Settings):
 
 
 class TargetSettings(Settings):
-    """How the segmentation of a template that has none is derived from its scan and landmarks."""
+    """How the target of a template without a segmentation is found around its landmarks.
 
-    above: float = Field(0.0, description="intensity above which a voxel is part of the target")
-    margin_mm: float = Field(
-        1.5, ge=0, description="how far beyond the landmarks' convex hull the target reaches"
+    Without intensities they are the bright or the dark voxels there, as the scan shows.
+    """
+
+    above: float | None = Field(
+        None, description="intensity above which a voxel is part of the target; null to find it"
+    )
+    below: float | None = Field(
+        None, description="intensity below which a voxel is part of the target; null to find it"
+    )
+    margin_mm: float | None = Field(
+        None,
+        ge=0,
+        description="how far beyond the landmarks' convex hull the target reaches, mm; null for "
+        "half of their root mean square distance from their centre",
     )
 
 

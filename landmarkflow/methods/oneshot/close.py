@@ -1,17 +1,20 @@
 """Register scans back to the template, to see how far from its start each landmark ends.
 
 The way back has its own control points, samples and errors; where both ways agree, the images say
-the same in both directions.
+the same in both directions. What the first scans say is the run's calibration and is kept with it:
+scans that come later, or leave, change no radius of the others.
 """
 
 import functools
+import hashlib
+import json
 import logging
 from typing import Any
 
 import numpy as np
 
 from landmarkflow.core.errors import ScanFailure
-from landmarkflow.core.files import write_json
+from landmarkflow.core.files import read_json, write_json
 from landmarkflow.core.points import Landmarks
 from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
@@ -28,6 +31,30 @@ logger = logging.getLogger(__name__)
 
 
 def run(batch: Batch) -> None:
+    """Write the run's calibration: that which is there, where it fits, or else a new one.
+
+    It fits where template, settings and code are those that made it; which scans it was made of
+    does not matter. One without any scan is made again.
+    """
+    path, made_by = batch.path("calibration"), _digest(batch)
+    kept = read_json(path) if path.is_file() else {}
+    if kept.get("made_by") != made_by or not kept.get("loops"):
+        kept = {"made_by": made_by, "loops": closed_loops(batch)}
+    elif (before := len(kept["loops"])) < min(batch.values["close"]["loops"], len(batch.scans)):
+        logger.warning(
+            "the radii are calibrated on %d scans, and there are more now: remove %s and run again "
+            "to calibrate anew, which changes every scan's radii",
+            before,
+            path,
+        )
+    write_json(path, kept)
+
+
+def _digest(batch: Batch) -> str:
+    return hashlib.sha256(json.dumps(batch.made_by, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def closed_loops(batch: Batch) -> list[dict[str, Any]]:
     """Take the first scans' landmarks back by registrations in which the scan is fixed.
 
     Scans that a stage doubts, or that show a part of the target alone, tell of their own faults,
@@ -59,7 +86,7 @@ def run(batch: Batch) -> None:
             logger.warning("%s: is not registered back: %s", task.scan, failure)
         else:
             logger.info("%s: registered back", task.scan)
-    write_json(batch.path("loops"), loops)
+    return loops
 
 
 def _in_order(batch: Batch) -> list[tuple[Task, Record]]:

@@ -236,7 +236,7 @@ def run(batch: Batch) -> None:
         "centred": _centre_of(batch.path("template_centre_record")),
         "region": _centre_of(batch.path("template_locate_record")),
     }
-    calibration = _calibration(read_json(batch.path("loops")))
+    calibration = _calibration(read_json(batch.path("calibration"))["loops"])
     training = read_json(batch.path("training"))
 
     def compute(task: Task) -> Record:

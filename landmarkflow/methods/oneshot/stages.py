@@ -172,7 +172,7 @@ CLOSE = Stage(
         **DEFORM.gives("record"),
         **REFINE.gives("refined", "record"),
     },
-    writes={"loops": "{run}/work/close/loops.json"},
+    writes={"calibration": "{run}/calibration.json"},
     settings=("close", "deform", "refine", "seed", "labels", "symmetrise"),
     only_if=IF_SYMMETRIC,
 )
@@ -186,7 +186,7 @@ PLACE = Stage(
         **LOCATE.gives("record", of=SHARED),
         **CENTRE.gives("centred", "record", of=OWN),
         **TRAIN.gives("training"),
-        **CLOSE.gives("loops"),
+        **CLOSE.gives("calibration"),
         **LOCATE.gives("record"),
         **CENTRE.gives("record"),
         **ALIGN.gives("crop", "moments", "rigid", "record"),

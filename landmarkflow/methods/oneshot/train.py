@@ -321,7 +321,9 @@ def run(batch: Batch) -> None:
             f"training with seed {seed} ends at a Dice coefficient of "
             f"{best.validation_dice:.3f} in validation, expected at least "
             f"{settings.least_dice:g}: the network does not find the target even in the "
-            "template; train longer or with another seed or loss"
+            f"template. Look at the target, {batch.path('target').with_suffix('').stem}.png in "
+            f"{batch.path('target').parent}: where it is wrong, give a segmentation; where it is "
+            "right, train longer or with another seed or loss"
         )
     save_network(batch.path("weights"), trained.network, settings.network, trained.target_mm3)
     write_history(batch.path("history"), trained.epochs)

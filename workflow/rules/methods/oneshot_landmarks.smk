@@ -1,5 +1,8 @@
 """The one-shot method's second half: from registered scans to landmarks, radii and segmentations."""
 
+# The radii are calibrated on the first scans that no stage doubts, of twice as many as are wanted:
+# scans that come later do not run it again.
+LOOPED = STUDY.teaching[: 2 * max((r.settings.close.loops for r in ONESHOT_RUNS), default=0)]
 # A run with votes waits for the scans that vote, which no job of one batch can do.
 SETTLE = "settle" if FLOW.first(oneshot.VOTE) else "register"
 
@@ -128,9 +131,10 @@ for batch, scans in STUDY.batches.items():
 rule close_loops:
     """The first scans that no stage doubts, registered back: how far errors reach."""
     input:
-        **FLOW.reads(oneshot.CLOSE, STUDY.teaching),
+        **FLOW.reads(oneshot.CLOSE, LOOPED),
     output:
-        **FLOW.writes(oneshot.CLOSE),
+        # Kept with the run: what is there and fits stays, so that radii keep their bytes.
+        calibration=update(FLOW.writes(oneshot.CLOSE)["calibration"]),
     log:
         FLOW.log(oneshot.CLOSE),
     benchmark:
@@ -142,6 +146,6 @@ rule close_loops:
         mem_mb=growing(3000),
         runtime=growing(60),
     params:
-        **FLOW.decides(oneshot.CLOSE, STUDY.teaching),
+        **FLOW.decides(oneshot.CLOSE, LOOPED),
     shell:
         FLOW.command(oneshot.CLOSE)
