@@ -92,11 +92,22 @@ def fused(
         *steps,
     ]
     details = {
+        "similarity": _mean_similarity(counted, labels),
         "runs": [way.run for way in counted],
         "spread": votes.spread.round(4).tolist(),
         "counted": votes.counted.tolist(),
     }
     return lists, Record.judged(scan, "fuse", doubts, details)
+
+
+def _mean_similarity(ways: Sequence[Way], labels: Sequence[str]) -> dict[str, float | None]:
+    """Of each landmark's surroundings, by label; None where no way has measured it."""
+    found: dict[str, float | None] = {}
+    for label in labels:
+        values = [way.record.details.get("similarity", {}).get(label) for way in ways]
+        known = [value for value in values if value is not None]
+        found[label] = round(float(np.mean(known)), 4) if known else None
+    return found
 
 
 def _by_label(points: PointList, labels: Sequence[str]) -> tuple[Array, Array]:
