@@ -196,6 +196,7 @@ PLACE = Stage(
     },
     writes={
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
+        "steps": "{run}/landmarks/{scan}.steps.mrk.json",
         "record": "{run}/landmarks/{scan}.json",
     },
     settings=("place", "vote", "symmetrise"),

@@ -10,7 +10,7 @@ from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import TEMPLATE, Record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.formats.slicer import read_complete_markups, write_markups
+from landmarkflow.formats.slicer import read_complete_markups, write_markups, write_steps
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.images.masks import points_inside
 
@@ -36,12 +36,15 @@ def run(batch: Batch) -> None:
             return Record(task.scan, "shift", "refused", str(error))
         found = Landmarks(annotated.labels, annotated.positions + moved)
         radius = np.full(len(found.labels), 1.0)
-        write_markups(task.outputs["landmarks"], [PointList("final", found, radius)], unit)
+        final = PointList("final", found, radius)
+        write_markups(task.outputs["landmarks"], [final], unit, task.scan)
+        write_steps(task.outputs["steps"], [], unit, task.scan)
         return Record(task.scan, "shift")
 
     def missing(task: Task, record: Record) -> None:
         nowhere = Landmarks(annotated.labels, np.full((len(annotated.labels), 3), np.nan))
         notes = (f"{record.stage} {record.status}: {record.reason}",) * len(annotated.labels)
-        write_markups(task.outputs["landmarks"], [PointList("final", nowhere, None, notes)], unit)
+        final = PointList("final", nowhere, None, notes)
+        write_markups(task.outputs["landmarks"], [final], unit, task.scan)
 
     batch.run(compute, nothing=missing)

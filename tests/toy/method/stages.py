@@ -23,6 +23,7 @@ SHIFT = Stage(
     reads={**SCANS.gives("record"), **REFERENCES.gives("reference", of=TEMPLATE)},
     writes={
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
+        "steps": "{run}/landmarks/{scan}.steps.mrk.json",
         "record": "{run}/landmarks/{scan}.json",
     },
     settings=("above", "unit"),
