@@ -261,9 +261,12 @@ SCANS: dict[str, tuple[str, Make, str]] = {
         "a.mha", holds(meta_image_bytes("1 0 0 0.03 1 0 0 0 1")),
         "a grid has the axes [[1.0, 0.03, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], expected an "
         "orthonormal 3 x 3 matrix (no shear)"),
-    "folder without DICOM": ("a", other_files, "the DICOM series found are none, expected one"),
+    "folder without DICOM": ("a", other_files,
+        "holds no DICOM images (files found: 1, in folders: 1), expected a series of slices"),
     "two series": ("a", two_series,
-        'the DICOM series found are 2 (1.2.3 "" of 8 files, 1.2.4 "" of 8 files), expected one'),
+        "holds 2 series that may be the scan, expected one, chosen by `series`, a number or UID, "
+        "in the sheet or beside the template: series without a number (CT, 8 images of 12 x 10, "
+        "UID 1.2.3), series without a number (CT, 8 images of 12 x 10, UID 1.2.4)"),
     "missing slice": (
         "a", dicom(4),
         "the DICOM slices 1.dcm and 7.dcm are 3 mm apart, expected 1.5 mm as between the others "

@@ -222,7 +222,10 @@ def test_a_wrong_row_is_refused_with_its_number(
     ("text", "said"),
     [
         ("# only a comment\n\n", "is empty"),
-        ("scan\timage\tnotes\n", "`notes` is not a known column, expected scan, image, side"),
+        (
+            "scan\timage\tnotes\n",
+            "`notes` is not a known column, expected scan, image, series, side",
+        ),
         ("scan\timage\timage\n", "the column `image` twice"),
         ("image\tside\na\tleft\n", "has no column `scan`, found image, side"),
         ("scan\tside\na\tleft\n", "has no column `image`"),

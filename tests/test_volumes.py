@@ -690,17 +690,6 @@ def test_a_tilted_gantry_is_refused(tmp_path: Path) -> None:
     read_volume(tmp_path / "nearly straight")
 
 
-def test_two_dicom_series_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "series"
-    folder.mkdir()
-    assert "are none, expected one" in refused(folder)
-    write_dicom(folder)
-    write_dicom(folder, series="1.2.826.0.1.3680043.2.2", prefix="b")
-    message = refused(folder)
-    first, second = (f'1.2.826.0.1.3680043.2.{number} "" of 8 files' for number in (1, 2))
-    assert f"are 2 ({first}, {second}), expected one" in message
-
-
 @pytest.mark.parametrize("kept", [0.2, 0.9])
 @pytest.mark.parametrize("number", [0, 3, 7])
 def test_a_truncated_dicom_slice_is_not_dropped(tmp_path: Path, number: int, kept: float) -> None:

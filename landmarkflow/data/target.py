@@ -113,12 +113,12 @@ def run(batch: Batch) -> None:
         image, segmentation = Path(task.row["image"]), Path(task.row["segmentation"])
         given, frame = Path(task.row["landmarks"]), frame_of(task.row["frame"])
         if task.row["segmentation"]:
-            grid = read_grid(image, largest)
+            grid = read_grid(image, largest, task.row["series"])
             target = read_segmentation(segmentation, grid, batch.values["labels"], largest)
             check_distance(read_landmarks(given, frame, image.name), target, given)
             labels = read_labels(segmentation, grid, largest)
         else:
             landmarks = read_landmarks(given, frame, image.name)
-            scan = read_volume(image, largest)
+            scan = read_volume(image, largest, task.row["series"])
             labels = derive_segmentation(scan, landmarks, asked["above"], asked["margin_mm"])
         write_volume(labels, task.outputs["target"])

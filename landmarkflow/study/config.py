@@ -1,9 +1,17 @@
 """The settings of a study, checked before anything runs."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    create_model,
+)
 
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.core.errors import InputError
@@ -29,6 +37,15 @@ Unit = Literal["mm", "px", "%"]
 Identifier = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
 ]
+
+
+def _series(value: str) -> str:
+    if not re.fullmatch(r"([0-9]+(\.[0-9]+)*)?", value):
+        raise ValueError("expected the number of a DICOM series, such as 3, or its UID")
+    return value
+
+
+SeriesId = Annotated[str, AfterValidator(_series)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Names in the results folder that no run can have.
 RESERVED = ("work",)
@@ -40,6 +57,7 @@ class Template(Settings):
     image: str = Field(min_length=1, description="its file, or folder of one DICOM series")
     landmarks: str = Field(min_length=1, description="file of its landmarks")
     segmentation: str = Field("", description="file of its target; empty to derive one")
+    series: SeriesId = Field("", description="number or UID of its DICOM series, among several")
     side: Side = Field("", description="the side that it shows")
     frame: Frame = Field("", description="frame of its landmarks, where their file states none")
 
@@ -96,6 +114,9 @@ class DataSource(Settings):
     origin: OriginSource | None = Field(None, description="scans that the workflow fetches")
     template_side: Side = Field(
         "", description="left or right: scans of the other side are mirrored"
+    )
+    template_series: SeriesId = Field(
+        "", description="number or UID of the DICOM series in a folder's template/scan/"
     )
     labels: tuple[int, ...] = Field(
         (), description="of the template's segmentation that are the target; [] is all"

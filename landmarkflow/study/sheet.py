@@ -12,11 +12,12 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_text
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.core.settings import Settings, explain
-from landmarkflow.study.config import Frame, Identifier, Side, Split, Template
+from landmarkflow.study.config import Frame, Identifier, SeriesId, Side, Split, Template
 
 SHEET_COLUMNS = (
     "scan",
     "image",
+    "series",
     "side",
     "landmarks",
     "frame",
@@ -35,6 +36,7 @@ class Scan(Settings):
 
     scan: Identifier = Field(description="id of the scan, in every table and file name")
     image: str = Field(min_length=1, description="file of the scan, or folder of a DICOM series")
+    series: SeriesId = Field("", description="number or UID of its DICOM series, among several")
     side: Side = Field("", description="left or right, where the anatomy has sides")
     landmarks: str = Field("", description="file of reference landmarks")
     frame: Frame = Field("", description="frame of the landmarks, where their file states none")
@@ -159,6 +161,11 @@ def check_files(where: str, entry: Scan | Template) -> None:
             _check_path(f"{where}: `{column}`", name)
         if name and not _exists(Path(name)):
             raise InputError(f"{where}: the file {name} of column `{column}` does not exist")
+    if entry.series and not Path(entry.image).is_dir():
+        raise InputError(
+            f"{where}: `series` is {entry.series}, but {entry.image} is no folder, expected one "
+            "with DICOM files"
+        )
 
 
 def _check_path(where: str, name: str) -> None:

@@ -1,5 +1,6 @@
 """Move the template's landmarks with the mass centre of what is bright."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from landmarkflow.formats.volumes import read_volume
 from landmarkflow.images.masks import points_inside
 
 
-def mass_centre(path: Path, above: float) -> NDArray[np.float64]:
+def mass_centre(row: Mapping[str, str], above: float) -> NDArray[np.float64]:
     """(3,) in the unit of the scan."""
-    inside = points_inside(read_volume(path) > above)
+    inside = points_inside(read_volume(Path(row["image"]), series=row["series"]) > above)
     if not len(inside):
         raise ScanFailure(f"nothing is brighter than {above:g}")
     return inside.mean(axis=0)
@@ -27,11 +28,11 @@ def run(batch: Batch) -> None:
     """Find every scan's landmarks."""
     annotated = read_complete_markups(batch.path("template_reference"))
     above, unit = batch.values["above"], batch.values["unit"]
-    start = mass_centre(Path(batch.sheet[TEMPLATE]["image"]), above)
+    start = mass_centre(batch.sheet[TEMPLATE], above)
 
     def compute(task: Task) -> Record:
         try:
-            moved = mass_centre(Path(task.row["image"]), above) - start
+            moved = mass_centre(task.row, above) - start
         except InputError as error:
             return Record(task.scan, "shift", "refused", str(error))
         found = Landmarks(annotated.labels, annotated.positions + moved)

@@ -27,6 +27,6 @@ SHIFT = Stage(
         "record": "{run}/landmarks/{scan}.json",
     },
     settings=("above", "unit"),
-    columns=("image",),
+    columns=("image", "series"),
 )
 METHOD = Method("toy", ToySettings, (SHIFT,), steps={"final": "shifted"})
