@@ -620,7 +620,7 @@ def of_folder(*names: str) -> dict[str, Any]:
     return {"folder": "mine"}
 
 
-ID = "expected up to 64 letters, digits, - and _, the first a letter or digit"
+ID = "expected up to 64 letters, digits, dots, - and _, the first a letter or digit"
 WHOLE = ("template/scan.nii", "template/landmarks.csv")
 LONG = "a" * 300
 
@@ -676,6 +676,17 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: {"data": of_sheet(rows("a\ta.mha", "b\ta.mha", "a\ta.mha"))},
         "samples.tsv, row 4: the scan id `a` stands at samples.tsv, row 2 already, expected each "
         "once"),
+    "ids that are one with dashes for dots": (
+        lambda: {"data": of_sheet(rows("1-2-3\ta.mha", "1.2.3\ta.mha"))},
+        "samples.tsv, row 3 (1.2.3): the scan id `1-2-3` stands at samples.tsv, row 2 already, "
+        "expected each once"),
+    "a series by its name": (
+        lambda: {"data": of_sheet("scan\timage\tseries\na\ta.mha\tT1\n")},
+        "samples.tsv, row 2: `series` is 'T1': expected the number of a DICOM series, such as 3, or "
+        "its UID"),
+    "a series of a file": (
+        lambda: {"data": of_sheet("scan\timage\tseries\na\ta.mha\t3\n")},
+        "samples.tsv, row 2: `series` is 3, but a.mha is no folder, expected one with DICOM files"),
     "a folder as id": (
         lambda: {"data": of_sheet(rows("x/y\ta.mha"))},
         f"samples.tsv, row 2: the scan id is 'x/y', {ID}"),

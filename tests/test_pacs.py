@@ -21,6 +21,8 @@ from landmarkflow.data.stages import SCANS
 from landmarkflow.formats.dicom_series import choose_series
 from landmarkflow.formats.volumes import read_grid, read_volume
 from landmarkflow.images.operations import array_of
+from landmarkflow.registry import METHODS
+from landmarkflow.workflow import study_of
 
 BONE, SOFT, SCOUT, DOSE = (f"1.2.840.113619.2.{number}" for number in (55, 56, 1, 99))
 CHOOSE = (
@@ -211,6 +213,24 @@ def test_a_folder_that_may_not_be_read_is_named(patient: Path) -> None:
             files_below(patient)
     finally:
         (patient / "ST000/SE001").chmod(0o755)
+
+
+def test_two_series_of_one_tree_are_two_scans_where_both_are_said(patient: Path) -> None:
+    with_another(patient)
+    folder = patient.parent
+    for name in ("t.mha", "t.csv"):
+        (folder / name).touch()
+    template = {"image": str(folder / "t.mha"), "landmarks": str(folder / "t.csv")}
+    sheet = folder / "samples.tsv"
+    raw = {"study": "mine", "data": {"sheet": {"sheet": str(sheet), "template": template}}}
+
+    def refused_of(*wanted: str) -> list[str]:
+        rows = [f"{name}\tPAT001\t{one}" for name, one in zip("ab", wanted, strict=True)]
+        sheet.write_text("\n".join(["scan\timage\tseries", *rows, ""]), encoding="utf-8")
+        return list(study_of(raw, METHODS, folder / "results", Path("studies")).refused)
+
+    assert refused_of("3", "4") == []
+    assert refused_of("3", "3") == ["a", "b"]
 
 
 # The digest

@@ -46,6 +46,14 @@ def _series(value: str) -> str:
 
 
 SeriesId = Annotated[str, AfterValidator(_series)]
+
+
+def scan_id(name: Any) -> Any:
+    """The id of a scan that is called so: a UID, say, has dots, which end names of files."""
+    return name.replace(".", "-") if isinstance(name, str) else name
+
+
+ScanId = Annotated[Identifier, BeforeValidator(scan_id)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Names in the results folder that no run can have.
 RESERVED = ("work",)
@@ -100,7 +108,7 @@ class OriginSource(Settings):
 
     url: str = Field(pattern=r"^https://", description="address of the origin")
     template: OriginScan = Field(description="the annotated scan")
-    scans: dict[Identifier, OriginScan] = Field(min_length=1, description="the other scans by id")
+    scans: dict[ScanId, OriginScan] = Field(min_length=1, description="the other scans by id")
 
 
 class DataSource(Settings):
@@ -158,7 +166,7 @@ class RunEntry(Settings):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(
         (), description="one run for each, pooled in the tables"
     )
-    template: Identifier = Field("template", description="annotated scan that is its template")
+    template: ScanId = Field("template", description="annotated scan that is its template")
     of: tuple[Identifier, ...] = Field((), description="runs whose landmarks it reads")
     train: int | None = Field(None, ge=1, description="annotated scans to learn from; null is all")
     train_on: str = Field("", description="run whose landmarks and segmentations it learns from")

@@ -67,7 +67,7 @@ def source_of(config: StudyConfig, results: Path, tell: Tell) -> Source:
         )
     if data.sheet is not None:
         check_files("config: `data.sheet.template`", data.sheet.template)
-        return Source(data.sheet.template, tuple(read_sheet(Path(data.sheet.sheet))))
+        return Source(data.sheet.template, tuple(read_sheet(Path(data.sheet.sheet), tell)))
     if data.cohort is not None:
         return _of_cohort(data.cohort, made)
     assert data.origin is not None
