@@ -682,8 +682,8 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         "expected each once"),
     "a series by its name": (
         lambda: {"data": of_sheet("scan\timage\tseries\na\ta.mha\tT1\n")},
-        "samples.tsv, row 2: `series` is 'T1': expected the number of a DICOM series, such as 3, or "
-        "its UID"),
+        "samples.tsv, row 2: `series` is 'T1': expected the number of a DICOM series, such as 3, "
+        "or its UID"),
     "a series of a file": (
         lambda: {"data": of_sheet("scan\timage\tseries\na\ta.mha\t3\n")},
         "samples.tsv, row 2: `series` is 3, but a.mha is no folder, expected one with DICOM files"),
