@@ -261,9 +261,12 @@ SCANS: dict[str, tuple[str, Make, str]] = {
         "a.mha", holds(meta_image_bytes("1 0 0 0.03 1 0 0 0 1")),
         "a grid has the axes [[1.0, 0.03, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], expected an "
         "orthonormal 3 x 3 matrix (no shear)"),
-    "folder without DICOM": ("a", other_files, "the DICOM series found are none, expected one"),
+    "folder without DICOM": ("a", other_files,
+        "holds no DICOM images (files found: 1, in folders: 1), expected a series of slices"),
     "two series": ("a", two_series,
-        'the DICOM series found are 2 (1.2.3 "" of 8 files, 1.2.4 "" of 8 files), expected one'),
+        "holds 2 series that may be the scan, expected one, chosen by `series`, a number or UID, "
+        "in the sheet or beside the template: series without a number (CT, 8 images of 12 x 10, "
+        "UID 1.2.3), series without a number (CT, 8 images of 12 x 10, UID 1.2.4)"),
     "missing slice": (
         "a", dicom(4),
         "the DICOM slices 1.dcm and 7.dcm are 3 mm apart, expected 1.5 mm as between the others "
@@ -617,7 +620,7 @@ def of_folder(*names: str) -> dict[str, Any]:
     return {"folder": "mine"}
 
 
-ID = "expected up to 64 letters, digits, - and _, the first a letter or digit"
+ID = "expected up to 64 letters, digits, dots, - and _, the first a letter or digit"
 WHOLE = ("template/scan.nii", "template/landmarks.csv")
 LONG = "a" * 300
 
@@ -673,6 +676,17 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: {"data": of_sheet(rows("a\ta.mha", "b\ta.mha", "a\ta.mha"))},
         "samples.tsv, row 4: the scan id `a` stands at samples.tsv, row 2 already, expected each "
         "once"),
+    "ids that are one with dashes for dots": (
+        lambda: {"data": of_sheet(rows("1-2-3\ta.mha", "1.2.3\ta.mha"))},
+        "samples.tsv, row 3 (1.2.3): the scan id `1-2-3` stands at samples.tsv, row 2 already, "
+        "expected each once"),
+    "a series by its name": (
+        lambda: {"data": of_sheet("scan\timage\tseries\na\ta.mha\tT1\n")},
+        "samples.tsv, row 2: `series` is 'T1': expected the number of a DICOM series, such as 3, "
+        "or its UID"),
+    "a series of a file": (
+        lambda: {"data": of_sheet("scan\timage\tseries\na\ta.mha\t3\n")},
+        "samples.tsv, row 2: `series` is 3, but a.mha is no folder, expected one with DICOM files"),
     "a folder as id": (
         lambda: {"data": of_sheet(rows("x/y\ta.mha"))},
         f"samples.tsv, row 2: the scan id is 'x/y', {ID}"),

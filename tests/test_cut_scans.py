@@ -119,7 +119,7 @@ def placed(
 
 
 def found_in(placed: Path, scan: str) -> PointList:
-    lists = read_point_lists(placed / f"landmarks/{scan}.mrk.json")
+    lists = read_point_lists(placed / f"landmarks/{scan}.mrk.json", scan)
     return next(points for points in lists if points.name == "final")
 
 

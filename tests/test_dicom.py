@@ -335,8 +335,9 @@ def test_several_series_are_refused_with_what_they_are(tmp_path: Path) -> None:
     folder = series(series(tmp_path / "a"), another, "bone")
     (folder / "bone0.dcm").unlink()
     assert refused(folder) == (
-        'the DICOM series found are 2 (1.2.3.4 "" of 5 files, 1.2.9 "Bone 0.5" of 4 files), '
-        "expected one"
+        "holds 2 series that may be the scan, expected one, chosen by `series`, a number or UID, "
+        "in the sheet or beside the template: series without a number (CT, 5 images of 24 x 20, "
+        'UID 1.2.3.4), series without a number "Bone 0.5" (CT, 4 images of 24 x 20, UID 1.2.9)'
     )
 
 

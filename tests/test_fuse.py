@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from stage_runs import path_of, run_stage
 
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.core.records import Record, Status, Step, read_record, write_record
+from landmarkflow.core.records import Record, Status, Step, read_record, write_nothing, write_record
 from landmarkflow.core.votes import count_votes
 from landmarkflow.formats.slicer import read_point_lists, write_markups
 from landmarkflow.methods.fuse.fuse import Way, fused, joint_radius
@@ -124,14 +124,26 @@ def test_files_come_run_by_run_and_scan_by_scan(tmp_path: Path) -> None:
         for number, scan in enumerate("ab"):
             found = Landmarks(LABELS, TRUTH + 10.0 * number + 0.2 * far)
             final = PointList("final", found, np.full(2, 0.5))
-            write_markups(tmp_path / f"{run}/landmarks/{scan}.mrk.json", [final])
-            write_record(tmp_path / f"{run}/landmarks/{scan}.json", Record(scan, "place"))
+            folder = tmp_path / f"{run}/landmarks"
+            write_markups(folder / f"{scan}.mrk.json", [final], scan=scan)
+            if run == "first":
+                rigid = PointList("rigid", found, None)
+                write_markups(folder / f"{scan}.steps.mrk.json", [rigid], scan=scan)
+            else:
+                write_nothing(folder / f"{scan}.steps.mrk.json")
+            of_scan = {"side": "left", "mirrored": False, "scaling": 1.0}
+            write_record(folder / f"{scan}.json", Record(scan, "place", details=of_scan))
     doubtful = Record("b", "place", "doubtful", "odd")
     write_record(tmp_path / "second/landmarks/b.json", doubtful)
     settings = SETTINGS.model_dump()
     assert run_stage(FUSE, tmp_path, "ab", settings=settings, of=["first", "second"]).status == 0
     for scan, mean, counted in (("a", 0.1, ["first", "second"]), ("b", 10.0, ["first"])):
-        (final, alone) = read_point_lists(path_of(tmp_path, FUSE, "landmarks", scan))
+        (final,) = read_point_lists(path_of(tmp_path, FUSE, "landmarks", scan))
         np.testing.assert_allclose(final.landmarks.positions, TRUTH + mean, atol=1e-4)
-        assert alone.name == "alone"
-        assert read_record(path_of(tmp_path, FUSE, "record", scan)).details["runs"] == counted
+        steps = read_point_lists(path_of(tmp_path, FUSE, "steps", scan))
+        names = [points.name for points in (final, *steps)]
+        assert names == [f"{scan} final", f"{scan} alone", f"{scan} rigid"]
+        details = read_record(path_of(tmp_path, FUSE, "record", scan)).details
+        assert details["runs"] == counted
+        assert details["side"] == "left"
+        assert "scaling" not in details

@@ -128,8 +128,8 @@ def test_bad_scans_are_set_aside_with_their_reasons(given: tuple[Path, Run, Run]
 def test_a_scan_set_aside_has_no_landmarks_but_the_reason(given: tuple[Path, Run, Run]) -> None:
     folder = results(given[0], "given") / "oneshot"
     path = folder / "landmarks/p004.mrk.json"
-    for name in ("final", "rigid"):
-        found = points(path, name)
+    for name, file in (("final", path), ("rigid", folder / "landmarks/p004.steps.mrk.json")):
+        found = points(file, name)
         assert list(found) == ["CENTER", "TOP", "WINDOW"]
         assert np.isnan(list(found.values())).all()
     data = json.loads(path.read_text(encoding="utf-8"))

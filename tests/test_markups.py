@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.formats.landmarks import read_landmarks
-from landmarkflow.formats.slicer import read_point_lists, write_markups
+from landmarkflow.formats.slicer import read_point_lists, write_markups, write_steps
 from landmarkflow.formats.tables import write_points_csv
 
 LPS = {"apex": [-37.8, -18.0, 26.25], "oval window": [42.5, 13.5, -28.0]}
@@ -416,6 +416,20 @@ def test_slicer_shows_the_first_list_alone(tmp_path: Path) -> None:
         ("rigid", False),
         ("region", False),
     ]
+
+
+def test_a_scan_s_name_stands_before_those_of_its_lists(tmp_path: Path) -> None:
+    path = tmp_path / "a.mrk.json"
+    write_markups(path, point_lists(), scan="p-001")
+    nodes = json.loads(path.read_text(encoding="utf-8"))["markups"]
+    assert [node["name"] for node in nodes] == ["p-001 final", "p-001 rigid"]
+    assert [one.name for one in read_point_lists(path, "p-001")] == ["final", "rigid"]
+    assert [one.name for one in read_point_lists(path)] == ["p-001 final", "p-001 rigid"]
+
+
+def test_a_method_without_steps_leaves_an_empty_file(tmp_path: Path) -> None:
+    write_steps(tmp_path / "a.steps.mrk.json", [], scan="a")
+    assert (tmp_path / "a.steps.mrk.json").read_bytes() == b""
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -238,7 +239,9 @@ def place(folder: Path, **settings: object) -> Outcome:
 
 
 def placed(folder: Path, scan: str = "good") -> dict[str, PointList]:
-    return {points.name: points for points in read_point_lists(file(folder, "landmarks", scan))}
+    """The lists of both files, by their names without the scan's."""
+    files = [file(folder, role, scan) for role in ("landmarks", "steps")]
+    return {points.name: points for path in files for points in read_point_lists(path, scan)}
 
 
 def record_of(folder: Path, scan: str = "good") -> Record:
@@ -283,6 +286,23 @@ def test_a_mirrored_scan_is_mirrored_from_the_first_step(study: Path) -> None:
     for name in ("centred", "region"):
         away = off(placed(study)[name], mirrored)
         np.testing.assert_allclose(away, [[MISSES[name], 0.0, 0.0]] * 4, atol=2e-4)
+
+
+@pytest.mark.parametrize(("side", "note"), [("left", "left side"), ("", "")])
+def test_the_side_found_stands_at_every_point_and_in_the_record(
+    study: Path, side: str, note: str
+) -> None:
+    found = {"mirrored": side == "left", "side": side}
+    say(study, "align_record", "good", centre=missed("centred"), **found)
+    assert place(study).status == 0
+    for points in placed(study).values():
+        assert set(points.notes) == {note}
+    details = record_of(study).details
+    assert {name: details[name] for name in found} == found
+    data = json.loads(file(study, "landmarks", "good").read_text(encoding="utf-8"))
+    assert data["markups"][0]["name"] == "good final"
+    described = data["markups"][0]["controlPoints"][0]["description"]
+    assert described.startswith(f"{note}; true place" if note else "true place")
 
 
 def test_votes_are_a_step_where_scans_vote_and_nowhere_else(study: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_scan_in_one_file_is_that_file(tmp_path: Path, name: str) -> None:
     write_volume(scan(), tmp_path / name)
     assert files_of(tmp_path / name) == [tmp_path / name]
     content = (tmp_path / name).read_bytes()
-    assert digest_of(tmp_path / name) == hashlib.sha256(content).hexdigest()
+    assert digest_of(files_of(tmp_path / name)) == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -46,31 +46,29 @@ def test_the_voxels_beside_a_header_count(tmp_path: Path, suffix: str, compresse
     (voxels,) = (file for file in tmp_path.iterdir() if file != path)
     (tmp_path / "another.txt").write_text("no part of the scan")
     assert files_of(path) == [path, voxels]
-    before = digest_of(path)
+    before = digest_of(files_of(path))
     content = bytearray(voxels.read_bytes())
     content[-1] ^= 0xFF
     voxels.write_bytes(content)
-    assert digest_of(path) != before
+    assert digest_of(files_of(path)) != before
 
 
-def test_all_files_of_a_folder_count_in_their_order(tmp_path: Path) -> None:
+def test_all_files_of_a_folder_may_be_of_a_scan_and_their_order_counts(tmp_path: Path) -> None:
     folder = tmp_path / "series"
-    write_dicom(folder)
+    folder.mkdir()
+    write_dicom(folder / "more")
     (folder / "notes.txt").write_text("first")
-    (folder / "more").mkdir()
-    names = [*(f"{number}.dcm" for number in range(8)), "notes.txt"]
-    assert files_of(folder) == [folder / name for name in names]
-    before = digest_of(folder)
-    (folder / "notes.txt").rename(folder / "renamed.txt")
-    renamed = digest_of(folder)
-    (folder / "renamed.txt").write_text("second")
-    assert len({before, renamed, digest_of(folder)}) == 3
+    files = [*(folder / f"more/{number}.dcm" for number in range(8)), folder / "notes.txt"]
+    assert files_of(folder) == files
+    before = digest_of(files)
+    (folder / "notes.txt").write_text("second")
+    assert len({before, digest_of(files), digest_of(files[::-1])}) == 3
 
 
 def test_files_that_are_not_there_are_refused(tmp_path: Path) -> None:
     assert "no such file or folder" in refused(tmp_path / "a.mhd", files_of)
     (tmp_path / "a.mhd").write_bytes(meta_image_bytes(AXES, "a.raw"))
-    assert "does not exist beside it" in refused(tmp_path / "a.mhd", digest_of)
+    assert "does not exist beside it" in refused(tmp_path / "a.mhd", files_of)
 
 
 @pytest.mark.parametrize(

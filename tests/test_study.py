@@ -199,7 +199,7 @@ def test_a_written_sheet_reads_as_the_same_scans(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("a.b\timages/a.nii.gz", ("row 2", "'a.b'")),
+        ("a+b\timages/a.nii.gz", ("row 2", "'a+b'")),
         ("a" * 65 + "\timages/a.nii.gz", ("row 2", "up to 64")),
         ("\timages/a.nii.gz", ("row 2", "scan id is ''")),
         ("a", ("row 2", "`image` is ''")),
@@ -218,11 +218,50 @@ def test_a_wrong_row_is_refused_with_its_number(
         assert part in message
 
 
+UID = "1.2.840.113619.2.55.3.604688119.868.1099.9"
+
+
+def test_a_uid_is_an_id_with_dashes_for_its_dots_which_is_told(tmp_path: Path) -> None:
+    text = f"scan\timage\n{UID}\timages/a.nii.gz\np.001\timages/a.nii.gz\nb\timages/a.nii.gz\n"
+    path = sheet(tmp_path, text)
+    told: list[str] = []
+    dashed = UID.replace(".", "-")
+    assert [scan.scan for scan in read_sheet(path, told.append)] == [dashed, "p-001", "b"]
+    assert told == [
+        f"{path}: dots in the ids of scans (2) are dashes in the results, {dashed} for {UID}"
+    ]
+
+
+def test_a_uid_names_folders_and_files_of_a_folder_and_a_run_s_template(tmp_path: Path) -> None:
+    names = ("template/scan.nii", "template/landmarks.csv", f"scans/{UID}/1", "scans/a.nii")
+    touch(*(tmp_path / name for name in names), tmp_path / f"landmarks/{UID}.mrk.json")
+    (tmp_path / "samples.tsv").write_text(f"scan\tseries\n{UID}\t3\n")
+    found = study({"folder": str(tmp_path)})
+    scan = found.scans[UID.replace(".", "-")]
+    assert scan.landmarks == str(tmp_path / f"landmarks/{UID}.mrk.json")
+    assert scan.series == "3"
+    again = study({"folder": str(tmp_path)}, runs={"a": {"method": "oneshot", "template": UID}})
+    assert again.entry(UID.replace(".", "-")).series == "3"
+
+
+def test_a_template_in_a_folder_may_have_a_series(tmp_path: Path) -> None:
+    touch(tmp_path / "template/scan/1", tmp_path / "template/landmarks.csv")
+    touch(tmp_path / "scans/a.nii")
+    found = study({"folder": str(tmp_path), "template_series": "1.2.3"})
+    assert found.template.series == "1.2.3"
+    (tmp_path / "samples.tsv").write_text("scan\tseries\na\t3\n")
+    said = f"`series` is 3, but {tmp_path}/scans/a.nii is no folder, expected one with DICOM files"
+    assert said in refused(lambda: study({"folder": str(tmp_path)}))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("# only a comment\n\n", "is empty"),
-        ("scan\timage\tnotes\n", "`notes` is not a known column, expected scan, image, side"),
+        (
+            "scan\timage\tnotes\n",
+            "`notes` is not a known column, expected scan, image, series, side",
+        ),
         ("scan\timage\timage\n", "the column `image` twice"),
         ("image\tside\na\tleft\n", "has no column `scan`, found image, side"),
         ("scan\tside\na\tleft\n", "has no column `image`"),

@@ -145,7 +145,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 def points(path: Path, name: str = "") -> dict[str, NDArray[np.float64]]:
     """The positions in one list of a markups file, by default its only one; NaN where none is."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    (node,) = [node for node in data["markups"] if name in ("", node["name"])]
+    of_scan = f"{path.name.partition('.')[0]} {name}"
+    (node,) = [node for node in data["markups"] if name == "" or node["name"] in (name, of_scan)]
     assert node["coordinateSystem"] == "LPS"
     nowhere = [np.nan] * 3
     return {

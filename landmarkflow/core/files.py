@@ -14,6 +14,8 @@ from landmarkflow.core.errors import InputError
 
 # Of a table or a JSON file: what it unpacks to in memory can be twenty times as much.
 LARGEST_TEXT_BYTES = 16 * 1024 * 1024
+# Of a scan's folder: a study of a day has a tenth of this.
+MOST_FILES, DEEPEST_FOLDERS = 100_000, 16
 # A float holds no more.
 MOST_DIGITS = 300
 
@@ -105,6 +107,49 @@ def read_json(path: Path) -> Any:
     raise InputError(f"{path}: {found}")
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Returns the regular files of a folder and of all folders below it, sorted by their paths.
+
+    What begins with a dot is left out. Links to folders are followed, each folder once, so that
+    none that leads back up is walked round and round.
+
+    Raises:
+        InputError: A folder cannot be read, or there are more folders in each other, or more files,
+            than a scan has.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [(Path(folder), 0)]
+    try:
+        while waiting:
+            place, depth = waiting.pop()
+            status = place.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            if depth > DEEPEST_FOLDERS:
+                raise InputError(
+                    f"{place}: lies {depth} folders below {folder}, expected at most "
+                    f"{DEEPEST_FOLDERS}"
+                )
+            for path in place.iterdir():
+                if path.name.startswith("."):
+                    continue
+                if path.is_dir():
+                    waiting.append((path, depth + 1))
+                elif path.is_file():
+                    found.append(path)
+            if len(found) > MOST_FILES:
+                raise InputError(
+                    f"{folder}: holds more than {MOST_FILES} files, expected the folder of one scan"
+                )
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: cannot be read ({error.strerror}), expected leave to read it"
+        ) from None
+    return sorted(found)
+
+
 def check_readable(path: Path) -> None:
     """Refuses a file, or a folder one of whose files, the machine does not let be read.
 
@@ -113,7 +158,7 @@ def check_readable(path: Path) -> None:
     """
     path = Path(path)
     try:
-        for file in path.iterdir() if path.is_dir() else [path]:
+        for file in files_below(path) if path.is_dir() else [path]:
             if file.is_file():
                 file.open("rb").close()
     except OSError as error:
@@ -144,7 +189,7 @@ def sha256(path: Path) -> str:
     """
     path = Path(path)
     if path.is_dir():
-        return sha256_of_all(sorted(path.iterdir()))
+        return sha256_of_all(files_below(path))
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: cannot be read (no regular file), expected a file")

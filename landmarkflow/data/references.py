@@ -141,7 +141,8 @@ def _checked(batch: Batch, task: Task, template: Landmarks) -> Landmarks | None:
         return None
     path = Path(task.row["landmarks"])
     reference = read_landmarks(path, frame_of(task.row["frame"]), Path(task.row["image"]).name)
-    grid = read_grid(Path(task.row["image"]), int(batch.values["largest_gib"] * 2**30))
+    largest = int(batch.values["largest_gib"] * 2**30)
+    grid = read_grid(Path(task.row["image"]), largest, task.row["series"])
     found = check_reference(reference, grid, template.labels, path)
     same = np.allclose(found.positions, template.positions, rtol=0, atol=10.0**-DECIMALS)
     if same and len(found.labels) >= _FEWEST_THE_SAME and not batch.is_required:

@@ -30,7 +30,7 @@ SCANS = Stage(
     f"{PACKAGE}.scans",
     "size and SHA-256 of each scan, by which every later stage knows its content",
     writes={"record": "work/scans/{scan}.json"},
-    columns=("image",),
+    columns=("image", "series"),
 )
 REFERENCES = Stage(
     "references",
@@ -42,7 +42,7 @@ REFERENCES = Stage(
         "reference": "work/references/{scan}.mrk.json",
         "record": "work/references/{scan}.json",
     },
-    columns=("image", "landmarks", "frame", "refused"),
+    columns=("image", "series", "landmarks", "frame", "refused"),
     settings=("landmarks", "largest_gib"),
 )
 SPLITS = Stage(
@@ -66,6 +66,6 @@ TARGET = Stage(
         "picture": "work/target/{scan}.png",
     },
     settings=("target", "labels", "largest_gib"),
-    columns=("image", "landmarks", "frame", "segmentation"),
+    columns=("image", "series", "landmarks", "frame", "segmentation"),
 )
 STAGES = (SIMULATE, FETCH, SCANS, REFERENCES, SPLITS, TARGET)

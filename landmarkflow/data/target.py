@@ -77,7 +77,7 @@ def run(batch: Batch) -> None:
         image, segmentation = Path(task.row["image"]), Path(task.row["segmentation"])
         given, frame = Path(task.row["landmarks"]), frame_of(task.row["frame"])
         landmarks = read_landmarks(given, frame, image.name)
-        scan = read_volume(image, largest)
+        scan = read_volume(image, largest, task.row["series"])
         picture = task.outputs["picture"]
         if task.row["segmentation"]:
             grid = grid_of(scan)

@@ -181,7 +181,7 @@ def _found(scan: Task, unit: Unit) -> Found:
 
 def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:
     path = scan.inputs["found"]
-    lists = read_lists(path)
+    lists = [*read_lists(path, scan.scan), *read_lists(scan.inputs.get("steps"), scan.scan)]
     names = [points.name for points in lists]
     if lists and (MAIN_STAGE not in names or len(set(names)) < len(names)):
         raise InputError(

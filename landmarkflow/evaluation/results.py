@@ -81,9 +81,12 @@ def read_scans(folder: Path) -> pd.DataFrame:
     return read_table(folder / "scans.csv", SCANS, numbers)
 
 
-def read_lists(path: Path | None) -> list[PointList]:
-    """Reads the point lists of a file; none without a path or in the place of a missing result."""
-    return [] if path is None or is_empty(path) else read_point_lists(path)
+def read_lists(path: Path | None, scan: str = "") -> list[PointList]:
+    """Reads the point lists of a file; none without a path or in the place of a missing result.
+
+    The name of the `scan` in front of theirs is taken away.
+    """
+    return [] if path is None or is_empty(path) else read_point_lists(path, scan)
 
 
 def is_empty(path: Path) -> bool:

@@ -45,6 +45,7 @@ EVALUATE = Stage(
     "a run's errors, success rates, overlaps, failures and Table 1",
     reads={
         "found": "{run}/landmarks/{scan}.mrk.json",
+        "steps": "{run}/landmarks/{scan}.steps.mrk.json",
         "record": "{run}/landmarks/{scan}.json",
         **REFERENCES.gives("reference", "record"),
         "segmentation": "{run}/segmentations/{scan}.nii.gz",

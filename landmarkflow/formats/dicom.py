@@ -1,6 +1,5 @@
-"""Folders of one DICOM series: slices in an even row along their normal."""
+"""A DICOM series: slices in an even row along their normal."""
 
-import filecmp
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.grids import Grid
 from landmarkflow.formats import dicom_header as dicom
-from landmarkflow.formats.dicom_header import DicomHeader, items_of, read_dicom_header
+from landmarkflow.formats.dicom_header import DicomHeader, items_of
+from landmarkflow.formats.dicom_series import choose_series
 from landmarkflow.formats.scan_checks import (
     BYTES_PER_VOXEL,
     Opened,
@@ -30,9 +30,6 @@ TILT_TOLERANCE = 1e-3
 # The part of a slice step by which a slice may lie beside its place in an even row of slices:
 # scanners round positions, and a missing slice moves its neighbours by half a step or more.
 UNEVEN_TOLERANCE = 0.05
-# Kinds of files: images, also where their voxels are lost; pictures of screens; and what has voxels
-# but is no scan (segmentations, doses).
-_IMAGES, _SCREENS, _NO_SCANS = ("1", "2", "4", "7", "12", "20", "128", "130"), "7", ("66", "481")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +47,17 @@ class _Slice:
     bytes_per_voxel: int
 
 
-def open_dicom(folder: Path, largest_bytes: int) -> Opened:
-    """Reads the headers of a folder's one DICOM series, refusing what `read_volume` refuses.
+def open_dicom(folder: Path, largest_bytes: int, series: str = "") -> Opened:
+    """Reads the headers of one DICOM series of a tree, refusing what `read_volume` refuses.
 
-    A log line names the files that are passed over: what is no DICOM, or no image; scouts, single
-    images and pictures of screens beside a series of slices; copies. Voxels are rescaled to
-    Hounsfield units.
+    A log line names the series that is taken where there are others, and the files that are passed
+    over: what is no DICOM, or no image; scouts, single images and pictures of screens beside a
+    series of slices; copies. Voxels are rescaled to Hounsfield units.
     """
-    images = _series_of(folder)
+    chosen = choose_series(folder, series)
+    if chosen.said:
+        logger.info("%s: %s", folder, chosen.said)
+    images = chosen.series.images
     slices = [one for header in images for one in _slices_of(header)]
     if len(slices) < 2:
         raise InputError("the DICOM series has one slice, expected at least two")
@@ -83,67 +83,6 @@ def open_dicom(folder: Path, largest_bytes: int) -> Opened:
             return image_on(grid, view_of(stored)[[one.frame for one in slices]])
 
     return Opened(grid, read)
-
-
-def _series_of(folder: Path) -> list[DicomHeader]:
-    """Returns the files of a folder's one series of slices; refuses several series, and none."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
-    images = _images_among(files)
-    images = [one for one in images if "LOCALIZER" not in one.text(dicom.IMAGE_TYPE)] or images
-    series: dict[str, list[DicomHeader]] = {}
-    for one in images:
-        series.setdefault(one.text(dicom.SERIES), []).append(one)
-    if len(series) > 1:
-        series = {name: part for name, part in series.items() if _may_be_scan(part)} or series
-    if len(series) != 1:
-        named = (
-            f'{name} "{part[0].text(dicom.SERIES_NAME)}" of {len(part)} files'
-            for name, part in series.items()
-        )
-        found = f"{len(series)} ({', '.join(named)})" if series else "none"
-        raise InputError(f"the DICOM series found are {found}, expected one")
-    (images,) = series.values()
-    used = {one.path for one in images}
-    if passed_over := ", ".join(path.name for path in files if path not in used):
-        logger.info("%s: passed over what is no slice of its series: %s", folder, passed_over)
-    return images
-
-
-def _images_among(files: Sequence[Path]) -> list[DicomHeader]:
-    """Returns the images among files, each once, also where a file lies there as a copy too."""
-    images: list[DicomHeader] = []
-    instances: dict[str, Path] = {}
-    for path in files:
-        with about(path):
-            header = read_dicom_header(path)
-            if header is None and path.suffix.lower() == ".dcm":
-                raise InputError("is no DICOM file, expected a whole slice")
-            if header is None or path.name.upper() == "DICOMDIR" or not _is_image(header):
-                continue
-            header.check_voxels()
-        same = instances.setdefault(header.text(dicom.INSTANCE) or path.name, path)
-        if same is path or not filecmp.cmp(same, path, shallow=False):
-            images.append(header)
-    return images
-
-
-def _is_image(header: DicomHeader) -> bool:
-    """Whether a file is an image, perhaps one that lost its voxels, by what it says that it is."""
-    if header.kind in ("", *_IMAGES):
-        return True
-    has_pixels = header.voxels is not None or header.text(dicom.ROWS) != ""
-    return has_pixels and header.kind not in _NO_SCANS
-
-
-def _may_be_scan(series: Sequence[DicomHeader]) -> bool:
-    """Whether a series has several slices in space, of grey values and not of a screen."""
-    header = series[0]
-    return (
-        len(series) * header.count(dicom.FRAMES) > 1
-        and bool(header.text(dicom.POSITION) or items_of(header.item, dicom.PER_FRAME))
-        and header.kind != _SCREENS
-        and header.text(dicom.PHOTOMETRIC).startswith("MONOCHROME")
-    )
 
 
 def _slices_of(header: DicomHeader) -> list[_Slice]:

@@ -4,12 +4,13 @@ Nothing here opens an image, so that programs that only list and hash files star
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from landmarkflow.core.errors import InputError, about
-from landmarkflow.core.files import sha256, sha256_of_all
+from landmarkflow.core.files import files_below, sha256, sha256_of_all
 
 READABLE = (
     "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a picture (.png, .jpg, "
@@ -112,25 +113,24 @@ def read_text_header(path: Path) -> TextHeader:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Returns every file whose bytes decide what is read of a scan.
+    """Returns every file that may decide what is read of a scan, without opening images.
 
-    That is the scan's file, a header and the file of its voxels, or the regular files of a DICOM
-    folder, sorted. Refuses names of nothing, and headers that name no data file beside them.
+    That is the scan's file, a header and the file of its voxels, or all files of a DICOM tree,
+    sorted. Refuses names of nothing, and headers that name no data file beside them.
     """
     path = Path(path)
     with about(path):
         if is_folder(path):
-            return sorted(file for file in path.iterdir() if file.is_file())
+            return files_below(path)
         if not path.name.lower().endswith((*NRRD, *META_IMAGE)):
             return [path]
         return list(dict.fromkeys([path, read_text_header(path).data_file]))
 
 
-def digest_of(path: Path) -> str:
-    """Returns a SHA-256 digest of all the bytes that decide a scan, 64 hexadecimal digits.
+def digest_of(files: Sequence[Path]) -> str:
+    """Returns a SHA-256 digest of the bytes of a scan's files, 64 hexadecimal digits.
 
-    That of a single file is the file's own; that of several is of their names and digests. Refuses
-    what `files_of` refuses, and files that cannot be read.
+    That of a single file is the file's own; that of several is of their names and digests, in
+    their order. Refuses files that cannot be read.
     """
-    files = files_of(path)
-    return sha256(files[0]) if files == [Path(path)] else sha256_of_all(files)
+    return sha256(files[0]) if len(files) == 1 else sha256_of_all(files)

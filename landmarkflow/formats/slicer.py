@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.files import read_json, write_json
 from landmarkflow.core.points import DECIMALS, Landmarks, PointList
+from landmarkflow.core.records import write_nothing
 from landmarkflow.formats.point_checks import (
     Frame,
     is_missing,
@@ -32,16 +34,18 @@ SCHEMA = (
 _RADIUS_KEYS: dict[Unit, str] = {"mm": "radius_mm", "px": "radius_px", "%": "radius_percent"}
 
 
-def read_point_lists(path: Path) -> list[PointList]:
+def read_point_lists(path: Path, scan: str = "") -> list[PointList]:
     """Reads every list of a markups file (.mrk.json).
 
-    A list without a name is called after its place: "1", "2", and so on. Notes are the points'
+    A list without a name is called after its place: "1", "2", and so on; the name of the `scan`
+    that `write_markups` puts in front of its names is taken away. Notes are the points'
     descriptions; the radius, in whichever unit, is None when no point has one. Refuses what
     `read_landmarks` refuses, and any file but markups.
     """
     with about(path):
         nodes = enumerate(_nodes(read_json(path)), start=1)
-        return [_read_node(node, None, str(number)) for number, node in nodes]
+        found = [_read_node(node, None, str(number)) for number, node in nodes]
+    return [replace(one, name=one.name.removeprefix(f"{scan} ")) for one in found]
 
 
 def read_first_list(data: Any, frame: Frame | None) -> Landmarks:
@@ -57,9 +61,13 @@ def read_complete_markups(path: Path) -> Landmarks:
     return landmarks
 
 
-def write_markups(path: Path, lists: Sequence[PointList], unit: Unit = "mm") -> None:
+def write_markups(
+    path: Path, lists: Sequence[PointList], unit: Unit = "mm", scan: str = ""
+) -> None:
     """Writes lists of landmarks as 3D Slicer markups 1.0.3, LPS mm, one Fiducial node per list.
 
+    The name of the `scan`, where it is given, stands in front of each list's: Slicer shows the
+    lists of all files that are open in one tree.
     Points of a picture are written as those of the volume that it is: a pixel is a millimetre.
     Positions and radii are rounded to 4 decimals. A missing landmark has no position, the
     status "undefined" and its note as description. A radius, in `unit`, stands in the description,
@@ -76,7 +84,7 @@ def write_markups(path: Path, lists: Sequence[PointList], unit: Unit = "mm") -> 
         points = [_control_point_of(one, row, unit) for row in range(len(one.landmarks.labels))]
         node = {
             "type": "Fiducial",
-            "name": one.name,
+            "name": f"{scan} {one.name}".strip(),
             "coordinateSystem": "LPS",
             "coordinateUnits": "mm",
             "locked": False,
@@ -88,6 +96,14 @@ def write_markups(path: Path, lists: Sequence[PointList], unit: Unit = "mm") -> 
         }
         nodes.append(node)
     write_json(Path(path), {"@schema": SCHEMA, "markups": nodes})
+
+
+def write_steps(path: Path, lists: Sequence[PointList], unit: Unit = "mm", scan: str = "") -> None:
+    """Writes the points after a method's earlier steps, or an empty file where it has none."""
+    if lists:
+        write_markups(path, lists, unit, scan)
+    else:
+        write_nothing(path)
 
 
 def _control_point_of(points: PointList, row: int, unit: Unit) -> dict[str, Any]:

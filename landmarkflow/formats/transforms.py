@@ -8,10 +8,17 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import cut_short, replacing
 
 
-def write_transform(transform: sitk.Transform, path: Path) -> None:
-    """Writes a transform, replacing `path` as a whole; a disk that is full is an OSError."""
+def write_transform(transform: sitk.Transform, path: Path, what: str = "") -> None:
+    """Writes a transform, replacing `path` as a whole; a disk that is full is an OSError.
+
+    `what`, one line on what is mapped to what, stands in the file as its first comment: behind the
+    line by which ITK, and so 3D Slicer, knows the format.
+    """
     with replacing(path) as temporary:
         sitk.WriteTransform(transform, str(temporary))
+        if what:
+            mark, _, rest = temporary.read_text("utf-8").partition("\n")
+            temporary.write_text(f"{mark}\n# {what}\n{rest}", "utf-8")
         # A full disk cuts the file short without a word.
         try:
             whole = temporary.read_bytes().endswith(b"\n") and (

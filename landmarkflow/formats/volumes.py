@@ -25,12 +25,14 @@ from landmarkflow.images.operations import grid_of, image_on, place, view_of
 SAME_GRID_TOLERANCE = 1e-3
 
 
-def read_volume(path: Path, largest_bytes: int = LARGEST_BYTES) -> sitk.Image:
+def read_volume(path: Path, largest_bytes: int = LARGEST_BYTES, series: str = "") -> sitk.Image:
     """Reads a scan.
 
     Args:
-        path: A NIfTI, NRRD or MetaImage file, a picture, or a folder that holds one DICOM series.
+        path: A NIfTI, NRRD or MetaImage file, a picture, or a folder somewhere below which lies a
+            DICOM series.
         largest_bytes: What its voxels may take unpacked; of more nothing is read.
+        series: Number or UID of the series, where there are several.
 
     Returns:
         A 3D scalar image in the file's own pixel type (DICOM: rescaled to Hounsfield units;
@@ -40,22 +42,22 @@ def read_volume(path: Path, largest_bytes: int = LARGEST_BYTES) -> sitk.Image:
         InputError: The file is missing, unreadable, truncated, corrupt or too large; does not
             state its frame or the sizes of its voxels, or gives absurd ones; is not a 3D volume of
             real scalars with two or more voxels along each axis; has sheared axes; holds NaN or
-            infinity; or has the same value everywhere. A DICOM folder holds no series or several,
-            or its slices are missing, uneven or tilted. A picture is one that `read_picture`
-            refuses.
+            infinity; or has the same value everywhere. A DICOM folder holds no
+            series, or several of which none is chosen, or its slices are missing, uneven or tilted.
+            A picture is one that `read_picture` refuses.
     """
     with about(path):
-        image = _read(Path(path), largest_bytes)
+        image = _read(Path(path), largest_bytes, series=series)
         lowest, highest = check_finite(view_of(image))
         if lowest == highest:
             raise InputError(f"every voxel holds {lowest:g}, expected a scan with contrast")
         return image
 
 
-def read_grid(path: Path, largest_bytes: int = LARGEST_BYTES) -> Grid:
+def read_grid(path: Path, largest_bytes: int = LARGEST_BYTES, series: str = "") -> Grid:
     """Reads the grid that `read_volume` gives a scan, from its header, which alone is checked."""
     with about(path):
-        return _opened(Path(path), largest_bytes).grid
+        return _opened(Path(path), largest_bytes, series=series).grid
 
 
 def read_labels(path: Path, scan_grid: Grid, largest_bytes: int = LARGEST_BYTES) -> sitk.Image:
@@ -90,13 +92,13 @@ def read_segmentation(
         return image_on(scan_grid, mask)
 
 
-def _opened(path: Path, largest_bytes: int, *, labels: bool = False) -> Opened:
+def _opened(path: Path, largest_bytes: int, *, labels: bool = False, series: str = "") -> Opened:
     """Reads and checks the header of a scan in any of the formats."""
     suffix = "" if is_folder(path) else suffix_of(path)
     if suffix in PICTURES:
         return open_picture(path, largest_bytes, labels=labels)
     if not suffix:
-        opened = open_dicom(path, largest_bytes)
+        opened = open_dicom(path, largest_bytes, series)
     elif suffix in NIFTI:
         opened = open_nifti(path, largest_bytes)
     else:
@@ -105,9 +107,9 @@ def _opened(path: Path, largest_bytes: int, *, labels: bool = False) -> Opened:
     return opened
 
 
-def _read(path: Path, largest_bytes: int, *, labels: bool = False) -> sitk.Image:
+def _read(path: Path, largest_bytes: int, *, labels: bool = False, series: str = "") -> sitk.Image:
     """Reads a scan in any of the formats onto the grid that its header states."""
-    opened = _opened(path, largest_bytes, labels=labels)
+    opened = _opened(path, largest_bytes, labels=labels, series=series)
     image = opened.read()
     if image.GetSize() != opened.grid.size:
         raise InputError(f"holds {image.GetSize()} voxels, expected {opened.grid.size}")

@@ -143,7 +143,7 @@ def write_overview(task: Task, settings: ReportSettings, unit: Unit) -> Record:
         stated = [note for note, lost in zip(points.notes, missing, strict=False) if lost and note]
         reasons += dict.fromkeys(stated)
     try:
-        scan = read_volume(Path(task.row["image"]))
+        scan = read_volume(Path(task.row["image"]), series=task.row.get("series", ""))
     except InputError as error:
         scan = None
         reasons.append(str(error))

@@ -1,9 +1,17 @@
 """The settings of a study, checked before anything runs."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    create_model,
+)
 
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.core.errors import InputError
@@ -29,6 +37,23 @@ Unit = Literal["mm", "px", "%"]
 Identifier = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
 ]
+
+
+def _series(value: str) -> str:
+    if not re.fullmatch(r"([0-9]+(\.[0-9]+)*)?", value):
+        raise ValueError("expected the number of a DICOM series, such as 3, or its UID")
+    return value
+
+
+SeriesId = Annotated[str, AfterValidator(_series)]
+
+
+def scan_id(name: Any) -> Any:
+    """The id of a scan that is called so: a UID, say, has dots, which end names of files."""
+    return name.replace(".", "-") if isinstance(name, str) else name
+
+
+ScanId = Annotated[Identifier, BeforeValidator(scan_id)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Names in the results folder that no run can have.
 RESERVED = ("work",)
@@ -40,6 +65,7 @@ class Template(Settings):
     image: str = Field(min_length=1, description="its file, or folder of one DICOM series")
     landmarks: str = Field(min_length=1, description="file of its landmarks")
     segmentation: str = Field("", description="file of its target; empty to derive one")
+    series: SeriesId = Field("", description="number or UID of its DICOM series, among several")
     side: Side = Field("", description="the side that it shows")
     frame: Frame = Field("", description="frame of its landmarks, where their file states none")
 
@@ -82,7 +108,7 @@ class OriginSource(Settings):
 
     url: str = Field(pattern=r"^https://", description="address of the origin")
     template: OriginScan = Field(description="the annotated scan")
-    scans: dict[Identifier, OriginScan] = Field(min_length=1, description="the other scans by id")
+    scans: dict[ScanId, OriginScan] = Field(min_length=1, description="the other scans by id")
 
 
 class DataSource(Settings):
@@ -96,6 +122,9 @@ class DataSource(Settings):
     origin: OriginSource | None = Field(None, description="scans that the workflow fetches")
     template_side: Side = Field(
         "", description="left or right: scans of the other side are mirrored"
+    )
+    template_series: SeriesId = Field(
+        "", description="number or UID of the DICOM series in a folder's template/scan/"
     )
     labels: tuple[int, ...] = Field(
         (), description="of the template's segmentation that are the target; [] is all"
@@ -148,7 +177,7 @@ class RunEntry(Settings):
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(
         (), description="one run for each, pooled in the tables"
     )
-    template: Identifier = Field("template", description="annotated scan that is its template")
+    template: ScanId = Field("template", description="annotated scan that is its template")
     of: tuple[Identifier, ...] = Field((), description="runs whose landmarks it reads")
     train: int | None = Field(None, ge=1, description="annotated scans to learn from; null is all")
     train_on: str = Field("", description="run whose landmarks and segmentations it learns from")

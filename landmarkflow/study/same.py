@@ -22,7 +22,7 @@ SAMPLE_BYTES = 1 << 14
 def refused_images(scans: Mapping[str, Scan], templates: Mapping[str, Template]) -> dict[str, str]:
     """Why scans cannot be measured: their image is a template's, or that of another scan.
 
-    Two sides of one image are two scans where both sides are stated.
+    Two sides of one image are two scans where both sides are stated, and so are two series.
 
     Args:
         scans: those in which landmarks are looked for.
@@ -35,7 +35,7 @@ def refused_images(scans: Mapping[str, Scan], templates: Mapping[str, Template])
     refused = {}
     for group in _alike({name: Path(entry.image) for name, entry in entries.items()}):
         for name in filter(scans.__contains__, group):
-            others = [n for n in group if n != name and not _are_sides(entries[n], entries[name])]
+            others = [n for n in group if n != name and not _are_two(entries[n], entries[name])]
             if others:
                 named = ["the template" if n == TEMPLATE else f"the scan {n}" for n in others]
                 refused[name] = (
@@ -54,8 +54,10 @@ def parts_of(path: Path) -> list[Path]:
         return [path]
 
 
-def _are_sides(one: Scan | Template, other: Scan | Template) -> bool:
-    return bool(one.side and other.side) and one.side != other.side
+def _are_two(one: Scan | Template, other: Scan | Template) -> bool:
+    """Whether two scans of one image, or tree, are stated to be two sides of it, or two series."""
+    stated = ((one.side, other.side), (one.series, other.series))
+    return any(here and there and here != there for here, there in stated)
 
 
 def _alike(images: Mapping[str, Path]) -> list[list[str]]:

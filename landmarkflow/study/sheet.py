@@ -3,7 +3,7 @@
 import csv
 import io
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -12,11 +12,12 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_text
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.core.settings import Settings, explain
-from landmarkflow.study.config import Frame, Identifier, Side, Split, Template
+from landmarkflow.study.config import Frame, ScanId, SeriesId, Side, Split, Template, scan_id
 
 SHEET_COLUMNS = (
     "scan",
     "image",
+    "series",
     "side",
     "landmarks",
     "frame",
@@ -33,8 +34,9 @@ FILE_COLUMNS = ("image", "landmarks", "segmentation", "gaze")
 class Scan(Settings):
     """One row of the sheet."""
 
-    scan: Identifier = Field(description="id of the scan, in every table and file name")
+    scan: ScanId = Field(description="id of the scan, in every table and file name")
     image: str = Field(min_length=1, description="file of the scan, or folder of a DICOM series")
+    series: SeriesId = Field("", description="number or UID of its DICOM series, among several")
     side: Side = Field("", description="left or right, where the anatomy has sides")
     landmarks: str = Field("", description="file of reference landmarks")
     frame: Frame = Field("", description="frame of the landmarks, where their file states none")
@@ -50,17 +52,23 @@ class Scan(Settings):
         return {name: "" if value is None else str(value) for name, value in found.items()}
 
 
-def read_sheet(path: Path) -> list[Scan]:
+def read_sheet(path: Path, tell: Callable[[str], None] = lambda line: None) -> list[Scan]:
     """Read `samples.tsv`; relative paths are relative to the sheet's own folder.
 
-    Columns: `scan` (id), `image`, and optionally the others of `SHEET_COLUMNS`.
+    Columns: `scan` (id), `image`, and optionally the others of `SHEET_COLUMNS`. Dots in an id
+    become dashes, which is told.
 
     Raises:
         InputError: the sheet is missing or has unknown or no columns, a row is wrong, an id
             stands twice, or a file that a row names is missing; the message names sheet and row.
     """
     rows = read_rows(path, required=("scan", "image"), known=SHEET_COLUMNS)
-    check_ids((row["scan"], f"{path}, row {number}") for number, row in rows)
+    check_ids((scan_id(row["scan"]), _place(path, number, row["scan"])) for number, row in rows)
+    if dotted := [row["scan"] for _, row in rows if "." in row["scan"]]:
+        tell(
+            f"{path}: dots in the ids of scans ({len(dotted)}) are dashes in the results, "
+            f"{scan_id(dotted[0])} for {dotted[0]}"
+        )
     scans = []
     for number, row in rows:
         where = f"{path}, row {number}"
@@ -71,6 +79,11 @@ def read_sheet(path: Path) -> list[Scan]:
         check_files(where, scan)
         scans.append(scan)
     return scans
+
+
+def _place(path: Path, number: int, name: str) -> str:
+    """Where an id stands, with the id as it was given where its dots became dashes."""
+    return f"{path}, row {number}" + (f" ({name})" if "." in name else "")
 
 
 def write_sheet(scans: Iterable[Scan]) -> str:
@@ -142,7 +155,7 @@ def scan_of(row: Mapping[str, str], where: str) -> Scan:
         if error.errors()[0]["loc"] == ("scan",):
             raise InputError(
                 f"{where}: the scan id is {row['scan']!r}, expected up to 64 letters, digits, "
-                "- and _, the first a letter or digit"
+                "dots, - and _, the first a letter or digit"
             ) from None
         raise InputError(f"{where}: {explain(error)}") from None
 
@@ -159,6 +172,11 @@ def check_files(where: str, entry: Scan | Template) -> None:
             _check_path(f"{where}: `{column}`", name)
         if name and not _exists(Path(name)):
             raise InputError(f"{where}: the file {name} of column `{column}` does not exist")
+    if entry.series and not Path(entry.image).is_dir():
+        raise InputError(
+            f"{where}: `series` is {entry.series}, but {entry.image} is no folder, expected one "
+            "with DICOM files"
+        )
 
 
 def _check_path(where: str, name: str) -> None:

@@ -1,7 +1,7 @@
 """Where a study's scans come from: a folder, a sheet, a simulated cohort, a public origin."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.study.config import (
     CohortSource,
+    DataSource,
     OriginSource,
     Side,
     StudyConfig,
@@ -28,8 +29,7 @@ from landmarkflow.study.folder import (
 )
 from landmarkflow.study.sheet import Scan, check_files, check_ids, read_rows, read_sheet, scan_of
 
-SIDE_COLUMNS = ("scan", "side")
-SCALE_COLUMNS = (*SIDE_COLUMNS, "scale")
+BESIDE_COLUMNS = ("scan", "side", "series", "scale")
 # Simulated scans are called so, with their number.
 COHORT_PREFIX = "ear"
 # Names without suffix of the files in template/, and what lies in a folder of scans.
@@ -59,7 +59,7 @@ def source_of(config: StudyConfig, results: Path, tell: Tell) -> Source:
     data, made = config.data, results / "work" / "data"
     given = [name for name in ("cohort", "sheet", "origin") if getattr(data, name) is not None]
     if data.folder:
-        return _of_folder(Path(data.folder), data.template_side, tell)
+        return _of_folder(Path(data.folder), data, tell)
     if len(given) != 1:
         raise InputError(
             f"config: `data` gives {' and '.join(given) or 'no source'}, expected one of folder, "
@@ -67,7 +67,7 @@ def source_of(config: StudyConfig, results: Path, tell: Tell) -> Source:
         )
     if data.sheet is not None:
         check_files("config: `data.sheet.template`", data.sheet.template)
-        return Source(data.sheet.template, tuple(read_sheet(Path(data.sheet.sheet))))
+        return Source(data.sheet.template, tuple(read_sheet(Path(data.sheet.sheet), tell)))
     if data.cohort is not None:
         return _of_cohort(data.cohort, made)
     assert data.origin is not None
@@ -88,13 +88,14 @@ def origin_file(origin: OriginSource, name: str) -> dict[str, str]:
     return {"url": f"{origin.url}/{found.path}", "sha256": found.sha256}
 
 
-def _of_folder(folder: Path, template_side: Side, tell: Tell) -> Source:
+def _of_folder(folder: Path, data: DataSource, tell: Tell) -> Source:
     """Make the sheet of a folder.
 
     `template/` holds scan, landmarks and perhaps segmentation; `scans/` the scans, `landmarks/` and
     `segmentations/` references of some, `training/` the same three folders of annotated scans to
     learn from. A scan's id is its file's name without the suffix, with - for what an id cannot
-    hold. A sheet `samples.tsv` (`scan`, `side`, `scale`) says what files do not. All else is told.
+    hold. A sheet `samples.tsv` (`scan`, `side`, `series`, `scale`) says what files do not. All else
+    is told.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, expected one with template/ and scans/")
@@ -106,7 +107,8 @@ def _of_folder(folder: Path, template_side: Side, tell: Tell) -> Source:
         image=found["scan"],
         landmarks=found["landmarks"],
         segmentation=found["segmentation"],
-        side=template_side,
+        series=data.template_series,
+        side=data.template_side,
     )
     check_files(f"{folder / 'template'}", template)
     if not (folder / "scans").is_dir():
@@ -122,8 +124,14 @@ def _of_folder(folder: Path, template_side: Side, tell: Tell) -> Source:
     rows = _rows_beside(folder / "samples.tsv", [scan.scan for scan in scans], tell)
     return Source(
         template,
-        tuple(scan_of({**scan.row, **rows.get(scan.scan, {})}, scan.image) for scan in scans),
+        tuple(_with_cells(scan, rows.get(scan.scan, {})) for scan in scans),
     )
+
+
+def _with_cells(scan: Scan, cells: Mapping[str, str]) -> Scan:
+    found = scan_of({**scan.row, **cells}, scan.image)
+    check_files(scan.image, found)
+    return found
 
 
 def _is_sheet(path: Path) -> bool:
@@ -152,11 +160,11 @@ def _scans_in(folder: Path, split: str, tell: Tell) -> list[Scan]:
 
 
 def _rows_beside(path: Path, scans: Sequence[str], tell: Tell) -> dict[str, dict[str, str]]:
-    """Sides and scales by scan id; in the sheet a scan may go by its file's name or its id."""
+    """What is stated by scan id; in the sheet a scan may go by its file's name or its id."""
     if not path.is_file():
         return {}
     found: dict[str, dict[str, str]] = {}
-    for number, row in read_rows(path, required=SIDE_COLUMNS, known=SCALE_COLUMNS):
+    for number, row in read_rows(path, required=("scan",), known=BESIDE_COLUMNS):
         where, stated = f"{path}, row {number}", _identifier(row["scan"])
         name = meant(stated, scans)
         if name is None:
@@ -165,7 +173,7 @@ def _rows_beside(path: Path, scans: Sequence[str], tell: Tell) -> dict[str, dict
             raise InputError(f"{where}: the scan {row['scan']!r} stands twice, expected once")
         if name != stated:
             tell(f"{where}: is taken for the scan {name}, which differs in capitals alone")
-        cells = {"side": row["side"], "scale": row.get("scale", "")}
+        cells = {column: row.get(column, "") for column in BESIDE_COLUMNS[1:]}
         scan_of({"scan": name, "image": name, **cells}, where)
         found[name] = cells
     return found

@@ -165,6 +165,7 @@ def _further_template(run: Run, scans: Mapping[str, Scan]) -> Template:
         image=scan.image,
         landmarks=scan.landmarks,
         segmentation=scan.segmentation,
+        series=scan.series,
         side=scan.side,
         frame=scan.frame,
     )

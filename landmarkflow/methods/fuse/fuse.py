@@ -1,7 +1,8 @@
 """Make one list of landmarks of those that several runs found in a scan."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, read_record, write_record
 from landmarkflow.core.votes import Votes, count_votes
 from landmarkflow.engine.batch import Batch
-from landmarkflow.formats.slicer import read_point_lists, write_markups
+from landmarkflow.formats.slicer import read_point_lists, write_markups, write_steps
 from landmarkflow.methods.fuse.settings import FuseSettings
 
 Array = NDArray[np.float64]
@@ -18,6 +19,8 @@ Array = NDArray[np.float64]
 FINAL = "final"
 ALONE = "alone"
 NOT_FOUND = "no run that counts has this landmark"
+# What a run's record says of the scan itself, and this one repeats.
+OF_THE_SCAN = ("side", "mirrored", "image")
 # So large a share of the runs must be beyond doubt; fewer make the scan doubtful.
 LEAST_SHARE = 0.5
 
@@ -48,12 +51,19 @@ def run(batch: Batch) -> None:
     labels = read_point_lists(batch.path("template_reference"))[0].landmarks.labels
     for task in batch.tasks:
         ways = [
-            Way(run, read_point_lists(files["landmarks"]), read_record(files["record"]))
+            Way(run, _lists_of(task.scan, files), read_record(files["record"]))
             for run, files in task.of.items()
         ]
-        lists, record = fused(ways, labels, settings)
-        write_markups(task.outputs["landmarks"], lists)
+        (final, *steps), record = fused(ways, labels, settings)
+        write_markups(task.outputs["landmarks"], [final], scan=task.scan)
+        write_steps(task.outputs["steps"], steps, scan=task.scan)
         write_record(task.outputs["record"], record)
+
+
+def _lists_of(scan: str, files: Mapping[str, Path]) -> list[PointList]:
+    """A run's final points in a scan, and then those after its earlier steps."""
+    found = [files["landmarks"], files["steps"]]
+    return [one for path in found if path.stat().st_size for one in read_point_lists(path, scan)]
 
 
 def fused(
@@ -92,6 +102,7 @@ def fused(
         *steps,
     ]
     details = {
+        **{key: value for key, value in counted[0].record.details.items() if key in OF_THE_SCAN},
         "similarity": _mean_similarity(counted, labels),
         "runs": [way.run for way in counted],
         "spread": votes.spread.round(4).tolist(),

@@ -14,10 +14,15 @@ FUSE = Stage(
     reads=REFERENCES.gives("reference", of=TEMPLATE),
     writes={
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
+        "steps": "{run}/landmarks/{scan}.steps.mrk.json",
         "record": "{run}/landmarks/{scan}.json",
     },
     settings=("farthest", "shared_error"),
-    of={"landmarks": "{of}/landmarks/{scan}.mrk.json", "record": "{of}/landmarks/{scan}.json"},
+    of={
+        "landmarks": "{of}/landmarks/{scan}.mrk.json",
+        "steps": "{of}/landmarks/{scan}.steps.mrk.json",
+        "record": "{of}/landmarks/{scan}.json",
+    },
 )
 METHOD = Method(
     "fuse",

@@ -33,7 +33,7 @@ from landmarkflow.methods.oneshot.moments import (
     moments_poses,
 )
 from landmarkflow.methods.oneshot.settings import AlignSettings, CentreSettings
-from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of
+from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of, maps_to
 
 Array = NDArray[np.float64]
 
@@ -51,6 +51,8 @@ ALIKE, ALIKE_OF_A_SIDE = 0.75, 0.9
 # Around the upright pose of a part, shifts up to this are tried, in steps of this.
 CUT_REACH_MM = 6.0
 CUT_STEP_MM = 2.0
+# What the files of the transforms say that they are made of.
+PARTS = {"rigid": "rigid registration", "moments": "the best of the poses by moments of inertia"}
 
 
 @dataclass(frozen=True)
@@ -330,7 +332,9 @@ def run(batch: Batch) -> None:
                 "template's anatomy"
             )
         for role, pose in (("rigid", found.pose), ("moments", found.moments)):
-            write_transform(pose.transform(mirrored=best.mirrored), task.outputs[role])
+            parts = f"{PARTS[role]}{', mirrored' if best.mirrored else ''}"
+            rigid = pose.transform(mirrored=best.mirrored)
+            write_transform(rigid, task.outputs[role], maps_to(task.scan, batch, parts))
         if best.crop is first:
             # No second name: Snakemake dates a job's outputs, and would date its input with them.
             shutil.copyfile(task.inputs["centred"], task.outputs["crop"])

@@ -20,7 +20,7 @@ from landmarkflow.images.operations import array_of, cropped, grid_of, image_on,
 from landmarkflow.images.sampling import carried, map_points
 from landmarkflow.methods.oneshot import lbfgs
 from landmarkflow.methods.oneshot.settings import DeformSettings
-from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of, target_of
+from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of, maps_to, target_of
 
 Array = NDArray[np.float64]
 
@@ -151,7 +151,8 @@ def run(batch: Batch) -> None:
         target = read_written(task.inputs["crop"])
         extent = extent_of(task.inputs["locate_record"], target)
         whole = deform(target, read_transform(task.inputs["rigid"]), extent)
-        write_transform(whole, task.outputs["bspline"])
+        said = maps_to(task.scan, batch, "B-spline, then affine, then rigid")
+        write_transform(whole, task.outputs["bspline"], said)
         folded = folded_share(whole, mask)
         cut = (
             0.0 if extent is None else float((extent.depth(map_points(whole, points())) < 0).mean())

@@ -184,7 +184,7 @@ def run(batch: Batch) -> None:
 
     def compute(task: Task) -> Record:
         try:
-            scan = read_volume(Path(task.row["image"]), largest)
+            scan = read_volume(Path(task.row["image"]), largest, task.row["series"])
         except InputError as error:
             if batch.is_required:
                 raise

@@ -18,7 +18,7 @@ from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.formats.slicer import read_complete_markups, write_markups
+from landmarkflow.formats.slicer import read_complete_markups, write_markups, write_steps
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written
 from landmarkflow.images.extent import Extent
@@ -44,7 +44,7 @@ FINAL = "final"
 # The lists after the final one, from the last step back to the first.
 TRANSFORMS = ("bspline", "rigid", "moments")
 CENTRES = {"centred": "align_record", "region": "locate_record"}
-LISTS = (FINAL, *TRANSFORMS, *CENTRES)
+STEPS = (*TRANSFORMS, *CENTRES)
 
 
 @dataclass(frozen=True)
@@ -242,10 +242,10 @@ def run(batch: Batch) -> None:
     def compute(task: Task) -> Record:
         target = read_written(task.inputs["crop"])
         transforms = {name: read_transform(task.inputs[name]) for name in TRANSFORMS}
-        mirrored = read_record(task.inputs["align_record"]).details["mirrored"]
+        aligned = read_record(task.inputs["align_record"]).details
         for name, record in CENTRES.items():
             goal = _centre_of(task.inputs[record])
-            transforms[name] = shift(starts[name], goal, mirrored=mirrored)
+            transforms[name] = shift(starts[name], goal, mirrored=aligned["mirrored"])
         final = read_complete_markups(task.inputs["refined"])
         scan = _extent(task.inputs["locate_record"])
         near = settings.similarity_radius_mm
@@ -255,20 +255,23 @@ def run(batch: Batch) -> None:
         similarity = np.where(scan.holds(final.positions, near), similarity, np.nan)
         deviation = _deviation(task.inputs["refine_record"])
         radius = grown(radii(deviation, calibration, settings), final, scan, near)
-        lists = [PointList(FINAL, final, radius)]
+        notes = (f"{shown} side",) * len(final.labels) if (shown := aligned.get("side")) else ()
+        write_markups(
+            task.outputs["landmarks"], [PointList(FINAL, final, radius, notes)], scan=task.scan
+        )
+        steps = {name: place_landmarks(annotated, way) for name, way in transforms.items()}
         if "voted" in task.inputs:
-            lists.append(PointList("voted", read_complete_markups(task.inputs["voted"]), None))
-        lists += [
-            PointList(name, place_landmarks(annotated, way), None)
-            for name, way in transforms.items()
-        ]
-        write_markups(task.outputs["landmarks"], lists)
+            steps = {"voted": read_complete_markups(task.inputs["voted"]), **steps}
+        lists = [PointList(name, points, None, notes) for name, points in steps.items()]
+        write_steps(task.outputs["steps"], lists, scan=task.scan)
         depth, spacing = scan.depth(final.positions), float(scan.grid.spacing.max())
         cut_share = read_record(task.inputs["deform_record"]).details["cut_share"]
         beyond = beyond_border(depth, cut_share, spacing, near)
         evidence = Evidence.of(annotated, final, similarity, deviation, beyond)
         alike = [None if np.isnan(value) else round(float(value), 4) for value in similarity]
         details = {
+            "side": aligned.get("side", ""),
+            "mirrored": aligned["mirrored"],
             **asdict(evidence),
             "similarity": dict(zip(final.labels, alike, strict=True)),
             "devices": [training["device"], _device_of(task.inputs["centre_record"])],
@@ -279,8 +282,9 @@ def run(batch: Batch) -> None:
     def write_missing(task: Task, record: Record) -> None:
         nowhere = Landmarks(annotated.labels, np.full((len(annotated.labels), 3), np.nan))
         notes = (f"{record.stage} {record.status}: {record.reason}",) * len(annotated.labels)
-        lists = [PointList(name, nowhere, None, notes) for name in LISTS]
-        write_markups(task.outputs["landmarks"], lists)
+        for role, names in (("landmarks", (FINAL,)), ("steps", STEPS)):
+            lists = [PointList(name, nowhere, None, notes) for name in names]
+            write_markups(task.outputs[role], lists, scan=task.scan)
 
     also = {"calibration": calibration and asdict(calibration)}
     batch.run(compute, also=also, nothing=write_missing)

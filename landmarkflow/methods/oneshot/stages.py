@@ -35,7 +35,7 @@ LOCATE = Stage(
     reads=SCANS.gives("record"),
     writes={"region": "work/locate/{scan}.nii.gz", "record": "work/locate/{scan}.json"},
     settings=("normalise", "locate", "largest_gib"),
-    columns=("image",),
+    columns=("image", "series"),
 )
 TRAIN = Stage(
     "train",
@@ -196,6 +196,7 @@ PLACE = Stage(
     },
     writes={
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
+        "steps": "{run}/landmarks/{scan}.steps.mrk.json",
         "record": "{run}/landmarks/{scan}.json",
     },
     settings=("place", "vote", "symmetrise"),

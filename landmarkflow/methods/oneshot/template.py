@@ -7,7 +7,7 @@ import SimpleITK as sitk
 
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks
-from landmarkflow.core.records import read_record
+from landmarkflow.core.records import TEMPLATE, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.formats.slicer import read_complete_markups
 from landmarkflow.formats.written import read_written
@@ -30,6 +30,13 @@ def crop_and_mask(batch: Batch, margin_mm: float) -> tuple[sitk.Image, sitk.Imag
     """The template's crop and, on its grid, the target with a margin around it."""
     crop = read_written(batch.path("template_centred"))
     return crop, mask_around_target(crop, target_of(batch), margin_mm)
+
+
+def maps_to(scan: str, batch: Batch, parts: str) -> str:
+    """What the file of a transform says of itself: what it maps to what, and of what it is made."""
+    template = batch.places.template
+    named = "the template" if template == TEMPLATE else f"the template, {template},"
+    return f"maps points of {named} to points of the scan {scan}, both in LPS mm: {parts}"
 
 
 def annotated_of(batch: Batch) -> Landmarks:

@@ -23,9 +23,10 @@ SHIFT = Stage(
     reads={**SCANS.gives("record"), **REFERENCES.gives("reference", of=TEMPLATE)},
     writes={
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
+        "steps": "{run}/landmarks/{scan}.steps.mrk.json",
         "record": "{run}/landmarks/{scan}.json",
     },
     settings=("above", "unit"),
-    columns=("image",),
+    columns=("image", "series"),
 )
 METHOD = Method("toy", ToySettings, (SHIFT,), steps={"final": "shifted"})
