@@ -16,7 +16,7 @@ from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, Step, write_record
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.errors import COLUMNS, NUMBERS
-from landmarkflow.evaluation.evaluate import evaluate
+from landmarkflow.evaluation.evaluate import Kind, evaluate
 from landmarkflow.evaluation.results import read_table
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.formats.slicer import write_markups
@@ -590,7 +590,8 @@ class Page(HTMLParser):
             self.headings.append("")
 
     def handle_data(self, data):
-        if self.tags and self.tags[-1] in ("td", "th") and self.rows[self.table]:
+        in_cell = self.tags[-1:] in (["td"], ["th"]) or self.tags[-2:] == ["td", "a"]
+        if in_cell and self.rows[self.table]:
             self.rows[self.table][-1][-1] += data.strip()
         if self.tags and self.tags[-1] == "h3":
             self.headings[-1] += data.strip()
@@ -636,7 +637,8 @@ def write_study(
         save_png(figure, home / "pictures" / f"{scan}.png")
         pictures.append(home / "pictures" / f"{scan}.png")
         scans.append(Task(scan, files, {}))
-    evaluate(scans=scans, folder=home / "evaluation", settings=settings, seed=0, **(more or {}))
+    given = {"kind": Kind(referenced=references)} | (more or {})
+    evaluate(scans=scans, folder=home, settings=settings, seed=0, **given)
     made = {
         "run": run,
         "entry": run,
@@ -678,7 +680,7 @@ def test_page_shows_tables_and_escapes_names(tmp_path):
     assert page.rows["table1"][3][2:] == ["–", "–"]
     assert page.rows["table1"][5][0] == "Mean"
     assert len(page.rows["published-table"]) == 1 + 20 + 1
-    assert page.rows["published"][2][:4] == ["apex", "TOP", "3", "1.43±1.25"]
+    assert page.rows["published"][2][:4] == ["apex", "TOP", "3", "1.43"]
     assert page.rows["published"][2][7] == "0.74±0.38"
     assert page.rows["published"][3][6:] == ["0", "–", "–", "–"]
     assert "comparison-table" not in page.rows
@@ -794,6 +796,8 @@ def test_page_of_a_study_without_references(tmp_path):
     assert "table1" not in page.rows
     assert page.headings[-4:] == ["lost", "good", HOSTILE, "bad 100%"]
     assert [row[0] for row in page.rows["failure-table"]] == ["scan", "lost"]
+    assert [row[0] for row in page.rows["scan-table"][1:]] == ["lost", "good", HOSTILE, "bad 100%"]
+    assert "statistics" not in page.rows
 
 
 def test_page_refuses_a_picture_that_is_none(tmp_path):
@@ -844,7 +848,11 @@ def test_runs_without_references_say_so(tmp_path):
     ]
     text = page_of(tmp_path, *runs)
     assert "No scan has reference landmarks: no distance was measured." in text
-    assert "No scan has reference landmarks: no step was measured." in text
+    assert Page(text).rows["comparison-table"] == [
+        ["Run", "Method", "Seeds", "Scans", "Ok", "Doubtful", "Failed", "Refused"],
+        ["one", "oneshot", "1", "4", "3", "0", "1", "0"],
+        ["two", "oneshot", "1", "4", "3", "0", "1", "0"],
+    ]
     assert "steps-table" not in Page(text).rows
 
 

@@ -61,6 +61,7 @@ def run(
     made = {"run": f"{entry}-seed{seed}", "entry": entry, "seed": seed, "steps": steps}
     summary = {
         "unit": "mm",
+        "referenced": True,
         "scans": {"evaluated": table["scan"].nunique(), "total": 9},
         "failures": {"scans": failures[0], "doubtful": failures[1]},
         "settings": SETTINGS.model_dump(mode="json"),
@@ -112,9 +113,7 @@ def test_one_seed_has_no_spread() -> None:
     table = compare_steps(RUNS[:1])
     assert table["sd_over_seeds"].isna().all()
     overall = print_steps(table, RUNS[0]).markdown().splitlines()[-1]
-    assert (
-        overall == r"| + the rest | 0.400 | 0.600 | 0.500 ± 0.224 | – | 0.500 | 0.770 | 100 | 0 |"
-    )
+    assert overall == r"| + the rest | 0.400 | 0.600 | 0.500 | – | 0.500 | 0.770 | 100 | 0 |"
 
 
 def test_entries_stand_below_each_other() -> None:
@@ -130,8 +129,7 @@ def test_entries_stand_below_each_other() -> None:
     header, _, *rows = [line for line in text.splitlines() if line.startswith("|")]
     assert header.startswith("| Run | Step | TOP | b | Mean ± sd |")
     assert (
-        rows[-1]
-        == "| other | + the rest | 1.000 | 1.000 | 1.000 ± 0.000 | – | 1.000 | 1.000 | 100 | 0 |"
+        rows[-1] == "| other | + the rest | 1.000 | 1.000 | 1.000 | – | 1.000 | 1.000 | 100 | 0 |"
     )
 
 
@@ -147,7 +145,7 @@ def test_a_step_that_found_nothing_has_no_figures() -> None:
     nothing = errors(final=[[NAN, NAN]])
     table = compare_steps([run("mine", 1, nothing)])
     assert print_steps(table, RUNS[0]).markdown().splitlines()[-1] == (
-        "| + the rest | – | – | – ± – | – | – | – | 0 | 1 |"
+        "| + the rest | – | – | – | – | – | – | 0 | 1 |"
     )
     assert "mine,+ the rest,all landmarks,1,0,2,,,,,,0.0000,1\n" in frame_csv(table)
 
@@ -193,9 +191,12 @@ def test_runs_are_pooled_over_scans_and_seeds() -> None:
 
 
 def test_a_radius_that_ranks_the_errors_says_so() -> None:
-    table = ONE.assign(radius=ONE["error"].rank())
-    ranked = compare_runs([run("mine", 1, table)])
+    many = errors(final=[[0.1 * scan, 0.2 * scan + 0.05] for scan in range(1, 6)])
+    ranked = compare_runs([run("mine", 1, many.assign(radius=many["error"].rank()))])
     assert ranked.loc[0, "rank_correlation"] == pytest.approx(1)
+    few = compare_runs([run("mine", 1, ONE.assign(radius=ONE["error"].rank()))])
+    assert math.isnan(few.loc[0, "rank_correlation"])
+    assert " ± " in print_comparison(ranked, RUNS[0]).markdown().splitlines()[-1]
 
 
 def test_failures_are_added_up_over_seeds() -> None:
@@ -225,7 +226,7 @@ def test_the_printed_table_leaves_out_what_nobody_has() -> None:
         *("Within own radius, %", "Failed", "Doubtful"),
     ]
     assert printed.rows[0][:9] == [
-        *("mine", "oneshot", "1", "4", "0", "0.400", "0.600", "0.500 ± 0.224", "0.500")
+        *("mine", "oneshot", "1", "4", "0", "0.400", "0.600", "0.500", "0.500")
     ]
     assert printed.rows[0][11:] == ["25", "50", "100", "100", "50", "0", "0"]
 
@@ -268,7 +269,7 @@ def write_run(folder: Path, seed: int, errors_mm: list[float]) -> Run:
         write_markups(files["reference"], [PointList("reference", truth, None)])
         write_record(files["record"], Record(f"s{number}", "place"))
         scans.append(Task(f"s{number}", files, {}))
-    evaluate(scans=scans, folder=folder / "evaluation", settings=SETTINGS_B, seed=seed)
+    evaluate(scans=scans, folder=folder, settings=SETTINGS_B, seed=seed)
     steps = {"final": "the whole method"}
     made = {"run": folder.name, "entry": "mine", "method": "oneshot", "seed": seed, "steps": steps}
     write_json(folder / "made.json", made)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -167,7 +168,7 @@ def _statuses(found: Sequence[Found]) -> dict[str, int]:
 def _found(scan: Task, unit: Unit) -> Found:
     """Returns points and references of a scan, and what its reference's check and stages said."""
     chain: list[Step] = []
-    similarity: dict[str, float | None] = {}
+    details: dict[str, Any] = {}
     for role in ("references_record", "record"):
         if path := scan.inputs.get(role):
             record = read_record(path)
@@ -175,8 +176,9 @@ def _found(scan: Task, unit: Unit) -> Found:
                 said = f'"{record.scan}", expected "{scan.scan}"'
                 raise InputError(f"{path}: the record is of scan {said}")
             chain += record.chain
-            similarity = record.details.get("similarity", {})
-    return Found(_points(scan, chain, unit), tuple(chain), similarity)
+            details = record.details
+    similarity, side = details.get("similarity", {}), details.get("side", "")
+    return Found(_points(scan, chain, unit), tuple(chain), similarity, side)
 
 
 def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:

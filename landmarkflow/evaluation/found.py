@@ -19,12 +19,14 @@ COORDINATES = (
     *("status", "reason"),
 )
 SCANS = (
-    *("rank", "scan", "status", "doubt", "found", "missing", "radius", "largest_radius"),
+    *("rank", "scan", "side", "status", "doubt", "found", "missing", "radius", "largest_radius"),
     *("similarity", "lowest_similarity", "moved", "unusual", "error", "reason"),
 )
 MISSING = "missing"
 # Of a scan; from the least to the most doubtful that a study has, as a share of its scans.
 SIGNS = ("radius", "largest_radius", "similarity", "lowest_similarity", "moved", "unusual")
+# Of figures in tables.
+DECIMALS = 4
 # Signs of which less is worse.
 _FALLING = ("similarity", "lowest_similarity")
 # Of fewer scans nobody can say which distances between landmarks are usual.
@@ -40,11 +42,13 @@ class Found:
         chain: What each stage said, in their order.
         similarity: Of each landmark's surroundings with the template's, in [-1, 1], by label;
             empty for a method that does not measure it.
+        side: That the scan shows, where the study has sides; empty otherwise.
     """
 
     points: ScanPoints
     chain: Sequence[Step]
     similarity: Mapping[str, float | None] = field(default_factory=dict)
+    side: str = ""
 
     @property
     def scan(self) -> str:
@@ -102,6 +106,7 @@ def coordinate_table(scans: Sequence[Found], in_pixels: bool) -> pd.DataFrame:
                 row["radius"] = np.nan if final.radius is None else final.radius[i]
                 row["similarity"] = found.alike(label)
             if np.isnan(row["x"]):
+                row |= {"radius": np.nan, "similarity": np.nan}
                 note = final.notes[i] if final is not None and known and final.notes else ""
                 why = note or found.points.reason
                 row |= {"reason": reason if status in ("failed", "refused") else why}
@@ -151,7 +156,8 @@ def scan_table(scans: Sequence[Found], errors: pd.DataFrame) -> pd.DataFrame:
         for found, far in zip(scans, unusual, strict=True)
     ]
     table = pd.DataFrame(rows, columns=list(SCANS))
-    signs = table[list(SIGNS)].astype("float64")
+    # As they are written, so that equal figures are equal doubt.
+    signs = table[list(SIGNS)].astype("float64").round(DECIMALS)
     signs[list(_FALLING)] *= -1
     weaker = (signs.rank() - 1) / (signs.notna().sum() - 1).clip(lower=1)
     table["doubt"] = weaker.mean(axis=1)
@@ -189,6 +195,7 @@ def _scan_row(found: Found, unusual: float) -> dict[str, object]:
             moved = np.linalg.norm(landmarks.positions - before, axis=1)[there]
     return {
         "scan": found.scan,
+        "side": found.side,
         "status": found.status,
         "found": int(there.sum()),
         "missing": int((~there).sum()),

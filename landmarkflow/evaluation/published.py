@@ -11,7 +11,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit
 from landmarkflow.evaluation.summary import statistics, within
-from landmarkflow.evaluation.tables import NOTHING, Printed, number, print_scans
+from landmarkflow.evaluation.tables import Printed, mean_and_sd, number, print_scans
 
 UNIT: Unit = "mm"
 RADIUS = 1.0
@@ -115,9 +115,10 @@ def print_sides(table: pd.DataFrame) -> Printed:
     for row in table.to_dict("records"):
         cells = [row["landmark"], row["column"]]
         for side in ("", "published_"):
-            n, mean, sd, median, rate = (row[side + name] for name in FIGURES)
-            spread = f"{number(mean, 2)}±{number(sd, 2)}" if n else NOTHING
-            cells += [number(n, 0), spread, number(median, 2), number(rate if n else np.nan, 0)]
+            figures = {name: row[side + name] for name in FIGURES}
+            n, _, _, median, rate = figures.values()
+            mean = mean_and_sd(figures, 2)
+            cells += [number(n, 0), mean, number(median, 2), number(rate if n else np.nan, 0)]
         rows.append(cells)
     said = "Ours beside the published figures, both recomputed (sd divided by n)."
     return Printed(said, header, rows)

@@ -77,7 +77,7 @@ def read_scans(folder: Path) -> pd.DataFrame:
     Raises:
         InputError: It is missing or unreadable.
     """
-    numbers = [name for name in SCANS if name not in ("scan", "status", "reason")]
+    numbers = [name for name in SCANS if name not in ("scan", "side", "status", "reason")]
     return read_table(folder / "scans.csv", SCANS, numbers)
 
 

@@ -1,7 +1,7 @@
 """Tables as people read them: Table 1 in the layout of the paper, Markdown and LaTeX."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,15 +66,16 @@ class Printed:
 def print_columns(
     table: pd.DataFrame, caption: str, columns: Sequence[tuple[str, str, int]]
 ) -> Printed:
-    """Returns columns of a table as texts; `mean` is printed together with the column `sd`.
+    """Returns columns of a table as texts; `mean`, where there is one, is printed with `sd`.
 
     Args:
         table: Texts and numbers.
         caption: What it shows.
         columns: Title, column and how many decimals its numbers have, in the order printed.
     """
-    spreads = [f"{number(mean)} ± {number(sd)}" for mean, sd in table[["mean", "sd"]].to_numpy()]
-    records = table.assign(mean=spreads).to_dict("records")
+    records: list[dict[Any, Any]] = table.to_dict("records")
+    if "mean" in table:
+        records = [row | {"mean": mean_and_sd(row, 3, " ± ")} for row in records]
     rows = [[number(row[name], decimals) for _, name, decimals in columns] for row in records]
     return Printed(caption, [title for title, _, _ in columns], rows)
 
@@ -146,14 +147,9 @@ def print_scans(
         cells = [number(value, decimals, missing) for value in values]
         rows.append([str(i), *([str(scan)] if names else []), *cells])
     means = [statistics(values, ()) for values in table.to_numpy().T]
-    cells = [_mean(each, unit) if each["n"] else missing for each in means]
+    cells = [f"{mean_and_sd(m, 2)} {unit}".strip() if m["n"] else missing for m in means]
     rows.append(["Mean", *[""] * len(names), *cells])
     return Printed(caption, ["ID", *names, *table], rows, foot=1)
-
-
-def _mean(figures: dict[str, Any], unit: str) -> str:
-    spread = f"±{figures['sd']:.2f}" if figures["n"] >= ENOUGH else ""
-    return f"{figures['mean']:.2f}{spread} {unit}".strip()
 
 
 def scans_csv(table: pd.DataFrame, decimals: int) -> str:
@@ -175,6 +171,12 @@ def escape_markdown(text: str) -> str:
 def escape_latex(text: str) -> str:
     """Returns text that LaTeX prints as it stands."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def mean_and_sd(figures: Mapping[Any, Any], decimals: int, between: str = "±") -> str:
+    """Returns a mean with its deviation, or alone where fewer than `ENOUGH` values have it."""
+    mean, sd = (number(figures[name], decimals) for name in ("mean", "sd"))
+    return f"{mean}{between}{sd}" if figures["n"] >= ENOUGH else mean
 
 
 def number(value: float | str, decimals: int = 3, missing: str = NOTHING) -> str:

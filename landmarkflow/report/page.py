@@ -140,7 +140,7 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
         "unit": run.unit,
         "words": IN_WORDS[run.unit],
         "summary": summary,
-        "scans": _scan_rows(scans, run.unit, shown=[path.stem for path in run_files.pictures]),
+        "scans": _scan_rows(scans, run.unit, _anchors(run_files.pictures)),
         "enough": ENOUGH,
         "overall": main["overall"],
         "statistics": statistics,
@@ -158,8 +158,14 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
     }
 
 
-def _scan_rows(scans: pd.DataFrame, unit: str, shown: Sequence[str]) -> dict[str, Any]:
-    """Returns the scans by doubt as texts, without columns that hold nothing; `shown` are drawn."""
+def _anchors(pictures: Sequence[Path]) -> dict[str, str]:
+    """Returns where the picture of each scan stands on the page; an id may hold no space."""
+    names = [path.name.removesuffix(".png") for path in pictures]
+    return {scan: f"scan{number}" for number, scan in enumerate(names, start=1)}
+
+
+def _scan_rows(scans: pd.DataFrame, unit: str, anchors: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the scans by doubt as texts, without columns that hold nothing."""
     titles = {
         "doubt": "doubt",
         "radius": "radius",
@@ -176,8 +182,8 @@ def _scan_rows(scans: pd.DataFrame, unit: str, shown: Sequence[str]) -> dict[str
     decimals = {"doubt": 2, "missing": 0}
     rows = [
         {
-            "scan": row["scan"],
-            "drawn": row["scan"] in shown,
+            "scan": f"{row['scan']} ({row['side']})" if row["side"] else row["scan"],
+            "anchor": anchors.get(row["scan"], ""),
             "status": row["status"],
             "cells": [number(row[name], decimals.get(name, 3)) for name in filled],
             "reason": row["reason"],
@@ -248,6 +254,7 @@ def _picture_entries(
     by_doubt: Sequence[str],
 ) -> list[dict[str, Any]]:
     by_scan = {path.name.removesuffix(".png"): path for path in paths}
+    anchors = _anchors(paths)
     main = main_errors(run.errors)
     entries = []
     for scan in worst_first([s for s in by_doubt if s in by_scan], run.errors, failures):
@@ -261,7 +268,13 @@ def _picture_entries(
         reasons = [f"{row[2]} ({row[1]}): {row[3]}" for row in failures if row[0] == scan]
         caption = _error_caption(main[main["scan"] == scan], run.unit)
         link = quote(Path(os.path.relpath(path, base)).as_posix())
-        entry = {"scan": scan, "caption": caption, "failure": "; ".join(reasons), "link": link}
+        entry = {
+            "scan": scan,
+            "anchor": anchors[scan],
+            "caption": caption,
+            "failure": "; ".join(reasons),
+            "link": link,
+        }
         entries.append(entry | {"width": width, "height": height})
     return entries
 
