@@ -27,7 +27,7 @@ rule all:
     default_target: True
     input:
         FLOW.every("{run}/landmarks/{scan}.mrk.json"),
-        FLOW.every("{run}/evaluation/table1.md"),
+        FLOW.every("{run}/landmarks.csv"),
         RESULTS / "samples.tsv",
         RESULTS / "comparison.md",
         RESULTS / "provenance.json",

@@ -139,6 +139,13 @@ def test_pictures_are_measured_in_pixels_or_in_percent(
         found = points(toy / f"landmarks/{scan}.mrk.json", "final")
         for label, position in positions.items():
             np.testing.assert_allclose(found[label], [*position, 0], atol=2e-4)
+    table = {(r["scan"], r["landmark"]): r for r in rows(toy / "landmarks.csv")}
+    assert {key: (float(r["x"]), float(r["y"])) for key, r in table.items()} == {
+        (scan, label): pytest.approx(tuple(position), abs=2e-4)
+        for scan, positions in expected.items()
+        for label, position in positions.items()
+    }
+    assert {row["frame"] for row in table.values()} == {"pixels"}
     pixels = {scan: float(np.hypot(*offset)) for scan, offset in OFFSETS.items()}
     in_unit = {scan: e if unit == "px" else 100 * e / LENGTHS[scan] for scan, e in pixels.items()}
     known = {(scan, label): in_unit[scan] for scan in SCANS for label in LABELS}
@@ -186,6 +193,12 @@ def test_other_voxels_run_their_scan_again_though_header_or_date_are_as_before(
     assert run_workflow(house, tmp_path, *options).status == 0
     assert NOTHING in run_workflow(house, tmp_path, *options).text
     toy = results(tmp_path, "blocks") / "toy"
+    # Nothing can be measured: the tables say what was found, and none is empty.
+    assert not list(toy.parent.rglob("errors.csv")) + list(toy.parent.rglob("steps.csv"))
+    assert [(row["scan"], row["z"], row["frame"]) for row in rows(toy / "landmarks.csv")] == [
+        (scan, "4.5000", "LPS") for scan in "abc"
+    ]
+    assert {row["status"] for row in rows(toy / "scans.csv")} == {"ok"}
 
     def found() -> dict[str, float]:
         files = {scan: toy / f"landmarks/{scan}.mrk.json" for scan in "abc"}

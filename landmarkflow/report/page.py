@@ -190,7 +190,8 @@ def _scan_rows(scans: pd.DataFrame, unit: str, anchors: Mapping[str, str]) -> di
         }
         for row in scans.to_dict("records")
     ]
-    return {"header": [titles[name] for name in filled], "rows": rows}
+    reasons = bool((scans["reason"] != "").any())
+    return {"header": [titles[name] for name in filled], "rows": rows, "reasons": reasons}
 
 
 def _made(record: Mapping[str, Any], of_run: Rows) -> dict[str, Any]:

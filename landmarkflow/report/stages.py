@@ -50,11 +50,12 @@ PAGE = Stage(
     "one page with all runs: tables, curves, failures and every scan's picture",
     reads={"comparison": "comparison.csv", "steps": "steps.csv", "provenance": "provenance.json"},
     writes={"report": "report.html"},
-    settings=("study", "histories"),
+    settings=("study", "histories", "referenced"),
     of={
         "made": "{of}/made.json",
         "summary": "{of}/evaluation/summary.json",
         "picture": "{of}/pictures/{scan}.png",
     },
+    only_if={"steps": lambda settings: bool(settings["referenced"])},
 )
 STAGES = (MADE, PROVENANCE, PICTURES, PAGE)
