@@ -159,6 +159,10 @@ def train(
         train_loss = _train_epoch(network, optimiser, sampler, random)
         loss, dice = _validate(network, validation)
         history.append(Epoch(epoch, rate, train_loss, loss, dice, time.monotonic() - started))
+        logger.info(
+            "epoch %d of at most %d: validation loss %.4f, Dice %.3f",
+            *(epoch, settings.epochs, loss, dice),
+        )
         if loss < best:
             best, best_epoch = loss, epoch
             best_state = {k: v.detach().clone() for k, v in network.state_dict().items()}
