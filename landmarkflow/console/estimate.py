@@ -1,6 +1,6 @@
 """Minutes and disk space that a run takes, estimated from what others took.
 
-The figures are from runs of `cochlea200` (42 million voxels a scan) and `ear_reference` (16 million),
+The figures are from runs of `cochlea200` (42 million voxels a scan) and `ear_reference` (8 million),
 of which docs/speed.md tells. Another machine may be twice as fast or slow.
 """
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landmarkflow.console.plan import Part, Plan
+from landmarkflow.core.records import TEMPLATE
 from landmarkflow.study.study import Study
 
 
@@ -55,7 +56,6 @@ COSTS = {
 OTHER = Cost(0.7)
 # Of a network of another method.
 TRAINING = COSTS["train_network"]
-TRAINS = "train_network"
 # Before, between and after the jobs: Snakemake looks at files and starts processes.
 AROUND_S = 10.0
 SHARE_OF_SNAKEMAKE = 0.05
@@ -97,7 +97,8 @@ def megabytes(plan: Plan, jobs: Mapping[str, int]) -> float:
     """MB of disk that jobs fill, by their rule's name."""
     found = 0.0
     for rule, count in jobs.items():
-        part, scans = plan.part(rule), count * plan.part(rule).scans
+        part = plan.part(rule)
+        scans = count * (1 if rule.endswith(f"_{TEMPLATE}") else part.scans)
         if part.stage in ("simulate_scan", "fetch_file"):
             found += scans * SCAN_BYTES * plan.megavoxels
         elif part.stage == "locate_regions":
