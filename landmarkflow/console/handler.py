@@ -9,7 +9,8 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,16 @@ class Console(LogHandlerBase):  # type: ignore[misc]
 
     Attributes:
         plan: the study.
+        cores: on how many cores it runs.
+        clock: seconds of a steady clock.
+        screen: where it writes.
     """
 
     def __init__(self, common_settings: Any, settings: Any = None) -> None:
         super().__init__(common_settings, settings)
         self.plan = Plan("", Path(), (), ())
         self.cores = 1
+        self.clock: Callable[[], float] = time.monotonic
         self.progress: Progress | None = None
         self.screen = Screen()
         self._stop = threading.Event()
@@ -151,7 +156,7 @@ class Console(LogHandlerBase):  # type: ignore[misc]
         if self.progress is not None:
             return
         jobs = {name: int(count) for name, count in stats.items() if name not in ("total", "all")}
-        self.progress = Progress(self.plan, self.cores)
+        self.progress = Progress(self.plan, self.cores, self.clock)
         self.progress.begin(jobs)
         if self._is_dry:
             for name, stage in self.progress.stages.items():
@@ -198,18 +203,19 @@ class Console(LogHandlerBase):  # type: ignore[misc]
     def _now(self) -> float:
         return self.progress.elapsed_s if self.progress else 0.0
 
+    def look(self) -> None:
+        """Show how far the run is, where it is time to."""
+        with self.lock:
+            progress = self.progress
+            if progress is None or self._stop.is_set() or not progress.running:
+                return
+            for line in progress.look():
+                self.screen.say(line, progress.elapsed_s)
+            self.screen.show(progress.line, lambda: f"{progress.percent} %", progress.elapsed_s)
+
     def _watch(self) -> None:
-        """Show how far the run is until it ends."""
         while not self._stop.wait(TICK_S):
-            with self.lock:
-                progress = self.progress
-                if progress is None or self._stop.is_set() or not progress.running:
-                    continue
-                for line in progress.look():
-                    self.screen.say(line, progress.elapsed_s)
-                self.screen.show(
-                    progress.line, lambda: f"{self.progress.percent} %", progress.elapsed_s
-                )
+            self.look()
 
 
 def attach(workflow: Any, plan: Plan) -> Console | None:
