@@ -1,6 +1,7 @@
 """What people see of a run: few plain lines, and what they say."""
 
 import io
+import itertools
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -137,7 +138,7 @@ def test_lines_are_few_and_never_far_apart(
     # The closing block of a study that is there has some six lines more.
     assert len(played.text.splitlines()) + 8 <= most, played.text
     times = [when for when, _ in played.written]
-    assert max(b - a for a, b in zip(times, times[1:], strict=False)) <= 10
+    assert max(b - a for a, b in itertools.pairwise(times)) <= 10
     assert "\r" not in played.text
     assert "\x1b" not in played.text
 

@@ -67,7 +67,7 @@ def workflow_command(
     command = ["snakemake", "--snakefile", root / "Snakefile", "--directory", folder]
     # As often as by default: a run of some seconds would linger as long again.
     command += ["--max-jobs-per-timespan", "100/1s", "--cores", cores, *arguments]
-    # A dry run has no log: what Snakemake itself says of it stands on stdout, where one asks for it.
+    # A dry run has no log: what Snakemake itself says of it is asked for.
     command += ["--printshellcmds"] if "--dry-run" in arguments else []
     return [str(part) for part in command], environment
 

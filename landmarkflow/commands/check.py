@@ -177,4 +177,3 @@ def _in_order(pool: ThreadPoolExecutor, study: Study) -> Iterator[Seen]:
         return Seen(scan, grid)
 
     yield from pool.map(look, study.scans)
-

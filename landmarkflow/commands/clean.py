@@ -87,7 +87,9 @@ def items(results: Path) -> list[Item]:
             (store,) if store.exists() else (),
             "the same",
         ),
-        Item("scans that were simulated or fetched", tuple(scans), "they are made or fetched again"),
+        Item(
+            "scans that were simulated or fetched", tuple(scans), "they are made or fetched again"
+        ),
         Item("logs and costs of jobs", tuple(logs), "nothing"),
     ]
 
@@ -110,5 +112,3 @@ def _files(path: Path) -> Iterator[Path]:
         yield from (file for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
     else:
         yield path
-
-

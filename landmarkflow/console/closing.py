@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from landmarkflow.console.plan import Plan, counted
 from landmarkflow.core.errors import InputError
@@ -97,7 +98,7 @@ def _unit(run: Path) -> str:
     return f" {unit}" if unit else ""
 
 
-def _summary(run: Path) -> dict[str, object]:
+def _summary(run: Path) -> dict[str, Any]:
     try:
         found = json.loads((run / "evaluation/summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """Minutes and disk space that a run takes, estimated from what others took.
 
-The figures are from runs of `cochlea200` (42 million voxels a scan) and `ear_reference` (8 million),
-of which docs/speed.md tells. Another machine may be twice as fast or slow.
+The figures are from runs of `cochlea200` (42 million voxels a scan) and `ear_reference` (8
+million), of which docs/speed.md tells. Another machine may be twice as fast or slow.
 """
 
 from collections.abc import Iterable, Mapping
@@ -81,14 +81,14 @@ def cost_of(part: Part, megavoxels: float) -> float:
 
 def seconds(plan: Plan, jobs: Mapping[str, int], cores: int) -> float:
     """Seconds that jobs take, by their rule's name, on some cores."""
-    costs = {rule: count * cost_of(plan.part(rule), plan.megavoxels) for rule, count in jobs.items()}
+    costs = {
+        rule: count * cost_of(plan.part(rule), plan.megavoxels) for rule, count in jobs.items()
+    }
     work = sum(costs.values()) * (1 + SHARE_OF_SNAKEMAKE) / max(cores, 1)
     # Whatever the cores, a training has one, and most other work waits for its end.
     alone = [cost for rule, cost in costs.items() if plan.part(rule).stage.startswith("train_")]
     waits = max(alone, default=0.0)
-    before = sum(
-        cost for rule, cost in costs.items() if plan.part(rule).stage in STAGES_THAT_READ
-    )
+    before = sum(cost for rule, cost in costs.items() if plan.part(rule).stage in STAGES_THAT_READ)
     idle = max(waits - before / max(cores, 1), 0.0) * (1 - 1 / max(cores, 1))
     return AROUND_S + work + idle
 

@@ -43,7 +43,7 @@ MOST_SHOWN, MOST_NAMED = 3, 12
 TICK_S = 0.5
 
 
-class Console(LogHandlerBase):  # type: ignore[misc]
+class Console(LogHandlerBase):
     """A run in plain lines.
 
     Attributes:
@@ -60,6 +60,8 @@ class Console(LogHandlerBase):  # type: ignore[misc]
         self.clock: Callable[[], float] = time.monotonic
         self.progress: Progress | None = None
         self.screen = Screen()
+        # Of what is written: Snakemake's threads and the one that looks at logs take turns.
+        self._lines = threading.RLock()
         self._stop = threading.Event()
         self._failed: set[str] = set()
         self._is_dry = bool(getattr(common_settings, "dryrun", False))
@@ -92,7 +94,8 @@ class Console(LogHandlerBase):  # type: ignore[misc]
     def emit(self, record: logging.LogRecord) -> None:
         """Say what is worth a line of what Snakemake logs."""
         try:
-            self._take(record)
+            with self._lines:
+                self._take(record)
         except Exception:  # noqa: BLE001 - what the console cannot tell must end no run
             self.handleError(record)
 
@@ -104,7 +107,7 @@ class Console(LogHandlerBase):  # type: ignore[misc]
 
     def end(self, *, well: bool) -> None:
         """Say how a run has ended."""
-        with self.lock:
+        with self._lines:
             self._stop.set()
             if self.progress is None:
                 return
@@ -205,7 +208,7 @@ class Console(LogHandlerBase):  # type: ignore[misc]
 
     def look(self) -> None:
         """Show how far the run is, where it is time to."""
-        with self.lock:
+        with self._lines:
             progress = self.progress
             if progress is None or self._stop.is_set() or not progress.running:
                 return

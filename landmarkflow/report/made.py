@@ -1,4 +1,4 @@
-"""What made a run: its method, seed, settings, steps, devices, versions; what lies in its folder."""
+"""What made a run, and what lies in its folder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,26 +16,26 @@ Run {run} of method {method}
 
 What lies here:
 
-  landmarks/<scan>.mrk.json   the landmarks of a scan: drag the file into 3D Slicer. Positions are in mm
-                              in the scan's own space (LPS: left, posterior and superior are positive).
-                              Each has a radius that is to hold the true place in 9 of 10 cases.
-                              Empty where a scan has none.
-  landmarks/<scan>.json       how the scan fared: ok, doubtful (look at it), failed (no answer) or
-                              refused (the scan could not be used), with the reason
-{segmentations}  pictures/<scan>.png         three views through each landmark of a scan
-  landmarks.csv               all landmarks of all scans in one table: place, radius, status, reason;
-                              landmarks_wide.csv: the same with one row a scan
-  scans.csv                   all scans, those most in doubt first
-  evaluation/                 the comparison with reference landmarks: table1 (each scan), errors.csv
-                              (each landmark), failures.csv (scans that did not go well), summary.json
-  made.json                   what made the run: settings, seed, device, versions
-  work/                       what the steps left; `landmarkflow clean STUDY` says what can go
+  landmarks/<scan>.mrk.json    a scan's landmarks: drag the file into 3D Slicer. Positions are in
+                               the scan's own space (LPS: left, posterior, superior are positive;
+                               mm). Each has a radius that is to hold the true place in 9 of 10
+                               cases. The file is empty where a scan has no landmarks.
+  landmarks/<scan>.json        how the scan fared: ok, doubtful (look at it), failed (no answer)
+                               or refused (the scan cannot be used), with the reason
+{segmentations}  pictures/<scan>.png          three views through each landmark of a scan
+  landmarks.csv                all landmarks of all scans: place, radius, status, reason
+  landmarks_wide.csv           the same, one row a scan
+  scans.csv                    all scans, those most in doubt first
+  evaluation/                  tables: table1 (each scan), errors.csv (each landmark),
+                               failures.csv (what did not go well, and why), summary.json
+  made.json                    what made the run: settings, seed, device, versions
+  work/                        what the steps left; `landmarkflow clean STUDY` says what can go
 
 Where to begin: ../report.html, which shows the scans that need a look first.
 Every file and column: docs/results.md of landmarkflow.
 """
 SEGMENTATIONS = """\
-  segmentations/<scan>.nii.gz the target in a scan: the template's labels, on the scan's own voxels
+  segmentations/<scan>.nii.gz  the target in a scan: the template's labels on the scan's voxels
 """
 
 

@@ -52,9 +52,10 @@ def require_a_scan(batch: Batch) -> None:
     if reasons:
         said = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:MOST_NAMED])
         more = len(reasons) - MOST_NAMED
+        said += f"; and {more} more" if more > 0 else ""
         raise InputError(
-            f"nothing is trained, since none of the study's {len(reasons)} scans can be used: {said}"
-            + (f"; and {more} more" if more > 0 else "")
+            f"nothing is trained, since none of the study's {len(reasons)} scans can be used: "
+            + said
         )
 
 
