@@ -202,7 +202,7 @@ def test_a_failed_job_is_told_with_the_end_of_its_log(played: Played, tmp_path: 
     # A second attempt that fails is no news.
     assert failed(played, "align_scans_001", path, 2) == []
     played.console.end(well=False)
-    assert "Study mine is not done: 2 jobs failed after 0:00" in played.text
+    assert "Study mine is not done after 0:00: 1 job failed, as told above." in played.text
 
 
 def test_of_many_failed_jobs_the_first_are_shown(played: Played, tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ from landmarkflow.console.screen import Screen
 from landmarkflow.core.errors import InputError
 from landmarkflow.engine.cli import QUIET
 
+# Of Snakemake's table of jobs: the sum, and the job that stands for all that is asked for.
+NO_STAGES = ("total", "all")
+LAST_CHECK = "check_scans"
 SNAKEMAKES_OWN = "DefaultStreamHandler"
 BUILDING = "Building DAG of jobs..."
 # What Snakemake says before a run and nobody needs to read.
@@ -63,7 +66,7 @@ class Console(LogHandlerBase):
         # Of what is written: Snakemake's threads and the one that looks at logs take turns.
         self._lines = threading.RLock()
         self._stop = threading.Event()
-        self._failed: set[str] = set()
+        self._failed: dict[tuple[str, ...], str] = {}
         self._is_dry = bool(getattr(common_settings, "dryrun", False))
 
     @property
@@ -111,18 +114,23 @@ class Console(LogHandlerBase):
             self._stop.set()
             if self.progress is None:
                 return
-            took, failed = in_seconds(self.progress.elapsed_s), self.progress.failed
+            took = in_seconds(self.progress.elapsed_s)
             left_out = len(self._failed) - MOST_NAMED
             if left_out > 0:
                 self.screen.say(f"… and {counted(left_out, 'more job')} failed likewise.")
+            refused = LAST_CHECK in self._failed.values()
             if well:
                 self.screen.say(f"Study {self.plan.study} is done after {took}.")
+            elif refused and len(self._failed) == 1:
+                said = "but for the scans that are told above"
+                self.screen.say(f"Study {self.plan.study} is done after {took}, {said}.")
             else:
+                failed = f"{counted(len(self._failed), 'job')} failed, as told above"
                 self.screen.say(
-                    f"Study {self.plan.study} is not done: {counted(failed, 'job')} failed after "
-                    f"{took}, as told above. The same command goes on from here."
+                    f"Study {self.plan.study} is not done after {took}"
+                    f"{f': {failed}' if self._failed else ''}. The same command goes on from here."
                 )
-            if well or "check_scans" in self._failed:
+            if well or refused:
                 for line in closing_lines(self.plan):
                     self.screen.say(f"  {line}")
 
@@ -158,7 +166,7 @@ class Console(LogHandlerBase):
     def _begin(self, stats: Mapping[str, int]) -> None:
         if self.progress is not None:
             return
-        jobs = {name: int(count) for name, count in stats.items() if name not in ("total", "all")}
+        jobs = {name: int(count) for name, count in stats.items() if name not in NO_STAGES}
         self.progress = Progress(self.plan, self.cores, self.clock)
         self.progress.begin(jobs)
         if self._is_dry:
@@ -173,7 +181,8 @@ class Console(LogHandlerBase):
             threading.Thread(target=self._watch, daemon=True).start()
 
     def _job_starts(self, facts: Mapping[str, Any]) -> None:
-        if self.progress is not None and not self._is_dry:
+        is_job = not self._is_dry and facts["rule_name"] not in NO_STAGES
+        if self.progress is not None and is_job:
             self.progress.job_starts(facts["jobid"], facts["rule_name"], facts["log"])
 
     def _job_ends(self, number: int) -> None:
@@ -186,11 +195,11 @@ class Console(LogHandlerBase):
             return
         for line in self.progress.job_fails(facts["jobid"]):
             self.screen.say(line, self._now())
-        name = facts["rule_name"]
-        if name in self._failed:
+        name, logs = facts["rule_name"], [str(log) for log in facts["log"]]
+        # A job that fails again, when it is tried again, is no news.
+        if (name, *logs) in self._failed:
             return
-        self._failed.add(name)
-        logs = [str(log) for log in facts["log"]]
+        self._failed[name, *logs] = name
         if len(self._failed) > MOST_NAMED:
             return
         said = f"{in_plain_words(name)} failed"
@@ -210,7 +219,7 @@ class Console(LogHandlerBase):
         """Show how far the run is, where it is time to."""
         with self._lines:
             progress = self.progress
-            if progress is None or self._stop.is_set() or not progress.running:
+            if progress is None or self._stop.is_set():
                 return
             for line in progress.look():
                 self.screen.say(line, progress.elapsed_s)

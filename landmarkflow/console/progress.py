@@ -54,7 +54,6 @@ class Progress:
     clock: Callable[[], float] = time.monotonic
     stages: dict[str, Stage] = field(default_factory=lambda: defaultdict(Stage))
     running: dict[int, Job] = field(default_factory=dict)
-    failed: int = 0
     total_s: float = 0.0
     done_cost: float = 0.0
     total_cost: float = 0.0
@@ -100,7 +99,6 @@ class Progress:
     def job_fails(self, number: int) -> list[str]:
         """A job has failed; returns the warnings that it leaves."""
         job = self.running.pop(number, None)
-        self.failed += 1
         return self._warnings([job]) if job else []
 
     def look(self) -> list[str]:
