@@ -176,7 +176,7 @@ class Workflow:
         }
         given = " ".join(f"--{name} {value}" for name, value in options.items() if value)
         return (
-            f"python -m landmarkflow --log {{log}} {stage.command} --threads {{threads}}"
+            f"python -m landmarkflow stage --log {{log}} {stage.command} --threads {{threads}}"
             f" --results {self.results} {given}"
         )
 

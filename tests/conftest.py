@@ -13,6 +13,8 @@ sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 
+# What the run of the tiny study said on the console, in its folder.
+SAID = "said.txt"
 # These take minutes: started first, no process waits for the last of them.
 LONG = [
     "test_slurm",
@@ -80,5 +82,6 @@ def tiny(root: Path, once: Callable[[str, Callable[[Path], None]], Path]) -> Pat
     def run_it(folder: Path) -> None:
         run = run_workflow(root, folder, "--configfile", TINY)
         assert run.status == 0, run.text
+        (folder / SAID).write_text(run.stdout + run.stderr, encoding="utf-8")
 
     return once("tiny", run_it)

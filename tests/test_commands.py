@@ -60,7 +60,7 @@ def test_the_program_says_of_every_command_in_a_line_what_it_does(
 @pytest.mark.parametrize("entry", STAGES, ids=lambda entry: entry.command)
 def test_each_command_describes_itself(entry: Any, capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(helped(capsys, entry.command).split())
-    assert text.startswith(f"usage: landmarkflow {entry.command} [-h]")
+    assert text.startswith(f"usage: landmarkflow stage {entry.command} [-h]")
     assert entry.what in text
 
 

@@ -30,10 +30,13 @@ def test_a_run_says_what_made_it(tmp_path: Path) -> None:
         write_record(path_of(tmp_path, MADE, "record", scan), record)
     refused = Record("c", "locate", "refused", "is empty")
     write_record(path_of(tmp_path, MADE, "record", "c"), refused)
-    assert run_stage(MADE, tmp_path, "abc", settings={"run": FACTS}).status == 0
+    assert run_stage(MADE, tmp_path, "abc", settings={"run": FACTS, "segmented": True}).status == 0
     made = read_json(path_of(tmp_path, MADE, "made"))
     assert made.pop("versions")["numpy"] == version("numpy")
     assert made == {**FACTS, "device": ["Some GPU", "cpu"]}
+    said = path_of(tmp_path, MADE, "readme").read_text(encoding="utf-8")
+    assert said.startswith("Run mine of method oneshot\n==========================\n")
+    assert "  segmentations/<scan>.nii.gz  the target in a scan" in said
 
 
 @pytest.fixture

@@ -388,6 +388,28 @@ def test_a_training_that_finds_nothing_is_refused(tmp_path: Path) -> None:
     assert not path_of(tmp_path, TRAIN, "weights").exists()
 
 
+def test_nothing_is_trained_where_no_scan_can_be_used(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    short = THOROUGH.model_copy(update={"epochs": 1, "least_dice": 0.0})
+    images = {name: tmp_path / f"mine/{name}.nii.gz" for name in ("cut", "air", "absent")}
+    write_volume(
+        image_on(GRID, np.arange(np.prod(GRID.size)).reshape(GRID.size[::-1]) % 3), images["air"]
+    )
+    write_volume(toy(), images["cut"])
+    images["cut"].write_bytes(images["cut"].read_bytes()[:400])
+    lines = ["scan\timage\tsplit", *(f"{name}\t{path}\t" for name, path in images.items())]
+    results.mkdir()
+    sheet = results / "samples.tsv"
+    sheet.write_text("\n".join([*lines, f"learned\t{images['air']}\ttrain"]) + "\n")
+    done = run(results, short)
+    said = [f"none of the study's 3 scans can be used: cut: {images['cut']}: ", "; air: found no"]
+    assert_refused(done, *said, f"; absent: {images['absent']}: ")
+    assert not path_of(results, TRAIN, "weights").exists()
+    # What the workflow makes itself counts as usable.
+    sheet.write_text("\n".join([*lines, f"made\t{results}/work/data/scans/made.nii.gz\t"]))
+    assert run(results, short).status == 0
+
+
 def test_a_template_in_which_nothing_was_located_stops_the_study(tmp_path: Path) -> None:
     failed = Record(TEMPLATE, "locate", "failed", "no dense bone")
     assert_refused(run(tmp_path, SETTINGS, failed), "template: locate failed: no dense bone")

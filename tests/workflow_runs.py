@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 # What Snakemake itself says on stderr of a run that is refused.
 NOTES = re.compile(r"Using workflow specific profile .*|Config file .* is extended by .*")
+LOGS = re.compile(r"^Complete log\(s\): (.+)$", re.MULTILINE)
 NOTHING = "Nothing to be done (all requested files are present and up to date)."
 LONGEST_RUN_S = 600
 TINY = Path(__file__).parent / "studies" / "tiny.yaml"
@@ -29,15 +30,16 @@ SERVED = re.compile(r"INFO \d+/\d+ (\S+): (known|computed)")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its exit status and what it said."""
+    """A finished run: its exit status, what it said, and what Snakemake wrote to its log."""
 
     status: int
     stdout: str
     stderr: str
+    log: str = ""
 
     @property
     def text(self) -> str:
-        return self.stdout + self.stderr
+        return self.stdout + self.stderr + self.log
 
     @property
     def jobs(self) -> dict[str, int]:
@@ -65,6 +67,8 @@ def workflow_command(
     command = ["snakemake", "--snakefile", root / "Snakefile", "--directory", folder]
     # As often as by default: a run of some seconds would linger as long again.
     command += ["--max-jobs-per-timespan", "100/1s", "--cores", cores, *arguments]
+    # A dry run has no log: what Snakemake itself says of it is asked for.
+    command += ["--printshellcmds"] if "--dry-run" in arguments else []
     return [str(part) for part in command], environment
 
 
@@ -79,7 +83,9 @@ def run_workflow(root: Path, folder: Path, *arguments: object, cores: int = 2) -
         timeout=LONGEST_RUN_S,
         check=False,
     )
-    return Run(done.returncode, done.stdout, done.stderr)
+    found = LOGS.findall(done.stderr)
+    log = Path(found[-1]).read_text(encoding="utf-8") if found else ""
+    return Run(done.returncode, done.stdout, done.stderr, log)
 
 
 def start_workflow(

@@ -23,6 +23,8 @@ OF_THE_MACHINE = {
 }
 # What a job has cost, for the log and for `make bench`.
 COST = "%.2f CPU-seconds and at most %.0f MB"
+# Where a run's console reads the logs of its jobs, they say nothing on stderr.
+QUIET = "LANDMARKFLOW_QUIET"
 # Read by ITK, OpenMP and the libraries of numpy before their first work.
 THREAD_VARIABLES = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
@@ -37,7 +39,8 @@ def main(stages: Sequence[Stage], arguments: Sequence[str] | None = None) -> int
     commands = {stage.command: stage for stage in stages}
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
-        prog="landmarkflow", description="One annotated scan in, landmarks in hundreds out."
+        prog="landmarkflow stage",
+        description="The commands that the workflow's rules call, one for each stage.",
     )
     parser.add_argument("--log", type=Path, help="file that gets the log and any traceback")
     names = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -120,10 +123,11 @@ def _start_log(path: Path | None) -> None:
     """Log to stderr, and with tracebacks to a file."""
     root = logging.getLogger("landmarkflow")
     root.setLevel(logging.DEBUG)
-    console = logging.StreamHandler()
-    console.setLevel(logging.INFO)
-    console.setFormatter(logging.Formatter("%(message)s"))
-    root.addHandler(console)
+    if path is None or QUIET not in os.environ:
+        console = logging.StreamHandler()
+        console.setLevel(logging.INFO)
+        console.setFormatter(logging.Formatter("%(message)s"))
+        root.addHandler(console)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(path, mode="w", encoding="utf-8")

@@ -1,18 +1,69 @@
-"""What made a run: its method, seed, settings, steps, devices and versions."""
+"""What made a run, and what lies in its folder."""
 
-from landmarkflow.core.files import write_json
+from collections.abc import Mapping
+from typing import Any
+
+from landmarkflow.core.files import write_json, write_text
 from landmarkflow.core.machine import packages
 from landmarkflow.core.records import read_record
 from landmarkflow.engine.batch import Batch
 
 # Packages whose version can change a result.
 DECISIVE = ("numpy", "scipy", "simpleitk", "itk-elastix", "torch")
+LAID_OUT = """\
+Run {run} of method {method}
+{line}
+
+What lies here:
+
+  landmarks/<scan>.mrk.json    a scan's landmarks: drag the file into 3D Slicer. Positions are in
+                               the scan's own space (LPS: left, posterior, superior are positive;
+                               mm). Each has a radius that is to hold the true place in 9 of 10
+                               cases. The file is empty where a scan has no landmarks.
+  landmarks/<scan>.json        how the scan fared: ok, doubtful (look at it), failed (no answer)
+                               or refused (the scan cannot be used), with the reason
+{segmentations}  pictures/<scan>.png          three views through each landmark of a scan
+  landmarks.csv                all landmarks of all scans: place, radius, status, reason
+  landmarks_wide.csv           the same, one row a scan
+  scans.csv                    all scans, those most in doubt first
+  evaluation/                  tables: table1 (each scan), errors.csv (each landmark),
+                               failures.csv (what did not go well, and why), summary.json
+  made.json                    what made the run: settings, seed, device, versions
+  work/                        what the steps left; `landmarkflow clean STUDY` says what can go
+
+Where to begin: ../report.html, which shows the scans that need a look first.
+Every file and column: docs/results.md of landmarkflow.
+"""
+SEGMENTATIONS = """\
+  segmentations/<scan>.nii.gz  the target in a scan: the template's labels on the scan's voxels
+"""
+
+
+def readme(described: Mapping[str, Any], *, segmented: bool) -> str:
+    """What lies in a run's folder, in plain words.
+
+    Args:
+        described: what the study states of the run: its name and method at least.
+        segmented: whether it leaves segmentations.
+    """
+    first = f"Run {described['run']} of method {described['method']}"
+    return LAID_OUT.format(
+        run=described["run"],
+        method=described["method"],
+        line="=" * len(first),
+        segmentations=SEGMENTATIONS if segmented else "",
+    )
 
 
 def run(batch: Batch) -> None:
-    """Write made.json: what the study states of the run, and the devices that its records name."""
+    """Write made.json: what the study states of the run, and the devices that its records name.
+
+    README.txt beside it says what lies in the run's folder.
+    """
     found = [read_record(path).details.get("devices", []) for path in batch.paths("record")]
     devices = sorted({device for devices in found for device in devices})
     # A rule's own environment has just the packages that it needs.
     versions = {name: number for name, number in packages().items() if name in DECISIVE}
     write_json(batch.path("made"), {**batch.values["run"], "device": devices, "versions": versions})
+    text = readme(batch.values["run"], segmented=bool(batch.values["segmented"]))
+    write_text(batch.path("readme"), text)

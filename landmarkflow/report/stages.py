@@ -11,8 +11,8 @@ MADE = Stage(
     f"{PACKAGE}.made",
     "what made a run: its method, seed, settings, steps, devices and versions",
     reads={"record": "{run}/landmarks/{scan}.json"},
-    writes={"made": "{run}/made.json"},
-    settings=("run",),
+    writes={"made": "{run}/made.json", "readme": "{run}/README.txt"},
+    settings=("run", "segmented"),
 )
 PROVENANCE = Stage(
     "provenance",

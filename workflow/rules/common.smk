@@ -15,6 +15,9 @@ shell.prefix(
     ' export PYTHONPATH="$LANDMARKFLOW_ROOT${{PYTHONPATH:+:$PYTHONPATH}}"; '
 )
 
+from landmarkflow.console.estimate import megavoxels_of
+from landmarkflow.console.handler import attach
+from landmarkflow.console.plan import plan_of
 from landmarkflow.core.code_hash import code_hash
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.locks import clear_stale_locks, hold
@@ -49,6 +52,8 @@ TEMPLATES = (TEMPLATE, *STUDY.templates)
 PREPARED = {TEMPLATE: TEMPLATES, **STUDY.batches}
 
 
+CONSOLE = attach(workflow, plan_of(FLOW, megavoxels_of(STUDY)))
+
 if workflow.is_main_process:
     clear_stale_locks(RESULTS)
 
@@ -58,6 +63,16 @@ onstart:
         hold(RESULTS)
     except InputError as error:
         raise SystemExit(f"landmarkflow: {error}") from None
+
+
+onsuccess:
+    if CONSOLE:
+        CONSOLE.end(well=True)
+
+
+onerror:
+    if CONSOLE:
+        CONSOLE.end(well=False)
 
 
 wildcard_constraints:

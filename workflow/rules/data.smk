@@ -13,6 +13,8 @@ rule write_sheet:
         sheet=RESULTS / "samples.tsv",
     log:
         RESULTS / "work/logs/write_sheet.log",
+    # Before all else: training looks in it whether any scan can be used.
+    priority: 200
     localrule: True
     conda:
         "../../envs/imaging.yaml"

@@ -48,7 +48,8 @@ TRAIN = Stage(
         "history": "{run}/work/train/training.csv",
         "training": "{run}/work/train/training.json",
     },
-    settings=("train", "seed", "labels"),
+    # Those of `locate` say whether any scan is left that training is for.
+    settings=("train", "seed", "labels", *LOCATE.settings),
 )
 CENTRE = Stage(
     "centre",

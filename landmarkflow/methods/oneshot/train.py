@@ -21,6 +21,7 @@ from landmarkflow.images.sampling import resample
 from landmarkflow.learning.device import best_device, device_name
 from landmarkflow.learning.history import write_history
 from landmarkflow.methods.oneshot.network import UNet, channels_last, save_network
+from landmarkflow.methods.oneshot.probe import require_a_scan
 from landmarkflow.methods.oneshot.settings import TrainSettings
 from landmarkflow.methods.oneshot.template import target_of
 
@@ -159,6 +160,10 @@ def train(
         train_loss = _train_epoch(network, optimiser, sampler, random)
         loss, dice = _validate(network, validation)
         history.append(Epoch(epoch, rate, train_loss, loss, dice, time.monotonic() - started))
+        logger.debug(
+            "epoch %d of at most %d: validation loss %.4f, Dice %.3f",
+            *(epoch, settings.epochs, loss, dice),
+        )
         if loss < best:
             best, best_epoch = loss, epoch
             best_state = {k: v.detach().clone() for k, v in network.state_dict().items()}
@@ -306,10 +311,12 @@ def run(batch: Batch) -> None:
     """Train, and write weights, the epochs' losses and what was trained.
 
     Raises:
-        InputError: the network does not find the target even in the template.
+        InputError: no scan of the study can be used, or the network does not find the target even
+            in the template.
     """
     torch.set_num_threads(batch.threads)
     require_result(batch.path("template_locate_record"), "template")
+    require_a_scan(batch)
     settings, seed = batch.settings(TrainSettings), int(batch.values["seed"])
     region = read_written(batch.path("template_region"))
     device = best_device()

@@ -1,0 +1,1 @@
+"""The commands for people: `run`, `check` and `clean`; the rules' own stand behind `stage`."""
