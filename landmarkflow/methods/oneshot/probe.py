@@ -37,11 +37,12 @@ def require_a_scan(batch: Batch) -> None:
     intensities = batch.settings(NormaliseSettings, "normalise")
     largest = int(batch.values["largest_gib"] * 2**30)
     reasons = {}
-    for scan, image in _images(batch.places.results):
+    for scan, image, series in _images(batch.places.results):
         if image.is_relative_to(batch.places.results):
             return
         try:
-            locate(normalise(read_volume(image, largest), intensities), settings, intensities)
+            volume = normalise(read_volume(image, largest, series), intensities)
+            locate(volume, settings, intensities)
         except (InputError, ScanFailure) as error:
             reasons[scan] = str(error)
         except OSError as error:
@@ -59,12 +60,12 @@ def require_a_scan(batch: Batch) -> None:
         )
 
 
-def _images(results: Path) -> Iterator[tuple[str, Path]]:
-    """Each scan of the study with its image; annotated scans to learn from are no such scans."""
+def _images(results: Path) -> Iterator[tuple[str, Path, str]]:
+    """Each scan of the study, its image and series; scans to learn from are no such scans."""
     try:
         lines = (results / SHEET).read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for row in csv.DictReader(lines, delimiter="\t"):
         if not row.get("split"):
-            yield row["scan"], Path(row["image"])
+            yield row["scan"], Path(row["image"]), row.get("series") or ""
