@@ -29,6 +29,7 @@ help:
 	@echo 'make environments-test         a study in conda environments of their pins alone (some minutes, some GB)'
 	@echo 'make environment               only create .venv'
 	@echo 'make lock                      choose versions again, after a change of envs/pins.toml'
+	@echo 'python -m landmarkflow --help   in .venv: check a study before its run, clean its results'
 	@echo 'make clean                     remove .venv, site/ and caches; results stay'
 	@echo
 	@echo 'Settings are compared as runs of one study, a preset among them: see studies/cochlea_paper.yaml.'

@@ -56,9 +56,9 @@ COSTS = {
 OTHER = Cost(0.7)
 # Of a network of another method.
 TRAINING = COSTS["train_network"]
-# Before, between and after the jobs: Snakemake looks at files and starts processes.
-AROUND_S = 10.0
-SHARE_OF_SNAKEMAKE = 0.05
+# Before and after the jobs, and between them: Snakemake looks at files, and cores wait for jobs.
+AROUND_S = 15.0
+SHARE_OF_SNAKEMAKE = 0.15
 # What the stages leave of a scan: crops of the default fields of view are no larger, and of a small
 # scan about this many bytes a voxel; a simulated or fetched scan; and the pictures.
 CROPS_MB = 22.0
