@@ -90,7 +90,7 @@ def test_a_stage_reads_only_what_another_one_writes(stage: Stage) -> None:
     assert {plain(pattern) for pattern in read} <= written
     # Beside what the sheet says, why the study does not take a scan's reference.
     assert set(stage.columns) <= {*SHEET_COLUMNS, "refused"}
-    assert set(stage.only_if) <= {*stage.reads, *stage.writes}
+    assert set(stage.only_if) <= {*stage.reads, *stage.writes, *stage.of}
     assert not stage.after or "{scan}" in stage.reads[stage.after]
 
 

@@ -17,7 +17,6 @@ from landmarkflow.formats.landmarks import frame_of, read_landmarks
 from landmarkflow.formats.volumes import read_labels, read_segmentation, read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, grid_of
-from landmarkflow.study.config import TargetSettings
 
 logger = logging.getLogger(__name__)
 
@@ -71,22 +70,22 @@ def run(batch: Batch) -> None:
     Raises:
         InputError: a segmentation is unusable, or none can be derived.
     """
-    asked = batch.settings(TargetSettings)
-    largest = int(batch.values["largest_gib"] * 2**30)
+    asked, largest = batch.values["target"], int(batch.values["largest_gib"] * 2**30)
     for task in batch.tasks:
         image, segmentation = Path(task.row["image"]), Path(task.row["segmentation"])
         given, frame = Path(task.row["landmarks"]), frame_of(task.row["frame"])
-        landmarks = read_landmarks(given, frame, image.name)
         scan = read_volume(image, largest, task.row["series"])
         picture = task.outputs["picture"]
         if task.row["segmentation"]:
             grid = grid_of(scan)
             target = read_segmentation(segmentation, grid, batch.values["labels"], largest)
+            landmarks = read_landmarks(given, frame, image.name)
             check_distance(landmarks, target, given)
             labels = read_labels(segmentation, grid, largest)
         else:
+            landmarks = read_landmarks(given, frame, image.name)
             with about(image):
-                found = derive_target(scan, landmarks, asked.above, asked.below, asked.margin_mm)
+                found = derive_target(scan, landmarks, **asked)
             target = labels = found.target
             logger.info("%s: the target is %s; see %s", task.scan, found.said, picture)
         draw_target(scan, target, landmarks, picture)

@@ -31,7 +31,8 @@ class Stage:
         peers: patterns that are read of the first scans of the study.
         peer_count: of how many, by the settings.
         of: patterns that are read of each scan in each run that this run is made of.
-        only_if: roles that are read or written under a condition on the settings.
+        only_if: roles that are read, of other runs too, or written under a condition on the
+            settings.
     """
 
     name: str
