@@ -8,12 +8,13 @@ import pandas as pd
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_json, write_text
-from landmarkflow.core.records import Step, read_record
+from landmarkflow.core.records import Record, Step, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation import overlap, published, summary, tables
+from landmarkflow.evaluation.copies import copies_among
 from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, error_table
-from landmarkflow.evaluation.failures import LARGE_ERROR, failure_table, first_stop
+from landmarkflow.evaluation.failures import LARGE_ERROR, STAGE_HERE, failure_table, first_stop
 from landmarkflow.evaluation.results import is_empty, read_lists
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit, factor_of
 
@@ -47,11 +48,12 @@ def evaluate(
             f"the setting published is {settings.published}, a table in {published.UNIT}, but the "
             f"study's unit is {unit}, expected null"
         )
-    chains, points, rows = {}, [], []
+    chains = _chains(scans)
+    points, rows = [], []
     for scan in scans:
-        chain = chains[scan.scan] = _chain(scan)
-        points.append(_points(scan, chain, unit))
-        if reference := _reference_segmentation(scan):
+        points.append(_points(scan, chains[scan.scan], unit))
+        reference = _reference_segmentation(scan)
+        if reference and not _is_copy(chains[scan.scan]):
             path, factor = scan.inputs.get("segmentation"), points[-1].factor
             labels = settings.overlap_labels
             rows += overlap.scan_overlap(scan.scan, path, reference, labels, factor)
@@ -113,17 +115,29 @@ def _counts(failures: pd.DataFrame) -> dict[str, int]:
     return {"scans": int(bad), **{status: int(counts.get(status, 0)) for status in statuses}}
 
 
-def _chain(scan: Task) -> tuple[Step, ...]:
-    """Returns what the check of the reference, and then the run's stages, said of a scan."""
-    chain: list[Step] = []
-    for role in ("references_record", "record"):
-        if path := scan.inputs.get(role):
-            record = read_record(path)
-            if record.scan != scan.scan:
-                said = f'"{record.scan}", expected "{scan.scan}"'
-                raise InputError(f"{path}: the record is of scan {said}")
-            chain += record.chain
-    return tuple(chain)
+def _chains(scans: Sequence[Task]) -> dict[str, tuple[Step, ...]]:
+    """What the check of the reference, and then the run's stages, said of each scan.
+
+    A scan that is another one, saved anew, is refused before all else.
+    """
+    chains: dict[str, tuple[Step, ...]] = {}
+    records: dict[str, Record] = {}
+    for scan in scans:
+        chain: list[Step] = []
+        for role in ("references_record", "record"):
+            if path := scan.inputs.get(role):
+                record = read_record(path)
+                if record.scan != scan.scan:
+                    said = f'"{record.scan}", expected "{scan.scan}"'
+                    raise InputError(f"{path}: the record is of scan {said}")
+                chain += record.chain
+                records[scan.scan] = record
+        chains[scan.scan] = tuple(chain)
+    sides = {scan.scan: scan.row.get("side", "") for scan in scans}
+    for name, reason in copies_among(records, sides).items():
+        if first_stop(chains[name]) is None:
+            chains[name] = (Step(STAGE_HERE, "refused", reason), *chains[name])
+    return chains
 
 
 def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:
@@ -137,7 +151,7 @@ def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:
         )
     references = read_lists(scan.inputs.get("reference"))
     reference = references[0].landmarks if references else None
-    if reference is not None and reference.missing.all():
+    if reference is not None and (reference.missing.all() or _is_copy(chain)):
         reference = None
     stated = scan.row.get("scale")
     factor = factor_of(unit, float(stated) if stated else None)
@@ -149,6 +163,10 @@ def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:
     stopped = first_stop(chain)
     reason = f"{stopped.stage}: {stopped.reason}" if stopped else "no landmarks were written"
     return ScanPoints(scan.scan, tuple(lists), reference, reason, factor)
+
+
+def _is_copy(chain: Sequence[Step]) -> bool:
+    return any((step.stage, step.status) == (STAGE_HERE, "refused") for step in chain)
 
 
 def _reference_segmentation(scan: Task) -> Path | None:

@@ -40,7 +40,7 @@ EVALUATE = Stage(
     },
     writes={role: f"{{run}}/evaluation/{name}" for role, name in TABLES.items()},
     settings=("evaluate", "seed", "unit", "segmented", "references_segmented"),
-    columns=("segmentation", "scale"),
+    columns=("side", "segmentation", "scale"),
     only_if={
         "segmentation": lambda settings: bool(settings["segmented"]),
         "overlap": lambda settings: bool(settings["references_segmented"]),
@@ -75,6 +75,7 @@ CHECK = Stage(
     reads=REFERENCES.gives("record"),
     writes={"checked": "work/check/checked.txt"},
     settings=("bad_scans",),
+    columns=("side",),
     of={"record": "{of}/landmarks/{scan}.json"},
 )
 STAGES = (EVALUATE, COMPARE, CHECK)
