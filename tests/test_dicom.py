@@ -327,7 +327,7 @@ def test_what_is_no_slice_is_passed_over_and_named(
 ) -> None:
     folder = series(tmp_path / "a")
     save(others()[name], folder / name)
-    with caplog.at_level(logging.INFO, "landmarkflow"):
+    with caplog.at_level(logging.DEBUG, "landmarkflow"):
         assert_read(folder)
     assert f"passed over what is no slice of its series: {name}" in caplog.text
 
@@ -351,7 +351,7 @@ def test_colours_exported_beside_a_series_are_passed_over(tmp_path: Path) -> Non
 def test_a_copy_of_a_slice_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = series(tmp_path / "a")
     shutil.copy(folder / "2.dcm", folder / "x.dcm")
-    with caplog.at_level(logging.INFO, "landmarkflow"):
+    with caplog.at_level(logging.DEBUG, "landmarkflow"):
         assert_read(folder)
     assert "series: x.dcm" in caplog.text
     other = dcmread(folder / "2.dcm")

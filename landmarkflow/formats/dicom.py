@@ -61,7 +61,7 @@ def open_dicom(folder: Path, largest_bytes: int, series: str = "") -> Opened:
     """
     chosen = choose_series(folder, series)
     if chosen.said:
-        logger.info("%s: %s", folder, chosen.said)
+        logger.debug("%s: %s", folder, chosen.said)
     images = chosen.series.images
     slices = [one for header in images for one in _slices_of(header)]
     if len(slices) < 2:
