@@ -21,6 +21,7 @@ from landmarkflow.engine.method import Method
 from landmarkflow.engine.stage import Places, Stage
 from landmarkflow.formats.scan_files import PICTURES
 from landmarkflow.study.folder import Tell
+from landmarkflow.study.kept import check_source, remember_source, set_aside
 from landmarkflow.study.runs import MethodFacts, Run
 from landmarkflow.study.same import parts_of
 from landmarkflow.study.sheet import FILE_COLUMNS
@@ -193,6 +194,25 @@ class Workflow:
         scans = list(self.study.scans)
         runs = self.study.runs.values()
         return [file for run in runs for file in self.places(run).paths(pattern, scans)]
+
+    def check_source(self) -> None:
+        """Refuse results of other scans in the study's folder.
+
+        Raises:
+            InputError: scans of another source left results there.
+        """
+        check_source(self.study.config, self.results)
+
+    def begin(self, tell: Tell) -> None:
+        """Prepare the results folder for a run that starts: no other one is at work in it.
+
+        Where the scans come from is remembered, and results of scans that left the study are moved
+        aside.
+        """
+        remember_source(self.study.config, self.results)
+        patterns = [pattern for stage in self.stages for pattern in stage.writes.values()]
+        others = [*self.study.templates, *self.study.training]
+        set_aside(self.results, patterns, self.study.scans.keys(), others, tell)
 
     def peers(self, stage: Stage, run: Run) -> list[str]:
         """The first scans of the study, as many as a stage reads in a run."""

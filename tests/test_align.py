@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from landmarkflow.core.records import TEMPLATE, Record, Step, read_record, write
 from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.extent import Extent
+from landmarkflow.images.identity import Identity
 from landmarkflow.images.operations import array_of, grid_of, image_on, mirrored
 from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.align import (
@@ -452,6 +454,30 @@ def run(
 
 def record_of(folder: Path, scan: str) -> Record:
     return read_record(path_of(folder, ALIGN, "record", scan))
+
+
+@pytest.mark.parametrize(
+    ("side", "status"), [("", "refused"), ("right", "refused"), ("left", "ok")]
+)
+def test_the_template_saved_anew_is_refused_unless_its_other_side_is_meant(
+    study: Path, side: str, status: str
+) -> None:
+    image = Identity.of(sampled(TEMPLATE_GRID, bone)).as_record()
+    for name in (TEMPLATE, "left"):
+        path = path_of(study, ALIGN, "locate_record", name)
+        record = read_record(path)
+        write_record(path, replace(record, details={**record.details, "image": image}))
+    done = run(study, left=side, right="right")
+    assert done.status == 0, done.stderr
+    assert record_of(study, "right").status == "ok"
+    record = record_of(study, "left")
+    assert record.status == status
+    if status == "refused":
+        assert record.reason == (
+            "scan left: holds the same image as the template, saved anew, expected another image, "
+            "or another side of it that is stated for each"
+        )
+        assert path_of(study, ALIGN, "rigid", "left").stat().st_size == 0
 
 
 @pytest.mark.parametrize("said", ["its own", ""])

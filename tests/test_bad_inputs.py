@@ -672,6 +672,16 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
     "an endless cell": (
         lambda: {"data": of_sheet(rows("a\t" + "a" * 200_000))},
         "samples.tsv, row 2: cannot be read (field larger than field limit (131072))"),
+    "a folder beside a sheet": (
+        lambda: {"data": of_sheet(rows("a\ta.mha")) | {"folder": "mine"}},
+        "config: the scans are said twice, as those of the sheet samples.tsv (`data.sheet`) and of "
+        "the folder mine (DATA, or `data.folder`), expected one of them; leave the folder out, or "
+        "state another study without a sheet"),
+    "DATA for a study that has a sheet": (
+        lambda: {"data": of_sheet(rows("a\ta.mha")), "data_folder": "mine"},
+        "config: the scans are said twice, as those of the sheet samples.tsv (`data.sheet`) and of "
+        "the folder mine (DATA, or `data.folder`), expected one of them; leave the folder out, or "
+        "state another study without a sheet"),
     "ids twice": (
         lambda: {"data": of_sheet(rows("a\ta.mha", "b\ta.mha", "a\ta.mha"))},
         "samples.tsv, row 4: the scan id `a` stands at samples.tsv, row 2 already, expected each "

@@ -32,7 +32,9 @@ def test_costs_are_read_from_the_logs_of_jobs(tmp_path: Path) -> None:
         write_record(tmp_path / folder / "a.json", Record("a", "locate"))
     settings = {"bad_scans": "refuse"}
     for batch in ("001", "002"):
-        command = command_of(CHECK, tmp_path, ["a"], settings=settings, of="mine")
+        command = command_of(
+            CHECK, tmp_path, ["a"], settings=settings, sheet={"a": {"side": ""}}, of="mine"
+        )
         done = run_command(tmp_path / f"work/logs/check/{batch}.log", command)
         assert done.status == 0, done.stderr
     (row,) = bench.stage_costs(tmp_path, scans=2)

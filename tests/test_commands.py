@@ -24,6 +24,7 @@ from landmarkflow.evaluation.stages import CHECK
 from landmarkflow.formats.landmarks import read_landmarks
 from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.written import write_volume
+from landmarkflow.images.identity import Identity
 from landmarkflow.methods.oneshot import locate
 from landmarkflow.methods.oneshot.stages import LOCATE
 from landmarkflow.registry import STAGES
@@ -249,8 +250,8 @@ def checked(results: Path, *records: Record, bad_scans: str = "refuse") -> Outco
         write_record(results / f"one/landmarks/{name}.json", one)
         two = found.get((name, "fuse"), Record(name, "fuse"))
         write_record(results / f"two/landmarks/{name}.json", two)
-    settings = {"bad_scans": bad_scans}
-    return run_stage(CHECK, results, names, settings=settings, of=("one", "two"))
+    settings, sheet = {"bad_scans": bad_scans}, {name: {"side": ""} for name in names}
+    return run_stage(CHECK, results, names, settings=settings, sheet=sheet, of=("one", "two"))
 
 
 REFUSED = Record("bad", "references", "refused", "bad.csv: is empty")
@@ -269,6 +270,18 @@ def test_a_refused_scan_that_may_be_set_aside_is_only_told(tmp_path: Path) -> No
     done = checked(tmp_path, REFUSED, bad_scans="set_aside")
     assert (done.status, done.stderr) == (0, "bad.csv: is empty\n")
     assert path_of(tmp_path, CHECK, "checked").read_text() == "1 of 3 scans refused\n"
+
+
+def test_scans_that_are_one_image_saved_anew_end_the_run_in_an_error(tmp_path: Path) -> None:
+    of_image = {"image": Identity.of(scan()).as_record()}
+    records = [Record(name, "fuse", details=of_image) for name in ("good", "bad")]
+    done = checked(tmp_path, *records)
+    assert done.status == 1
+    first, second, sentence = done.stderr.splitlines()
+    said = "saved anew, expected another image, or another side of it that is stated for each"
+    assert first == f"scan good: holds the same image as the scan bad, {said}"
+    assert second == f"scan bad: holds the same image as the scan good, {said}"
+    assert sentence.startswith("2 of 3 scans refused (good, bad) and all else done")
 
 
 def test_failed_and_doubtful_scans_are_no_error(tmp_path: Path) -> None:

@@ -245,6 +245,7 @@ def test_a_target_out_of_the_scan_is_a_failure_with_its_reason(
 # A scan that shows a part of the target
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("label", "axis", "side"), [("tip", 0, -1), ("flank", 2, -1), ("knob", 2, 1)]
 )
@@ -256,6 +257,7 @@ def test_of_a_bone_cut_at_the_border_what_is_seen_is_compared(
     label: str,
     axis: int,
     side: int,
+    method: str,
 ) -> None:
     true = truth(POINTS, ROTATION)
     row = LANDMARKS.labels.index(label)
@@ -264,7 +266,7 @@ def test_of_a_bone_cut_at_the_border_what_is_seen_is_compared(
     start = rigid(ROTATION)
 
     def errors(extent: Extent | None) -> Points:
-        whole = deform(template, mask, crop, start, SETTINGS, extent=extent)
+        whole = deform(template, mask, crop, start, METHODS[method], extent=extent)
         return np.linalg.norm(mapped(whole) - true, axis=1)
 
     found = errors(extent)
@@ -273,19 +275,21 @@ def test_of_a_bone_cut_at_the_border_what_is_seen_is_compared(
     # A landmark beyond the border is placed beyond it, no worse than by a millimetre.
     assert depth[row] < -0.7
     assert found[row] < 1.0
-    whole = deform(template, mask, crop, start, SETTINGS, extent=extent)
+    whole = deform(template, mask, crop, start, METHODS[method], extent=extent)
     assert extent.depth(mapped(whole))[row] < 0
-    # Air beyond the border, taken for what it seems, pulls at the map far inside.
-    assert errors(None)[depth > 1].max() > 1.0
+    # Air beyond the border, taken for what it seems, pulls at the map, that of L-BFGS far inside.
+    blind = errors(None)
+    assert blind[row] > found[row] + 0.3
+    assert method == "elastix" or blind[depth > 1].max() > 1.0
 
 
-@pytest.mark.parametrize("pixels", [56, 300])
+@pytest.mark.parametrize(("method", "pixels"), [("lbfgs", 56), ("lbfgs", 300), ("elastix", 56)])
 def test_a_scan_that_shows_all_of_its_crop_gives_the_same_to_the_bit(
-    template: sitk.Image, mask: sitk.Image, target: sitk.Image, pixels: int
+    template: sitk.Image, mask: sitk.Image, target: sitk.Image, method: str, pixels: int
 ) -> None:
     extent = Extent(Grid.centred(grid_of(target).centre, (pixels, pixels, pixels), 0.5))
     one, other = (
-        deform(template, mask, target, rigid(ROTATION), QUICK["lbfgs"], extent=shown)
+        deform(template, mask, target, rigid(ROTATION), QUICK[method], extent=shown)
         for shown in (extent, None)
     )
     np.testing.assert_array_equal(mapped(one), mapped(other))

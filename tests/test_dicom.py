@@ -1,6 +1,7 @@
 """DICOM folders as scanners, archives and exports leave them, written with pydicom."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence as Items
 
 from landmarkflow.core.errors import InputError
+from landmarkflow.formats.heard import heard
 from landmarkflow.formats.volumes import read_grid, read_volume
 from landmarkflow.images.operations import array_of
 
@@ -219,6 +221,45 @@ def test_a_compressed_slice_that_is_not_whole_is_refused(
     assert said == "holds 0 whole compressed frames, expected 1 (truncated)"
 
 
+@pytest.mark.parametrize("name", SYNTAXES)
+@pytest.mark.parametrize("lost", [16, 60, 200])
+def test_a_part_lost_in_the_middle_of_a_compressed_slice_is_noticed(
+    tmp_path: Path,
+    name: str,
+    lost: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def short(number: int, data: Dataset) -> None:
+        compressed(data, name)
+        if number == 2:
+            stream = next(generate_frames(data.PixelData, number_of_frames=1)).rstrip(b"\0")
+            middle = len(stream) // 2
+            data.PixelData = encapsulate([stream[:middle] + stream[middle + lost :]])
+
+    folder = series(tmp_path / "a", short)
+    with pytest.raises(InputError) as error:
+        read_volume(folder)
+    if name == "JPEG":
+        assert str(error.value) == (
+            f"{folder / '2.dcm'}: holds a compressed frame whose data are not whole, expected a "
+            "voxel for each place (a part was lost)"
+        )
+        assert capfd.readouterr().err == ""
+
+
+def test_what_else_is_said_on_stderr_is_heard_and_it_is_given_back(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with heard() as said:
+        os.write(2, b"from C\nand more\n")
+    os.write(2, b"after\n")
+    assert said == ["from C", "and more"]
+    assert capfd.readouterr().err == "after\n"
+
+
 @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
 def test_other_orders_of_bytes_are_read(tmp_path: Path, syntax: str) -> None:
     little = syntax == uid.ImplicitVRLittleEndian
@@ -286,7 +327,7 @@ def test_what_is_no_slice_is_passed_over_and_named(
 ) -> None:
     folder = series(tmp_path / "a")
     save(others()[name], folder / name)
-    with caplog.at_level(logging.INFO, "landmarkflow"):
+    with caplog.at_level(logging.DEBUG, "landmarkflow"):
         assert_read(folder)
     assert f"passed over what is no slice of its series: {name}" in caplog.text
 
@@ -310,7 +351,7 @@ def test_colours_exported_beside_a_series_are_passed_over(tmp_path: Path) -> Non
 def test_a_copy_of_a_slice_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = series(tmp_path / "a")
     shutil.copy(folder / "2.dcm", folder / "x.dcm")
-    with caplog.at_level(logging.INFO, "landmarkflow"):
+    with caplog.at_level(logging.DEBUG, "landmarkflow"):
         assert_read(folder)
     assert "series: x.dcm" in caplog.text
     other = dcmread(folder / "2.dcm")

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 from pydantic import ValidationError
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.core.records import Record, Step, write_record
+from landmarkflow.core.records import Record, Step, read_record, write_record
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.errors import ScanPoints, error_table
 from landmarkflow.evaluation.evaluate import evaluate
@@ -35,6 +36,7 @@ from landmarkflow.evaluation.tables import (
     scans_csv,
 )
 from landmarkflow.formats.slicer import write_markups
+from landmarkflow.images.identity import Identity
 
 NAN = [math.nan] * 3
 
@@ -422,6 +424,32 @@ def test_a_refused_reference_is_a_failure_of_its_scan(tmp_path):
     failures = (tmp_path / "out/evaluation/failures.csv").read_text().splitlines()
     assert failures[1] == "s1,references,refused,outside"
     assert summary_of(tmp_path / "out")["scans"]["evaluated"] == 2
+
+
+def test_two_scans_of_one_image_saved_anew_are_counted_nowhere(tmp_path):
+    scans = write_study(tmp_path)
+    rng = np.random.default_rng(0)
+    images = [sitk.GetImageFromArray(rng.normal(size=(4, 5, 6))) for _ in range(2)]
+    for scan, image in zip(scans[:3], (images[0], images[0], images[1]), strict=True):
+        details = {"image": Identity.of(image).as_record()}
+        record = read_record(scan.inputs["record"])
+        write_record(scan.inputs["record"], replace(record, details=details))
+    evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=3)
+    summary = summary_of(tmp_path / "out")
+    assert summary["scans"]["evaluated"] == 1
+    assert summary["failures"]["refused"] == 2
+    errors = pd.read_csv(tmp_path / "out" / "errors.csv")
+    assert set(errors["scan"]) == {"lost"}
+    failures = (tmp_path / "out" / "failures.csv").read_text().splitlines()
+    assert failures[1] == (
+        's1,evaluate,refused,"scan s1: holds the same image as the scan s2, saved anew, expected '
+        'another image, or another side of it that is stated for each"'
+    )
+    # Two sides of one image are two scans.
+    for scan, side in zip(scans, ("left", "right", "", ""), strict=True):
+        scan.row["side"] = side
+    evaluate(scans=scans, folder=tmp_path / "out", settings=SETTINGS, seed=3)
+    assert summary_of(tmp_path / "out")["scans"]["evaluated"] == 3
 
 
 def test_without_failures_only_the_header_is_written(tmp_path):

@@ -404,18 +404,6 @@ def test_all_targets_need_the_template_s_side_and_free_names(images: Path) -> No
     assert "the scan id `a-left` stands at" in refused(images, data=BOTH)
 
 
-# Results of before
-
-
-def test_results_of_scans_that_are_gone_are_told_and_kept(folder: Path) -> None:
-    results = folder.parent / "results/mine"
-    kept = [f"{run}/landmarks/{scan}.mrk.json" for run in "xy" for scan in ("h03", "h18", "h23")]
-    touch(results, *kept, "work/references/h99.mrk.json")
-    said = "results of 2 that are no longer scans of the study are kept and counted nowhere"
-    assert told_of(folder) == [f"{results}: {said} (h18, h23)"]
-    assert all((results / name).exists() for name in kept)
-
-
 # Snakemake
 
 PREPARED = {"digest_scans_001", "check_references_001", "prepare_targets"}

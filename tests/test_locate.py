@@ -219,7 +219,7 @@ def test_a_scan_is_normalised_located_and_cut_out(tmp_path: Path) -> None:
     region, record = files(tmp_path)
     found = read_record(record)
     assert found == Record("a", "locate", details=found.details)
-    assert set(found.details) == {"grid", "centre", "candidates", "mixture"}
+    assert set(found.details) == {"grid", "image", "centre", "candidates", "mixture"}
     assert Grid.of_lists(found.details["grid"]).size == SCAN_GRID.size
     heaviest = found.details["candidates"][0]
     np.testing.assert_allclose(heaviest["centre"], LARGE[0], atol=0.1)

@@ -90,7 +90,7 @@ def refused(folder: Path, wanted: str = "") -> str:
 def test_a_volume_is_found_below_and_what_lies_beside_it_is_told(
     patient: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "landmarkflow"):
+    with caplog.at_level(logging.DEBUG, "landmarkflow"):
         scan = read_volume(patient)
     np.testing.assert_array_equal(array_of(scan), HOUNSFIELD)
     assert read_grid(patient).size == scan.GetSize()
@@ -231,6 +231,8 @@ def test_two_series_of_one_tree_are_two_scans_where_both_are_said(patient: Path)
 
     assert refused_of("3", "4") == []
     assert refused_of("3", "3") == ["a", "b"]
+    # Of one that does not choose is told when it is read.
+    assert refused_of("3", "") == []
 
 
 # The digest

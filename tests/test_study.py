@@ -258,10 +258,7 @@ def test_a_template_in_a_folder_may_have_a_series(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("# only a comment\n\n", "is empty"),
-        (
-            "scan\timage\tnotes\n",
-            "`notes` is not a known column, expected scan, image, series, side",
-        ),
+        ("scan\timage\tnotes\n", "`notes` is not a known column, expected scan, image, side"),
         ("scan\timage\timage\n", "the column `image` twice"),
         ("image\tside\na\tleft\n", "has no column `scan`, found image, side"),
         ("scan\tside\na\tleft\n", "has no column `image`"),

@@ -139,7 +139,12 @@ def test_every_stage_leaves_its_files(tiny: Path) -> None:
     own = ("centre/{}.nii.gz", "centre/{}.json", "align/{}.tfm", "align/{}.moments.tfm")
     own += ("deform/{}.tfm", "refine/{}.mrk.json", "pictures/{}.json")
     by_scan += [f"oneshot/work/{name}" for name in own]
-    shown = ("landmarks/{}.mrk.json", "landmarks/{}.json", "pictures/{}.png")
+    shown = (
+        "landmarks/{}.mrk.json",
+        "landmarks/{}.steps.mrk.json",
+        "landmarks/{}.json",
+        "pictures/{}.png",
+    )
     by_scan += [f"oneshot/{name}" for name in (*shown, "segmentations/{}.nii.gz")]
     files += [pattern.format(scan) for scan in EARS for pattern in by_scan]
     assert [name for name in files if not (results(tiny) / name).stat().st_size] == []
@@ -174,10 +179,10 @@ def test_left_ears_are_as_good_as_right_ones(tiny: Path) -> None:
 
 @pytest.mark.slow
 def test_errors_are_the_distances_of_the_markups(tiny: Path) -> None:
-    for stage in ("final", "rigid"):
+    for stage, file in (("final", "mrk.json"), ("rigid", "steps.mrk.json")):
         expected = {}
         for scan in EARS:
-            found = points(of_run(tiny) / f"landmarks/{scan}.mrk.json", stage)
+            found = points(of_run(tiny) / f"landmarks/{scan}.{file}", stage)
             truth = points(results(tiny) / f"work/data/landmarks/{scan}.mrk.json")
             for label in ("CENTER", "TOP", "WINDOW"):
                 expected[scan, label] = np.linalg.norm(found[label] - truth[label])
@@ -194,7 +199,7 @@ def test_transforms_take_the_template_to_the_landmarks(tiny: Path) -> None:
             ("bspline", f"deform/{scan}.tfm"),
         ):
             transform = sitk.ReadTransform(str(of_run(tiny) / "work" / file))
-            found = points(of_run(tiny) / f"landmarks/{scan}.mrk.json", stage)
+            found = points(of_run(tiny) / f"landmarks/{scan}.steps.mrk.json", stage)
             for label, position in template.items():
                 moved = transform.TransformPoint(position.tolist())
                 assert moved == pytest.approx(found[label], abs=2e-4)

@@ -6,6 +6,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_text
 from landmarkflow.core.records import DEFECT, read_record
 from landmarkflow.engine.batch import Batch
+from landmarkflow.evaluation.copies import copies_among
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,11 @@ def run(batch: Batch) -> None:
                 refused.setdefault(task.scan, step.reason or "")
             if (step.reason or "").startswith(DEFECT):
                 defects.setdefault(task.scan, f"{task.scan}: {step.stage}: {step.reason}")
+    sides = {task.scan: task.row["side"] for task in batch.tasks}
+    for run in batch.runs:
+        records = {task.scan: read_record(task.of[run]["record"]) for task in batch.tasks}
+        for scan, reason in copies_among(records, sides).items():
+            refused.setdefault(scan, reason)
     for reason in (*defects.values(), *refused.values()):
         logger.error("%s", reason)
     if defects:

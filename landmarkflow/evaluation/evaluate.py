@@ -1,21 +1,21 @@
 """Reads what a run found and what an expert placed; writes every table of the evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_json, write_text
-from landmarkflow.core.records import STATUSES, Step, read_record
+from landmarkflow.core.records import STATUSES, Record, Step, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation import overlap, published, summary, tables
+from landmarkflow.evaluation.copies import copies_among
 from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, error_table
-from landmarkflow.evaluation.failures import LARGE_ERROR, failure_table, first_stop
+from landmarkflow.evaluation.failures import LARGE_ERROR, STAGE_HERE, failure_table, first_stop
 from landmarkflow.evaluation.found import Found, coordinate_table, scan_table, wide_table
 from landmarkflow.evaluation.results import is_empty, read_lists
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit, factor_of
@@ -75,16 +75,18 @@ def evaluate(
             f"the setting published is {settings.published}, a table in {published.UNIT}, but the "
             f"study's unit is {unit}, expected null"
         )
+    records = _records(scans)
+    chains = _chains(scans, records)
     found, rows = [], []
     for scan in scans:
-        found.append(_found(scan, unit))
-        if reference := _reference_segmentation(scan):
+        found.append(_found(scan, chains[scan.scan], records.get(scan.scan), unit))
+        reference = _reference_segmentation(scan)
+        if reference and not _is_copy(chains[scan.scan]):
             path, factor = scan.inputs.get("segmentation"), found[-1].points.factor
             labels = settings.overlap_labels
             rows += overlap.scan_overlap(scan.scan, path, reference, labels, factor)
     errors = error_table([each.points for each in found])
     stages = summary.summarise(errors, settings, seed)
-    chains = {each.scan: each.chain for each in found}
     failures = failure_table(chains, errors, settings.large_error, unit)
     written = _of_every_scan(found, errors, in_pixels=kind.in_pixels)
     written["evaluation/failures.csv"] = failures
@@ -165,20 +167,48 @@ def _statuses(found: Sequence[Found]) -> dict[str, int]:
     return {status: statuses.count(status) for status in STATUSES}
 
 
-def _found(scan: Task, unit: Unit) -> Found:
-    """Returns points and references of a scan, and what its reference's check and stages said."""
-    chain: list[Step] = []
-    details: dict[str, Any] = {}
-    for role in ("references_record", "record"):
-        if path := scan.inputs.get(role):
-            record = read_record(path)
-            if record.scan != scan.scan:
-                said = f'"{record.scan}", expected "{scan.scan}"'
-                raise InputError(f"{path}: the record is of scan {said}")
-            chain += record.chain
-            details = record.details
+def _records(scans: Sequence[Task]) -> dict[str, tuple[Record, ...]]:
+    """What the check of the reference, and then the run's last stage, said of each scan."""
+    records = {}
+    for scan in scans:
+        of_scan = []
+        for role in ("references_record", "record"):
+            if path := scan.inputs.get(role):
+                record = read_record(path)
+                if record.scan != scan.scan:
+                    said = f'"{record.scan}", expected "{scan.scan}"'
+                    raise InputError(f"{path}: the record is of scan {said}")
+                of_scan.append(record)
+        records[scan.scan] = tuple(of_scan)
+    return records
+
+
+def _chains(
+    scans: Sequence[Task], records: Mapping[str, Sequence[Record]]
+) -> dict[str, tuple[Step, ...]]:
+    """What the check of the reference, and then the run's stages, said of each scan.
+
+    A scan that is another one, saved anew, is refused before all else.
+    """
+    chains = {
+        scan: tuple(step for record in of_scan for step in record.chain)
+        for scan, of_scan in records.items()
+    }
+    sides = {scan.scan: scan.row.get("side", "") for scan in scans}
+    last = {scan: of_scan[-1] for scan, of_scan in records.items() if of_scan}
+    for name, reason in copies_among(last, sides).items():
+        if first_stop(chains[name]) is None:
+            chains[name] = (Step(STAGE_HERE, "refused", reason), *chains[name])
+    return chains
+
+
+def _found(
+    scan: Task, chain: tuple[Step, ...], records: Sequence[Record] | None, unit: Unit
+) -> Found:
+    """Returns points and references of a scan, and what was said of it."""
+    details = records[-1].details if records else {}
     similarity, side = details.get("similarity", {}), details.get("side", "")
-    return Found(_points(scan, chain, unit), tuple(chain), similarity, side)
+    return Found(_points(scan, chain, unit), chain, similarity, side)
 
 
 def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:
@@ -192,7 +222,7 @@ def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:
         )
     references = read_lists(scan.inputs.get("reference"))
     reference = references[0].landmarks if references else None
-    if reference is not None and reference.missing.all():
+    if reference is not None and (reference.missing.all() or _is_copy(chain)):
         reference = None
     stated = scan.row.get("scale")
     factor = factor_of(unit, float(stated) if stated else None)
@@ -204,6 +234,10 @@ def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:
     stopped = first_stop(chain)
     reason = f"{stopped.stage}: {stopped.reason}" if stopped else "no landmarks were written"
     return ScanPoints(scan.scan, tuple(lists), reference, reason, factor)
+
+
+def _is_copy(chain: Sequence[Step]) -> bool:
+    return any((step.stage, step.status) == (STAGE_HERE, "refused") for step in chain)
 
 
 def _reference_segmentation(scan: Task) -> Path | None:

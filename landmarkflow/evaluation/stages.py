@@ -58,7 +58,7 @@ EVALUATE = Stage(
         *("evaluate", "seed", "unit", "segmented", "references_segmented"),
         *("referenced", "in_pixels"),
     ),
-    columns=("segmentation", "scale"),
+    columns=("side", "segmentation", "scale"),
     only_if={
         "segmentation": lambda settings: bool(settings["segmented"]),
         "overlap": lambda settings: bool(settings["references_segmented"]),
@@ -96,6 +96,7 @@ CHECK = Stage(
     reads=REFERENCES.gives("record"),
     writes={"checked": "work/check/checked.txt"},
     settings=("bad_scans",),
+    columns=("side",),
     of={"record": "{of}/landmarks/{scan}.json"},
 )
 STAGES = (EVALUATE, COMPARE, CHECK)

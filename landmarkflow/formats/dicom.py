@@ -1,6 +1,7 @@
 """A DICOM series: slices in an even row along their normal."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from landmarkflow.core.grids import Grid
 from landmarkflow.formats import dicom_header as dicom
 from landmarkflow.formats.dicom_header import DicomHeader, items_of
 from landmarkflow.formats.dicom_series import choose_series
+from landmarkflow.formats.heard import heard
 from landmarkflow.formats.scan_checks import (
     BYTES_PER_VOXEL,
     Opened,
@@ -26,6 +28,9 @@ from landmarkflow.images.operations import image_on, view_of
 
 logger = logging.getLogger(__name__)
 
+# What the decoder of JPEG says where it runs out of data, or meets what means nothing; bytes that
+# are too many do no harm.
+_CORRUPT = re.compile("Corrupt JPEG data: (?!.*extraneous)|Premature end of JPEG")
 TILT_TOLERANCE = 1e-3
 # The part of a slice step by which a slice may lie beside its place in an even row of slices:
 # scanners round positions, and a missing slice moves its neighbours by half a step or more.
@@ -56,7 +61,7 @@ def open_dicom(folder: Path, largest_bytes: int, series: str = "") -> Opened:
     """
     chosen = choose_series(folder, series)
     if chosen.said:
-        logger.info("%s: %s", folder, chosen.said)
+        logger.debug("%s: %s", folder, chosen.said)
     images = chosen.series.images
     slices = [one for header in images for one in _slices_of(header)]
     if len(slices) < 2:
@@ -75,14 +80,39 @@ def open_dicom(folder: Path, largest_bytes: int, series: str = "") -> Opened:
     grid = Grid((*first.size, len(slices)), spacing, slices[0].position, direction)
     check_bytes(grid.size, first.bytes_per_voxel, largest_bytes)
 
+    files = list(dict.fromkeys(one.file for one in slices))
+    decode = _decoded if any(one.frames is not None for one in images) else _read
+
     def read() -> sitk.Image:
-        with explained():
-            if len(images) > 1:
-                return bare(sitk.ReadImage([one.file for one in slices], imageIO="GDCMImageIO"))
-            stored = sitk.ReadImage(first.file, imageIO="GDCMImageIO")
-            return image_on(grid, view_of(stored)[[one.frame for one in slices]])
+        stored = decode(files)
+        if len(files) > 1:
+            return bare(stored)
+        return image_on(grid, view_of(stored)[[one.frame for one in slices]])
 
     return Opened(grid, read)
+
+
+def _read(files: Sequence[str]) -> sitk.Image:
+    with explained():
+        return sitk.ReadImage(files if len(files) > 1 else files[0], imageIO="GDCMImageIO")
+
+
+def _decoded(files: Sequence[str]) -> sitk.Image:
+    """Reads compressed slices; refuses a JPEG frame whose data end before its last voxel.
+
+    GDCM fills up what is missing there; that it does is said by its decoder on stderr alone.
+    """
+    with heard() as said:
+        image = _read(files)
+    if not any(_CORRUPT.match(line) for line in said):
+        return image
+    for file in files if len(files) > 1 else ():
+        with about(Path(file)):
+            _decoded([file])
+    raise InputError(
+        "holds a compressed frame whose data are not whole, expected a voxel for each place "
+        "(a part was lost)"
+    )
 
 
 def _slices_of(header: DicomHeader) -> list[_Slice]:

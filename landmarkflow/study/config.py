@@ -56,7 +56,8 @@ def scan_id(name: Any) -> Any:
 ScanId = Annotated[Identifier, BeforeValidator(scan_id)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Names in the results folder that no run can have.
-RESERVED = ("work",)
+FORMER_SCANS = "former_scans"
+RESERVED = ("work", FORMER_SCANS)
 
 
 class Template(Settings):

@@ -55,9 +55,12 @@ def parts_of(path: Path) -> list[Path]:
 
 
 def _are_two(one: Scan | Template, other: Scan | Template) -> bool:
-    """Whether two scans of one image, or tree, are stated to be two sides of it, or two series."""
-    stated = ((one.side, other.side), (one.series, other.series))
-    return any(here and there and here != there for here, there in stated)
+    """Whether two scans of one image, or tree, are stated to be two sides of it, or two series.
+
+    One whose series is not stated is found to be the same, or cannot be chosen, when it is read.
+    """
+    sides = one.side and other.side and one.side != other.side
+    return bool(sides) or one.series != other.series
 
 
 def _alike(images: Mapping[str, Path]) -> list[list[str]]:

@@ -17,7 +17,6 @@ from landmarkflow.study.config import Frame, ScanId, SeriesId, Side, Split, Temp
 SHEET_COLUMNS = (
     "scan",
     "image",
-    "series",
     "side",
     "landmarks",
     "frame",
@@ -25,6 +24,7 @@ SHEET_COLUMNS = (
     "split",
     "gaze",
     "scale",
+    "series",
 )
 # What other tables have for tabs; spaces last, which may stand beside the others.
 SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}

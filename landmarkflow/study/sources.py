@@ -58,6 +58,12 @@ def source_of(config: StudyConfig, results: Path, tell: Tell) -> Source:
     """
     data, made = config.data, results / "work" / "data"
     given = [name for name in ("cohort", "sheet", "origin") if getattr(data, name) is not None]
+    if data.folder and data.sheet is not None:
+        raise InputError(
+            f"config: the scans are said twice, as those of the sheet {data.sheet.sheet} "
+            f"(`data.sheet`) and of the folder {data.folder} (DATA, or `data.folder`), expected "
+            "one of them; leave the folder out, or state another study without a sheet"
+        )
     if data.folder:
         return _of_folder(Path(data.folder), data, tell)
     if len(given) != 1:

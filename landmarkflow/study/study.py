@@ -1,6 +1,6 @@
 """A study put together: its configuration, scans, templates and runs, without opening a scan."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.core.settings import merged
 from landmarkflow.study.config import StudyConfig, Template, load_config
-from landmarkflow.study.folder import MOST_NAMED, Tell
+from landmarkflow.study.folder import Tell
 from landmarkflow.study.runs import MethodFacts, Run, read_yaml, runs_of
 from landmarkflow.study.same import refused_images
 from landmarkflow.study.sheet import Scan, check_ids, scan_of
@@ -106,7 +106,6 @@ def load_study(
         looked_in = _by_side(looked_in, source.template, tell)
     if not looked_in:
         raise InputError(f"study {config.study}: there is no scan, expected at least one")
-    _tell_left_over(results / config.study, {*looked_in, *templates}, tell)
     # What the workflow itself makes or fetches need not be there yet.
     given = config.data.folder or config.data.sheet
     refused = refused_images(looked_in if given else {}, {TEMPLATE: source.template, **templates})
@@ -139,16 +138,6 @@ def _by_side(scans: Mapping[str, Scan], template: Template, tell: Tell) -> dict[
 
 def _without_references(scan: Scan) -> Scan:
     return scan.model_copy(update={"landmarks": "", "segmentation": ""})
-
-
-def _tell_left_over(results: Path, names: Collection[str], tell: Tell) -> None:
-    found = {path.name.removesuffix(".mrk.json") for path in results.glob("*/landmarks/*.mrk.json")}
-    if gone := sorted(found.difference(names)):
-        said = ", ".join(gone[:MOST_NAMED]) + (", …" if len(gone) > MOST_NAMED else "")
-        tell(
-            f"{results}: results of {len(gone)} that are no longer scans of the study are kept and "
-            f"counted nowhere ({said})"
-        )
 
 
 def _further_template(run: Run, scans: Mapping[str, Scan]) -> Template:

@@ -41,11 +41,14 @@ def tell(line: str) -> None:
 
 try:
     STUDY = study_of(config, METHODS, Path("results"), ROOT / "studies", tell)
+    FLOW = Workflow(STUDY, METHODS, STAGES)
+    # Where the scans lie may have another name for the jobs, on another machine.
+    if workflow.is_main_process:
+        FLOW.check_source()
 except InputError as error:
     raise SystemExit(f"landmarkflow: {error}") from None
 
 CONFIG = STUDY.config
-FLOW = Workflow(STUDY, METHODS, STAGES)
 RESULTS = FLOW.results
 # Scans that are templates of runs, in a batch of their own: one without a result stops the study.
 TEMPLATES = (TEMPLATE, *STUDY.templates)
@@ -61,6 +64,7 @@ if workflow.is_main_process:
 onstart:
     try:
         hold(RESULTS)
+        FLOW.begin(tell)
     except InputError as error:
         raise SystemExit(f"landmarkflow: {error}") from None
 

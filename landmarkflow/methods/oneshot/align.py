@@ -19,6 +19,7 @@ from landmarkflow.engine.store import Task
 from landmarkflow.formats.transforms import write_transform
 from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.extent import Extent
+from landmarkflow.images.identity import Identity
 from landmarkflow.images.operations import array_of, grid_of, mirrored, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.images.similarity import Interpolator, ball, correlation, normalised
@@ -310,6 +311,10 @@ def run(batch: Batch) -> None:
     field_mm = batch.settings(CentreSettings, "centre").field_mm
 
     def compute(task: Task) -> Record:
+        if task.scan != TEMPLATE and _is_template(batch, task):
+            said = "holds the same image as the template, saved anew, expected another image, or "
+            said += "another side of it that is stated for each"
+            return Record(task.scan, "align", "refused", f"scan {task.scan}: {said}")
         mixture = _mixture(task.inputs["locate_record"])
         flips = (True,) if task.scan == TEMPLATE else _flips(task.row["side"], side)
         tried: list[Placed] = []
@@ -353,6 +358,17 @@ def run(batch: Batch) -> None:
         )
 
     batch.run(compute)
+
+
+def _is_template(batch: Batch, task: Task) -> bool:
+    """Whether a scan is the template's image, whatever its file, and no other side of it."""
+    sides = {task.row["side"], batch.sheet[TEMPLATE]["side"]} - {""}
+    records = (task.inputs["locate_record"], batch.path("template_locate_record"))
+    images = [read_record(path).details.get("image") for path in records]
+    if len(sides) > 1 or not all(images):
+        return False
+    here, there = (Identity.of_record(image) for image in images if image)
+    return here.is_same(there)
 
 
 def _places(task: Task, field_mm: float) -> Iterator[tuple[tuple[float, ...], sitk.Image]]:

@@ -122,7 +122,7 @@ def _method(fixed: sitk.Image, mask: sitk.Image, settings: DeformSettings, seed:
         from landmarkflow.methods.oneshot import elastix  # noqa: PLC0415
 
         return lambda moving, extent: elastix.register(
-            fixed, mask, moving, settings.elastix, seed=seed
+            fixed, mask, moving, settings.elastix, seed=seed, extent=extent
         )
     prepared = lbfgs.prepare(fixed, mask, settings.lbfgs, seed=seed)
     return lambda moving, extent: lbfgs.register(prepared, moving, settings.lbfgs, extent)

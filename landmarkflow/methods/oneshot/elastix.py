@@ -13,9 +13,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from landmarkflow.core.errors import ScanFailure
+from landmarkflow.images.extent import Extent
+from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.methods.oneshot.settings import ElastixSettings
 
 LOG = "elastix.log"
+# How far the registration moves a point of the template, more or less.
+FARTHEST_MM = 1.0
 
 
 def register(
@@ -25,6 +29,7 @@ def register(
     settings: ElastixSettings,
     *,
     seed: int,
+    extent: Extent | None = None,
 ) -> list[sitk.Transform]:
     """Register two images that already lie on each other.
 
@@ -34,16 +39,20 @@ def register(
         moving: the target.
         settings: transforms, grid, optimiser.
         seed: of elastix's random samples.
+        extent: what the target's scan shows, if not all of `moving`; of the template, what lies
+            beyond it or may be moved there does not count.
 
     Returns:
         The map from fixed to moving points, LPS mm, in the order in which an ITK composite lists
         its parts: the last is applied first.
 
     Raises:
-        ScanFailure: elastix refuses the registration, its reason in the message.
+        ScanFailure: the scan shows nothing of the mask, or elastix refuses the registration, its
+            reason in the message.
     """
     registration = itk.ElastixRegistrationMethod.New(_to_itk(fixed), _to_itk(moving))
-    registration.SetFixedMask(_to_itk(fixed_mask))
+    counted = fixed_mask if extent is None else _seen(fixed_mask, extent)
+    registration.SetFixedMask(_to_itk(counted))
     registration.SetParameterObject(_parameters(settings, seed))
     registration.SetNumberOfThreads(1)
     registration.SetLogToConsole(False)
@@ -56,6 +65,18 @@ def register(
         except RuntimeError as error:
             raise ScanFailure(f"elastix stopped: {_reason(Path(folder) / LOG)}") from error
         return _to_sitk(registration, Path(folder))
+
+
+def _seen(mask: sitk.Image, extent: Extent) -> sitk.Image:
+    """The voxels of a mask that a scan shows, and shows wherever they may be moved."""
+    grid, values = grid_of(mask), array_of(mask)
+    inside = np.argwhere(values)
+    points = grid.to_physical(inside[:, ::-1].astype(np.float64))
+    seen = extent.holds(points, FARTHEST_MM + float(grid.spacing.max()))
+    if not seen.any():
+        raise ScanFailure("the rigid registration puts the target outside the scan")
+    values[tuple(inside[~seen].T)] = 0
+    return image_on(grid, values)
 
 
 def _parameters(settings: ElastixSettings, seed: int) -> itk.ParameterObject:

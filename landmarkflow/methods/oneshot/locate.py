@@ -15,6 +15,7 @@ from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
+from landmarkflow.images.identity import Identity
 from landmarkflow.images.operations import array_of, cropped, grid_of, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.mixture import Mixture, fit_mixture
@@ -193,6 +194,7 @@ def run(batch: Batch) -> None:
         write_volume(found.crop, task.outputs["region"])
         details = {
             "grid": grid_of(scan).as_lists(),
+            "image": Identity.of(scan).as_record(),
             "centre": found.centre,
             "candidates": [asdict(candidate) for candidate in found.candidates],
             "mixture": found.mixture.as_record(),

@@ -247,7 +247,8 @@ def run(batch: Batch) -> None:
             goal = _centre_of(task.inputs[record])
             transforms[name] = shift(starts[name], goal, mirrored=aligned["mirrored"])
         final = read_complete_markups(task.inputs["refined"])
-        scan = _extent(task.inputs["locate_record"])
+        located = read_record(task.inputs["locate_record"]).details
+        scan = Extent(Grid.of_lists(located["grid"]))
         near = settings.similarity_radius_mm
         similarity = similarity_around(
             annotated, transforms["bspline"], final, template, target, radius_mm=near
@@ -272,6 +273,7 @@ def run(batch: Batch) -> None:
         details = {
             "side": aligned.get("side", ""),
             "mirrored": aligned["mirrored"],
+            "image": located.get("image"),
             **asdict(evidence),
             "similarity": dict(zip(final.labels, alike, strict=True)),
             "devices": [training["device"], _device_of(task.inputs["centre_record"])],
@@ -295,10 +297,6 @@ def _calibration(loops: list[dict[str, Any]]) -> Calibration | None:
     distances = [list(loop["loop_mm"].values()) for loop in loops]
     deviations = [np.array(loop["deviation_mm"], dtype=np.float64) for loop in loops]
     return calibrate(np.array(distances), np.concatenate([np.empty(0), *deviations]))
-
-
-def _extent(record: Path) -> Extent:
-    return Extent(Grid.of_lists(read_record(record).details["grid"]))
 
 
 def _deviation(record: Path) -> Array:
