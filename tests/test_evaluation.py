@@ -438,9 +438,9 @@ def test_two_scans_of_one_image_saved_anew_are_counted_nowhere(tmp_path):
     summary = summary_of(tmp_path / "out")
     assert summary["scans"]["evaluated"] == 1
     assert summary["failures"]["refused"] == 2
-    errors = pd.read_csv(tmp_path / "out" / "errors.csv")
+    errors = pd.read_csv(tmp_path / "out/evaluation/errors.csv")
     assert set(errors["scan"]) == {"lost"}
-    failures = (tmp_path / "out" / "failures.csv").read_text().splitlines()
+    failures = (tmp_path / "out/evaluation/failures.csv").read_text().splitlines()
     assert failures[1] == (
         's1,evaluate,refused,"scan s1: holds the same image as the scan s2, saved anew, expected '
         'another image, or another side of it that is stated for each"'
