@@ -29,6 +29,7 @@ LAST = "ear004"
 TABLES = [f"oneshot/evaluation/{name}" for name in ("errors.csv", "table1.md", "summary.json")]
 TABLES += [f"oneshot/landmarks/{scan}.mrk.json" for scan in EARS]
 TABLES += ["comparison.csv", "steps.csv"]
+TABLES += [f"oneshot/{name}" for name in ("landmarks.csv", "landmarks_wide.csv", "scans.csv")]
 # What is made of the landmarks, and of the store what they are linked from.
 AFTERWARDS = ("oneshot/landmarks", "oneshot/evaluation", "report.html")
 LONGEST_WAIT_S = 60

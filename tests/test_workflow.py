@@ -129,7 +129,7 @@ def of_run(folder: Path) -> Path:
 def test_every_stage_leaves_its_files(tiny: Path) -> None:
     files = ["samples.tsv", "report.html", "config.yaml", "provenance.json", "steps.csv"]
     files += [f"comparison.{suffix}" for suffix in ("csv", "md", "tex")]
-    tables = ("errors.csv", "landmarks.csv", "summary.json", "failures.csv", "overlap.csv")
+    tables = ("errors.csv", "statistics.csv", "summary.json", "failures.csv", "overlap.csv")
     tables += ("table1.csv", "table1.md", "table1.tex")
     files += [f"oneshot/evaluation/{name}" for name in tables]
     files += ["oneshot/made.json", "oneshot/README.txt"]
@@ -335,7 +335,7 @@ def test_one_core_gives_the_tables_of_two(root: Path, tiny: Path, again: Path) -
     expected |= {LOOPS, *by_batch(("001",), "place_landmarks", "draw_overviews")}
     assert run.jobs == dict.fromkeys(expected, 1)
     assert served(of_run(again) / "work/logs/deform/002.log") == {"ear004": "computed"}
-    names = ["errors.csv", "table1.csv", "summary.json", "landmarks.csv"]
+    names = ["errors.csv", "table1.csv", "summary.json", "statistics.csv"]
     names = [f"evaluation/{name}" for name in names]
     names += [f"landmarks/{scan}.mrk.json" for scan in EARS]
     assert differing(of_run(tiny), of_run(again), *names) == []
