@@ -11,7 +11,9 @@ from landmarkflow.console.estimate import cost_of, in_words, seconds
 from landmarkflow.console.job_log import JobLog
 from landmarkflow.console.plan import Part, Plan, counted
 
-# A stage that serves no scan and is done so soon has no line of its own.
+# How the commands of stages that train begin.
+TRAINING = "train_"
+# Another stage that serves no scan and is done so soon has no line of its own.
 SHORTEST_S = 8.0
 # Warnings of jobs that are shown: each further one is in a log, in failures.csv and in the report.
 MOST_WARNINGS = 8
@@ -95,7 +97,8 @@ class Progress:
         self.done_cost += job.cost
         if stage.jobs_done == stage.jobs:
             took = self.clock() - (stage.started or 0.0)
-            if stage.scans or took >= SHORTEST_S:
+            trains = job.part.stage.startswith(TRAINING)
+            if stage.scans or trains or took >= SHORTEST_S:
                 said.append(f"{self._clock()}  {self._done(job.part.stage, stage, took)}")
         return said
 
