@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake.io import report
-
 from landmarkflow.core.code_hash import code_hash
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import stamp
@@ -362,24 +360,3 @@ class Workflow:
 def as_json(values: Any) -> str:
     """Plain data as JSON; what is printed keeps its order."""
     return json.dumps(values)
-
-
-def in_report(written: Mapping[str, list[str]], **categories: str) -> dict[str, list[str]]:
-    """Mark outputs for Snakemake's own report, `snakemake --report`.
-
-    Args:
-        written: the outputs of a rule, by role.
-        categories: under which heading the files of a role stand; a run's below its name.
-    """
-
-    def marked(file: str, category: str) -> str:
-        of_run = "{run}" if "{run" in file else None
-        found: str = report(
-            file, category=category, subcategory=of_run, labels={"file": Path(file).name}
-        )
-        return found
-
-    return {
-        role: [marked(file, categories[role]) for file in files] if role in categories else files
-        for role, files in written.items()
-    }

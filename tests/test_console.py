@@ -224,6 +224,17 @@ def test_warnings_are_shown_once_and_not_all(tmp_path: Path) -> None:
     assert log.epoch == (3, 40)
 
 
+def test_doubtful_scans_are_not_told_one_by_one(played: Played, tmp_path: Path) -> None:
+    doubts = [f"WARNING s{n}: doubtful: it is alike to 0.7" for n in range(3)]
+    path = log_of(tmp_path, *doubts, *(f"WARNING s{n}: refused: is cut" for n in range(30)))
+    played.tell(LogEvent.RUN_INFO, stats=played.jobs)
+    played.tell(LogEvent.JOB_INFO, jobid=1, rule_name="align_scans_001", log=[str(path)])
+    played.console.look()
+    assert "doubtful" not in played.text
+    assert played.text.count(": refused: is cut\n") == 8
+    assert "(Further warnings are in the logs" in played.text
+
+
 def test_the_end_of_a_log_without_errors_is_its_last_lines(tmp_path: Path) -> None:
     path = log_of(tmp_path, *(f"INFO {n}/20 a: computed" for n in range(1, 21)))
     assert end_of(path)[-1] == "20/20 a: computed"

@@ -1,5 +1,6 @@
 """How far a run is: counted from Snakemake's events, told in lines of plain words."""
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +11,14 @@ from landmarkflow.console.estimate import cost_of, in_words, seconds
 from landmarkflow.console.job_log import JobLog
 from landmarkflow.console.plan import Part, Plan, counted
 
-# A stage that serves no scan and is done so soon has no line of its own.
-SHORTEST_S = 3.0
+# How the commands of stages that train begin.
+TRAINING = "train_"
+# Another stage that serves no scan and is done so soon has no line of its own.
+SHORTEST_S = 8.0
 # Warnings of jobs that are shown: each further one is in a log, in failures.csv and in the report.
 MOST_WARNINGS = 8
+# A doubtful scan has a result: it is counted at the end, where the one in most doubt is named.
+DOUBT = re.compile(r"\S+: doubtful: ")
 # Of the stages at work, as many are named in a line.
 MOST_NAMED = 3
 
@@ -92,7 +97,8 @@ class Progress:
         self.done_cost += job.cost
         if stage.jobs_done == stage.jobs:
             took = self.clock() - (stage.started or 0.0)
-            if stage.scans or took >= SHORTEST_S:
+            trains = job.part.stage.startswith(TRAINING)
+            if stage.scans or trains or took >= SHORTEST_S:
                 said.append(f"{self._clock()}  {self._done(job.part.stage, stage, took)}")
         return said
 
@@ -138,7 +144,7 @@ class Progress:
         found = []
         for job in jobs:
             for said in job.log.follow() if job.log else []:
-                if said in self._told:
+                if said in self._told or DOUBT.match(said):
                     continue
                 self._told.add(said)
                 if len(self._told) <= MOST_WARNINGS:

@@ -24,9 +24,10 @@ from landmarkflow.core.locks import clear_stale_locks, hold
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.data import stages as data
 from landmarkflow.evaluation import stages as evaluation
+from landmarkflow.marks import in_report
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.report import stages as report
-from landmarkflow.workflow import Workflow, as_json, in_report, study_of
+from landmarkflow.workflow import Workflow, as_json, study_of
 
 if "study" not in config:
 
