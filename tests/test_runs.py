@@ -184,7 +184,7 @@ def test_two_templates_give_one_list_of_landmarks(root: Path, tiny: Path, tmp_pa
     for scan in ("ear001", "ear002", "ear004"):
         ways = [points(found / f"{run}/landmarks/{scan}.mrk.json", "final") for run in STATED[:2]]
         fused = found / f"fused/landmarks/{scan}.mrk.json"
-        alone = points(fused, "alone")
+        alone = points(fused.with_name(f"{scan}.steps.mrk.json"), "alone")
         for label, position in points(fused, "final").items():
             np.testing.assert_array_equal(alone[label], ways[0][label])
             middle = (ways[0][label] + ways[1][label]) / 2
