@@ -114,15 +114,30 @@ def test_missing_landmarks_do_not_matter() -> None:
     np.testing.assert_array_equal(found, marked(scan(), above=500.0))
 
 
-def test_what_shows_no_target_is_refused_with_what_helps() -> None:
+@pytest.mark.parametrize("shows", ["noise alone", "a wall that goes on"])
+def test_where_no_tissue_has_a_surface_of_its_own_the_target_is_all_around(shows: str) -> None:
     noise = np.random.default_rng(1)
-    plain = sampled(GRID, lambda p: noise.normal(0, 60, len(p)))
-    with pytest.raises(InputError, match=r"one kind of tissue alone .* `target\.above` or `target"):
-        derive_target(plain, OCTAHEDRON)
-    with pytest.raises(InputError, match=r"0 \(0 mm³, 0 %\) are above 5000, expected 200 and 2 %"):
+
+    def values(p: Points) -> Points:
+        wall = 900.0 * (np.abs(p[:, 0] - MIDDLE[0]) < 2.0) if shows != "noise alone" else 0.0
+        return wall + noise.normal(0, 60, len(p))
+
+    derived = derive_target(sampled(GRID, values), OCTAHEDRON)
+    assert "of any intensity, within 5 mm of the landmarks' hull, 100 %" in derived.said
+    inside = array_of(derived.target) > 0
+    assert octahedron_distance(inside).max() == pytest.approx(5.0, abs=0.6)
+    hull = array_of(sampled(GRID, lambda p: octahedron(p, REACH).astype(np.uint8))) > 0
+    assert inside[hull].all()
+
+
+def test_what_cannot_be_a_target_is_refused_with_what_helps() -> None:
+    said = r"0 \(0 mm³, 0 %\) are above 5000, expected 200 and 2 % .* `target\.above` or `target"
+    with pytest.raises(InputError, match=said):
         derive_target(scan(), OCTAHEDRON, above=5000.0)
     with pytest.raises(InputError, match="the template has no landmark"):
         derive_target(scan(), Landmarks(("a",), np.full((1, 3), np.nan)))
+    with pytest.raises(InputError, match="no landmark of the template lies in its scan"):
+        derive_target(scan(), Landmarks(("a",), MIDDLE[None] + 500.0))
 
 
 # Landmarks and target

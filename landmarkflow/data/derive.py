@@ -17,9 +17,10 @@ from landmarkflow.images.operations import array_of, grid_of, image_on
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-# Of the landmarks' root mean square distance from their centre; more takes in what the landmarks
-# say nothing of, less cuts the target off at the outermost of them.
-MARGIN = 0.5
+# Of the landmarks' root mean square distance from their centre. More takes in what the landmarks
+# say nothing of, less cuts the target off at the outermost of them; surroundings that are the
+# target as a whole are larger, so that a network finds them again.
+MARGIN, WHOLE_MARGIN = 0.5, 1.0
 # In voxels, for landmarks that all lie in one place.
 LEAST_MARGIN = 3.0
 # A part smaller than this share of the largest is noise, or belongs to something else.
@@ -31,6 +32,9 @@ LEAST_VOXELS = 200
 # Of the variance of intensities, what two kinds of tissue explain at least; of one kind with
 # noise alone they explain 0.64.
 LEAST_CONTRAST = 0.68
+# Of the surface of a kind of tissue, what may be cut by the margin: bone around a brain has 0.01,
+# a labyrinth within bone, some of whose canals leave the landmarks' surroundings, 0.5.
+MOST_CUT = 0.25
 # Directions in which a landmark's margin reaches: to the corners, edges and faces of a cube.
 _CUBE = [p for p in itertools.product((-1.0, 0.0, 1.0), repeat=3) if any(p)]
 AROUND = np.array(_CUBE) / np.linalg.norm(_CUBE, axis=1, keepdims=True)
@@ -57,12 +61,13 @@ def derive_target(
     below: float | None = None,
     margin_mm: float | None = None,
 ) -> Derived:
-    """Mark what the landmarks lie in: the bright or the dark voxels around them.
+    """Mark what the landmarks lie in: the bright or dark voxels around them, or all.
 
     Around are the places within a margin of the landmarks' convex hull. Where no intensity is
-    given, Otsu's threshold parts the voxels there into two kinds, and the target is the kind whose
-    surface is less cut by the margin: an organ has a surface of its own, what surrounds it goes
-    on. Parts of less than a twentieth of the largest are left out.
+    given, Otsu's threshold parts the voxels there into two kinds. The one whose surface is less
+    cut by the margin is the target, without parts of less than a twentieth of the largest: an
+    organ has a surface of its own, what surrounds it goes on. Where both are cut, or the voxels
+    are of one kind, the target is all that is around, within a larger margin.
 
     Args:
         scan: the template in its own intensity units.
@@ -70,52 +75,66 @@ def derive_target(
         above: intensity above which a voxel is part of the target.
         below: intensity below which a voxel is part of the target; with `above`, between both.
         margin_mm: how far beyond the landmarks' hull the target reaches; None for half of their
-            root mean square distance from their centre.
+            root mean square distance from their centre, or, of all that is around, for the whole.
 
     Raises:
-        InputError: there is no landmark in the scan, one kind of tissue alone, or too little of
-            what was asked for; the sentence says which and what helps.
+        InputError: there is no landmark in the scan, or too little of what was asked for; the
+            sentence says which and what helps.
     """
     grid, points = grid_of(scan), landmarks.positions[~landmarks.missing]
     if not len(points):
         raise InputError("the template has no landmark, so no target can be derived")
     spread = float(np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()))
-    if margin_mm is None:
-        margin_mm = max(MARGIN * spread, LEAST_MARGIN * float(grid.spacing.max()))
-    corner, around = _surroundings(grid, points, margin_mm)
-    box = tuple(slice(c, c + n) for c, n in zip(corner, around.shape, strict=True))
+    least = LEAST_MARGIN * float(grid.spacing.max())
+
+    def around(share: float) -> tuple[float, tuple[slice, ...], Mask]:
+        margin = max(share * spread, least) if margin_mm is None else margin_mm
+        box, near = _surroundings(grid, points, margin)
+        if not near.any():
+            raise InputError("no landmark of the template lies in its scan: no target is derived")
+        return margin, box, near
+
+    margin, box, near = around(MARGIN)
     values = array_of(scan)[box].astype(np.float64)
-    if not around.any():
-        raise InputError("no landmark of the template lies in its scan, so no target is derived")
     if above is None and below is None:
-        threshold = _threshold(values[around], grid)
-        kinds = {
-            f"brighter than {threshold:.4g}": _parts(around & (values > threshold)),
-            f"darker than {threshold:.4g}": _parts(around & (values <= threshold)),
-        }
-        kind = min(kinds, key=lambda name: _cut_share(kinds[name], around))
-        inside = kinds[kind]
+        kind, inside = _kind_of_tissue(values, near)
+        if not kind:
+            margin, box, near = around(WHOLE_MARGIN)
+            kind, inside = "of any intensity", near
     else:
         low, high = (-np.inf if above is None else above), (np.inf if below is None else below)
+        inside = _parts(near & (values > low) & (values < high))
+        asked = {"above": above, "below": below}
         kind = " and ".join(
-            f"{name} {value:g}"
-            for name, value in (("above", above), ("below", below))
-            if value is not None
+            f"{name} {value:g}" for name, value in asked.items() if value is not None
         )
-        inside = _parts(around & (values > low) & (values < high))
-    _check_size(inside, around, kind, grid)
+    _check_size(inside, near, kind, grid)
     mask = np.zeros(grid.size[::-1], dtype=np.uint8)
     mask[box] = inside
     volume = float(inside.sum() * np.prod(grid.spacing))
     said = (
-        f"{volume:.3g} mm³ {kind}, within {margin_mm:.3g} mm of the landmarks' hull, "
-        f"{100 * inside.sum() / around.sum():.0f} % of the voxels there"
+        f"{volume:.3g} mm³ {kind}, within {margin:.3g} mm of the landmarks' hull, "
+        f"{100 * inside.sum() / near.sum():.0f} % of the voxels there"
     )
     return Derived(image_on(grid, mask), said)
 
 
-def _surroundings(grid: Grid, points: Array, margin_mm: float) -> tuple[list[int], Mask]:
-    """Where the box around the landmarks begins (z, y, x), and which of its voxels are near."""
+def _kind_of_tissue(values: Array, around: Mask) -> tuple[str, Mask]:
+    """The bright or the dark voxels, whichever have a surface of their own; no name for neither."""
+    threshold = _threshold(values[around])
+    kinds = {
+        f"brighter than {threshold:.4g}": _parts(around & (values > threshold)),
+        f"darker than {threshold:.4g}": _parts(around & (values <= threshold)),
+    }
+    kind = min(kinds, key=lambda name: _cut_share(kinds[name], around))
+    alike = _explained(values[around], threshold) < LEAST_CONTRAST
+    if alike or _cut_share(kinds[kind], around) > MOST_CUT:
+        return "", around
+    return kind, kinds[kind]
+
+
+def _surroundings(grid: Grid, points: Array, margin_mm: float) -> tuple[tuple[slice, ...], Mask]:
+    """The box around the landmarks (z, y, x), and which of its voxels are near."""
     swollen = (points[:, None] + margin_mm * AROUND).reshape(-1, 3)
     swollen = swollen[ConvexHull(swollen).vertices]
     index = grid.to_index(swollen)
@@ -125,36 +144,33 @@ def _surroundings(grid: Grid, points: Array, margin_mm: float) -> tuple[list[int
     shape = (high - low + 1)[::-1]
     voxels = np.indices(shape).reshape(3, -1).T[:, ::-1] + low
     near = Delaunay(swollen).find_simplex(grid.to_physical(voxels.astype(np.float64))) >= 0
-    return low[::-1].tolist(), near.reshape(shape)
+    box = tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))
+    return box, near.reshape(shape)
 
 
-def _threshold(values: Array, grid: Grid) -> float:
-    """Otsu's threshold of intensities (n,); outliers count as the ends of the usual.
+def _usual(values: Array) -> Array:
+    """Intensities whose outliers count as the ends of the usual."""
+    return np.clip(values, *np.percentile(values, (0.5, 99.5)))
 
-    Raises:
-        InputError: the two kinds hardly differ.
-    """
-    clipped = np.clip(values, *np.percentile(values, (0.5, 99.5)))
-    around = sitk.GetImageFromArray(clipped[None])
+
+def _threshold(values: Array) -> float:
+    """Otsu's threshold of intensities (n,)."""
     otsu = sitk.OtsuMultipleThresholdsImageFilter()
     otsu.SetNumberOfThresholds(1)
     otsu.SetNumberOfHistogramBins(256)
-    otsu.Execute(around)
-    threshold = float(otsu.GetThresholds()[0])
-    bright = clipped > threshold
+    otsu.Execute(sitk.GetImageFromArray(_usual(values)[None]))
+    return float(otsu.GetThresholds()[0])
+
+
+def _explained(values: Array, threshold: float) -> float:
+    """Of the variance of intensities (n,), the share that two kinds of tissue explain."""
+    usual = _usual(values)
+    bright = usual > threshold
     share = float(bright.mean())
-    explained = 0.0
-    if 0 < share < 1:
-        apart = clipped[bright].mean() - clipped[~bright].mean()
-        explained = share * (1 - share) * apart**2 / clipped.var()
-    if explained < LEAST_CONTRAST:
-        volume = float(len(values) * np.prod(grid.spacing))
-        raise InputError(
-            f"the {volume:.3g} mm³ around the template's landmarks show one kind of tissue alone "
-            f"(two would explain {100 * explained:.0f} % of the intensities' variance, expected "
-            f"{100 * LEAST_CONTRAST:.0f} %), so no target can be derived: {HELP}"
-        )
-    return threshold
+    if not 0 < share < 1:
+        return 0.0
+    apart = usual[bright].mean() - usual[~bright].mean()
+    return float(share * (1 - share) * apart**2 / usual.var())
 
 
 def _parts(mask: Mask) -> Mask:

@@ -152,7 +152,8 @@ class DataSource(Settings):
 class TargetSettings(Settings):
     """How the target of a template without a segmentation is found around its landmarks.
 
-    Without intensities they are the bright or the dark voxels there, as the scan shows.
+    Without intensities it is the bright or the dark voxels there, whichever have a surface of their
+    own, or all voxels where neither have.
     """
 
     above: float | None = Field(
@@ -165,7 +166,8 @@ class TargetSettings(Settings):
         None,
         ge=0,
         description="how far beyond the landmarks' convex hull the target reaches, mm; null for "
-        "half of their root mean square distance from their centre",
+        "half of their root mean square distance from their centre, or the whole of it where all "
+        "voxels are the target",
     )
 
 
