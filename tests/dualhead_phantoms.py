@@ -1,4 +1,4 @@
-"""Small volumes with three bright balls, whose centres are landmarks, and networks that know them."""
+"""Small volumes with three bright balls whose centres are landmarks; networks that know them."""
 
 from collections.abc import Sequence
 from pathlib import Path

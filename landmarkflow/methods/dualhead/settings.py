@@ -82,11 +82,11 @@ class TrainSettings(Settings):
         PassSettings,
         channels=8,
         sigma_voxels=1.5,
-        steps=450,
+        steps=400,
         shift_mm=10.0,
         elsewhere=0.25,
     )
-    fine: PassSettings = section(PassSettings, window=64, steps=700)
+    fine: PassSettings = section(PassSettings, window=56, steps=800)
     held_back: float = Field(
         0.2,
         ge=0,
