@@ -46,17 +46,18 @@ MOST_LABELS = 255
 def labels_on_grid(
     segmentation: sitk.Image, grid: Grid, labels: tuple[int, ...]
 ) -> NDArray[np.uint8]:
-    """(z, y, x) place of each label plus 1, where that label fills most of a voxel; else 0."""
-    best = np.full(grid.size[::-1], 0.5, np.float32)
+    """(z, y, x) place of the label that fills most of a voxel, plus 1; 0 where half is empty."""
+    best, whole = (np.zeros(grid.size[::-1], np.float32) for _ in range(2))
     found = np.zeros(grid.size[::-1], np.uint8)
     part = cropped(segmentation, grid.corners, CROP_MARGIN_MM)
     for number, label in enumerate(labels, start=1):
         mask = image_on(grid_of(part), view_of(part) == label)
         share = array_of(resample(mask, grid))
-        # Two labels may each fill half of a voxel, or three a third: the largest has it.
-        here = share >= best if number == 1 else share > best
-        found[here] = number
-        best = np.where(here, share, best)
+        found[share > best] = number
+        best = np.maximum(best, share)
+        whole += share
+    # Where several labels meet none of them may fill half, and it is target all the same.
+    found[whole < 0.5] = 0
     return found
 
 

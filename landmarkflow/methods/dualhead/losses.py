@@ -1,7 +1,7 @@
 """The loss of a window: the segmentation's and the landmarks', as far as both are known."""
 
 import torch
-from monai.losses.dice import DiceCELoss, DiceLoss
+from monai.losses.dice import DiceLoss
 from torch import Tensor, nn
 
 from landmarkflow.learning.heatmaps import landmark_loss
@@ -20,11 +20,7 @@ class JointLoss:
 
     def __init__(self, settings: TrainSettings, of_pass: PassSettings, classes: int) -> None:
         self.settings, self.of_pass, self.classes = settings, of_pass, classes
-        self.overlap: nn.Module = {
-            "dice_ce": DiceCELoss(softmax=True, to_onehot_y=True, include_background=False),
-            "dice": DiceLoss(softmax=True, to_onehot_y=True, include_background=False),
-            "cross_entropy": _CrossEntropy(),
-        }[settings.segmentation_loss]
+        self.dice = DiceLoss(softmax=True, to_onehot_y=True, include_background=False)
 
     def __call__(self, logits: Tensor, window: Window) -> tuple[Tensor, float, float]:
         """The loss, and its two parts as numbers; NaN for a part that does not count.
@@ -36,7 +32,7 @@ class JointLoss:
         total = logits.new_zeros(())
         parts = [float("nan"), float("nan")]
         if self.classes and window.segmented:
-            overlap = self.overlap(logits[:, : self.classes], window.labels[None, None])
+            overlap = self._overlap(logits[:, : self.classes], window.labels[None])
             total, parts[0] = total + overlap, float(overlap.detach())
         maps = logits[0, self.classes :]
         if len(maps):
@@ -52,10 +48,28 @@ class JointLoss:
             total, parts[1] = total + settings.landmark_weight * heat, float(heat.detach())
         return total, parts[0], parts[1]
 
+    def _overlap(self, logits: Tensor, labels: Tensor) -> Tensor:
+        kind, total = self.settings.segmentation_loss, logits.new_zeros(())
+        if kind != "cross_entropy":
+            total = total + self.dice(logits, labels[:, None])
+        if kind != "dice":
+            total = total + hardest_cross_entropy(logits, labels, self.settings.hardest)
+        return total
 
-class _CrossEntropy(nn.Module):
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(logits, labels[:, 0])
+
+def hardest_cross_entropy(logits: Tensor, labels: Tensor, share: float) -> Tensor:
+    """Mean cross-entropy of the voxels that have most of it.
+
+    A target fills a hundredth of a window: over all voxels, a network that marks nothing is so
+    good that it takes hundreds of steps to leave that.
+
+    Args:
+        logits: (1, classes, z, y, x).
+        labels: (1, z, y, x) int64.
+        share: of the voxels that count.
+    """
+    each = nn.functional.cross_entropy(logits, labels, reduction="none").flatten()
+    return each.topk(max(1, round(share * len(each)))).values.mean()
 
 
 def heat_of(logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:

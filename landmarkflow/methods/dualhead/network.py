@@ -93,12 +93,13 @@ def _convolutions(before: int, after: int, count: int) -> nn.Sequential:
 
 
 def new_pair(settings: TrainSettings, labels: int, landmarks: int) -> nn.ModuleDict:
-    """The networks of both passes."""
-    classes = labels + 1 if labels and "segmentation" in settings.heads else 0
+    """The networks of both passes; to the coarse one all labels are one."""
+    segments = labels > 0 and "segmentation" in settings.heads
+    classes = {"coarse": 2, "fine": labels + 1} if segments else dict.fromkeys(PASSES, 0)
     points = landmarks if "landmarks" in settings.heads else 0
     return nn.ModuleDict(
         {
-            name: DualHead(getattr(settings, name), classes, points, settings.precision)
+            name: DualHead(getattr(settings, name), classes[name], points, settings.precision)
             for name in PASSES
         }
     )

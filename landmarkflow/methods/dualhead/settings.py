@@ -82,11 +82,11 @@ class TrainSettings(Settings):
         PassSettings,
         channels=8,
         sigma_voxels=1.5,
-        steps=400,
+        steps=300,
         shift_mm=10.0,
         elsewhere=0.25,
     )
-    fine: PassSettings = section(PassSettings, window=56, steps=800)
+    fine: PassSettings = section(PassSettings, window=56, steps=600)
     held_back: float = Field(
         0.2,
         ge=0,
@@ -97,13 +97,19 @@ class TrainSettings(Settings):
     segmentation_loss: Literal["dice_ce", "dice", "cross_entropy"] = Field(
         "dice_ce", description="loss of the segmentation: Dice, cross-entropy, or their sum"
     )
+    hardest: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="share of a window's voxels, those with most of it, that cross-entropy counts",
+    )
     landmark_loss: Literal["softmax", "mse", "balls"] = Field(
         "softmax",
         description="loss of the heat maps: softmax over the window, mean squared error, or "
         "cross-entropy with balls over the worst voxels",
     )
     landmark_weight: float = Field(
-        0.3, ge=0, description="weight of the landmarks' loss beside the segmentation's"
+        0.5, ge=0, description="weight of the landmarks' loss beside the segmentation's"
     )
     distance_weight: float = Field(
         0.1, ge=0, description="in the softmax loss, weight of the distance in voxels"

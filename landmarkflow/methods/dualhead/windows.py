@@ -49,7 +49,7 @@ class Windows:
         examples: the scans.
         name: of the pass.
         settings: of the training.
-        classes: labels and background.
+        classes: labels and background; with two, all labels are one.
     """
 
     def __init__(
@@ -127,7 +127,9 @@ class Windows:
         if self.classes == 1 or not example.segmented:
             return image, torch.zeros(image.shape[1:], dtype=torch.int64)
         whole = torch.from_numpy(crop.labels.astype(np.int64))
-        one_hot = torch.stack([(whole == k).float() for k in range(1, self.classes)])
+        single = self.classes == 2
+        members = [whole > 0] if single else [whole == k for k in range(1, self.classes)]
+        one_hot = torch.stack([member.float() for member in members])
         shares = sample(one_hot, index, "zeros")
         background = 1 - shares.sum(dim=0, keepdim=True)
         return image, torch.cat([background, shares]).argmax(dim=0)
