@@ -201,7 +201,7 @@ class _Learner:
             if not torch.isfinite(loss):
                 raise InputError(
                     f"training diverges: the loss of step {step + 1} of the {self.name} pass is "
-                    f"{float(loss.detach())}; expected a finite loss, choose a lower `learning_rate`"
+                    f"{loss.item()}; expected a finite loss, choose a lower `learning_rate`"
                 )
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
