@@ -26,7 +26,7 @@ from landmarkflow.methods.dualhead.examples import (
     load_examples,
     save_examples,
 )
-from landmarkflow.methods.dualhead.find import Finder, Found
+from landmarkflow.methods.dualhead.find import Finder, Found, kept_pieces
 from landmarkflow.methods.dualhead.gather import deal, example_of
 from landmarkflow.methods.dualhead.network import DualHead
 from landmarkflow.methods.dualhead.predict import answer, flips_of, segmented
@@ -386,6 +386,23 @@ def test_radii_hold_the_share_of_errors_that_they_say() -> None:
     assert (taught.of_scan(np.ones(4)) > 3).all()
 
 
+def test_pieces_count_as_in_annotated_scans() -> None:
+    marked = np.zeros((4, 12, 12, 12), np.float32)
+    marked[0] = 0.5
+    marked[1, 1:5, 1:5, 1:5] = 1
+    # Of the same label far off, and a stray voxel of another label inside the first piece.
+    marked[1, 8:11, 8:11, 8:11] = 1
+    marked[2, 2, 2, 2] = 2
+    marked[2, 8:11, 1:4, 1:4] = 1
+    one, second, touches = kept_pieces(marked, (0.0, 0.0, 0.0))
+    assert int(one.sum()) == 64 + 27
+    assert (second, touches) == (pytest.approx(27 / 63), False)
+    two, second, _ = kept_pieces(marked, (0.3, 0.0, 0.0))
+    assert int(two.sum()) == 64 + 27 + 27
+    assert second == pytest.approx(1 / 27)
+    assert not kept_pieces(marked * [[[[1]]], [[[0]]], [[[0]]], [[[0]]]], ())[0].any()
+
+
 @pytest.fixture
 def good(examples: Examples) -> tuple[Found, Statistics, Extent]:
     """An answer beyond doubt, of a scan that shows more than the target."""
@@ -410,7 +427,7 @@ def good(examples: Examples) -> tuple[Found, Statistics, Extent]:
         ({"presence": np.array([0.9, 0.2])}, "see B with a probability of 0.20"),
         ({"elsewhere": np.array([0.6, 0.1])}, "heat maps of A have a second peak"),
         ({"apart_mm": np.array([0.1, 2.4])}, "differ by 2.4 mm on B"),
-        ({"second_piece": 0.4}, "in pieces: the second is 0.40"),
+        ({"second_piece": 0.4}, "a label is in pieces: the second is 0.40"),
         ({"volume_mm3": 1.0}, "the segmentation holds 1 mm³"),
         ({"volume_mm3": 0.0}, "no label was found"),
         ({"positions": np.array([[17.0, 15, 13], [22, 15, 13]])}, "A and B are 5.00 mm apart"),

@@ -95,9 +95,7 @@ def _of_segmentation(found: Found, statistics: Statistics, settings: PredictSett
         return ["no label was found"]
     reasons = []
     if found.second_piece > settings.largest_piece:
-        reasons.append(
-            f"the segmentation is in pieces: the second is {found.second_piece:.2f} of the first"
-        )
+        reasons.append(f"a label is in pieces: the second is {found.second_piece:.2f} of the first")
     if statistics.volume_mm3 is not None:
         low, high = statistics.volume_mm3
         most = settings.most_volume

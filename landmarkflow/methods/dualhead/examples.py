@@ -16,6 +16,10 @@ from landmarkflow.core.records import TEMPLATE
 
 Array = NDArray[np.float64]
 
+# Of an example, what is an array beside its crops.
+ARRAYS = ("positions", "weights", "centre", "teacher_mm", "pieces")
+# A label is in several pieces where its second is so large, of the first, in half of the scans.
+LEAST_PIECE = 0.02
 # A scan held back from every network, and one that every network learns from.
 VALIDATION, ALWAYS = -1, 0
 
@@ -56,6 +60,7 @@ class Example:
         radius_mm: distance of the farthest part of the target from there.
         volume_mm3: of the labels; 0 without a segmentation.
         teacher_mm: (k,) radii of the answers learned from; 0 for annotations.
+        pieces: for each label the size of its second piece, of its first; 0 where it is in one.
         coarse: crop for the coarse pass.
         fine: crop for the fine pass.
     """
@@ -68,6 +73,7 @@ class Example:
     radius_mm: float
     volume_mm3: float
     teacher_mm: Array
+    pieces: Array
     coarse: Crop
     fine: Crop
 
@@ -130,7 +136,7 @@ def save_examples(path: Path, examples: Examples) -> None:
     for number, one in enumerate(examples.scans):
         facts: dict[str, Any] = {"scan": one.scan, "fold": one.fold, "radius_mm": one.radius_mm}
         facts["volume_mm3"] = one.volume_mm3
-        for name in ("positions", "weights", "centre", "teacher_mm"):
+        for name in ARRAYS:
             arrays[f"{number}/{name}"] = getattr(one, name)
         for name, crop in (("coarse", one.coarse), ("fine", one.fine)):
             facts[name] = {"origin": crop.origin.tolist(), "spacing": crop.spacing}
@@ -181,7 +187,7 @@ def _example(number: int, facts: dict[str, Any], stored: Any) -> Example:
         )
         for name in ("coarse", "fine")
     }
-    arrays = {n: stored[f"{number}/{n}"] for n in ("positions", "weights", "centre", "teacher_mm")}
+    arrays = {name: stored[f"{number}/{name}"] for name in ARRAYS}
     return Example(
         scan=facts["scan"],
         fold=facts["fold"],
@@ -201,11 +207,13 @@ class Statistics:
         radius_mm: of the largest target.
         volume_mm3: smallest and largest; None without segmentations.
         distances: for each pair of landmarks their places in the list, mean and deviation, mm.
+        pieces: for each label the smallest second piece, of the first; 0 where it is in one.
     """
 
     radius_mm: float
     volume_mm3: tuple[float, float] | None
     distances: tuple[tuple[int, int, float, float], ...]
+    pieces: tuple[float, ...] = ()
 
     @staticmethod
     def of(examples: Sequence[Example]) -> "Statistics":
@@ -218,15 +226,20 @@ class Statistics:
                 known = apart[np.isfinite(apart)]
                 if len(known):
                     mean = float(known.mean())
-                    least = max(0.2, 0.04 * mean)
+                    smallest = max(0.2, 0.04 * mean)
                     # Of few scans the deviation is hardly known.
-                    deviation = float(known.std()) if len(known) > 3 else 2 * least
-                    distances.append((one, other, mean, max(deviation, least)))
-        volumes = [example.volume_mm3 for example in examples if example.segmented]
+                    deviation = float(known.std()) if len(known) > 3 else 2 * smallest
+                    distances.append((one, other, mean, max(deviation, smallest)))
+        segmented = [example for example in examples if example.segmented]
+        volumes = [example.volume_mm3 for example in segmented]
+        pieces = np.array([example.pieces for example in segmented])
+        several = np.median(pieces, axis=0) > LEAST_PIECE if segmented else np.zeros(0, bool)
+        least = np.where(several, pieces.min(axis=0), 0.0) if segmented else several
         return Statistics(
             max(example.radius_mm for example in examples),
             (min(volumes), max(volumes)) if volumes else None,
             tuple(distances),
+            tuple(float(share) for share in least),
         )
 
     def as_data(self) -> dict[str, Any]:
@@ -242,5 +255,8 @@ class Statistics:
             for one, other, mean, deviation in data["distances"]
         )
         return Statistics(
-            float(data["radius_mm"]), (volume[0], volume[1]) if volume else None, distances
+            float(data["radius_mm"]),
+            (volume[0], volume[1]) if volume else None,
+            distances,
+            tuple(data["pieces"]),
         )

@@ -23,6 +23,8 @@ PEAK_IN_SIGMAS = 4.0
 ROUNDS = 3
 # Voxels at the border of the fine window that its answer is to leave free.
 FREE_VOXELS = 2
+# A piece counts down to this share of the smallest one that is annotated.
+SMALLER = 0.5
 # The fine window is at most so many times as wide as the largest annotated target: memory.
 MOST_IN_TARGETS = 1.5
 
@@ -51,8 +53,8 @@ class Found:
         apart_mm: (k,) largest distance of one network's place from that of all.
         answer: of the fine pass.
         candidates: of the coarse pass, the one that was taken first.
-        second_piece: size of the segmentation's second piece, of the first.
-        volume_mm3: of the segmentation's first piece.
+        second_piece: largest second piece, of the first, of a label that should be in one.
+        volume_mm3: of the segmentation that is kept.
         touches: whether the segmentation reaches the fine window's border.
     """
 
@@ -138,7 +140,7 @@ class Finder:
         for number in range(ROUNDS):
             grid = self._window(low, high, widest, spacing, step)
             answer = self.fine.answer(view.on(grid), grid)
-            box = _box(answer, self._places_in(answer))
+            box = _box(answer, self._places_in(answer), self.statistics.pieces)
             if box is None or number == ROUNDS - 1:
                 break
             inner = np.array(grid.size) - 1 - FREE_VOXELS
@@ -175,7 +177,7 @@ class Finder:
             own = [decode(heat, self.settings.decoding, sigma) for heat in heats]
             away = np.linalg.norm(np.array(own).reshape(-1, 3) - places, axis=1)
             apart = np.maximum(apart, spacing * away)
-        kept, second, touches = _pieces(answer.labels)
+        kept, second, touches = kept_pieces(answer.labels, self.statistics.pieces)
         return Found(
             positions=answer.grid.to_physical(places),
             coarse=np.array(candidates[0].points).reshape(-1, 3),
@@ -255,30 +257,50 @@ def _place(
     )
 
 
-def _box(answer: Answer, places: Array) -> tuple[Array, Array] | None:
+def _box(answer: Answer, places: Array, pieces: Sequence[float]) -> tuple[Array, Array] | None:
     """First and last voxel x, y, z of what a fine answer marks; None where it marks nothing."""
     ends = [place for place, there in zip(places, answer.presence, strict=True) if there > 0.5]
-    kept, _, _ = _pieces(answer.labels)
+    kept, _, _ = kept_pieces(answer.labels, pieces)
     if kept.any():
         inside = np.argwhere(kept)[:, ::-1].astype(np.float64)
         ends += [inside.min(axis=0), inside.max(axis=0)]
     return (np.min(ends, axis=0), np.max(ends, axis=0)) if ends else None
 
 
-def _pieces(labels: Maps) -> tuple[NDArray[np.bool_], float, bool]:
-    """The largest piece of all labels, the size of the second, and whether it is at the border."""
+def kept_pieces(labels: Maps, usual: Sequence[float]) -> tuple[NDArray[np.bool_], float, bool]:
+    """What of the marked voxels is target: connected parts that hold a piece that counts.
+
+    Of a label that is in one piece in annotated scans the largest piece counts, of another one
+    those half as large as its smallest second piece there.
+
+    Args:
+        labels: (classes, z, y, x) probabilities.
+        usual: for each label the smallest second piece, of the first; 0 where it is in one.
+
+    Returns:
+        (z, y, x) what is kept; the largest second piece, of the first, of labels that should be in
+        one; whether what is kept reaches the border.
+    """
     if not len(labels):
         return np.zeros((0, 0, 0), bool), 0.0, False
-    marked = labels.argmax(axis=0) > 0
-    pieces, count = ndimage.label(marked)
-    if not count:
-        return marked, 0.0, False
-    sizes = np.bincount(pieces.ravel())[1:]
-    largest = int(np.argmax(sizes))
-    kept = pieces == largest + 1
-    second = float(np.sort(sizes)[-2] / sizes[largest]) if count > 1 else 0.0
+    chosen = labels.argmax(axis=0)
+    parts, count = ndimage.label(chosen > 0)
+    counted = np.zeros(count + 1, bool)
+    worst = 0.0
+    for number in range(1, len(labels)):
+        pieces, found = ndimage.label(chosen == number)
+        if not found:
+            continue
+        sizes = np.bincount(pieces.ravel())[1:]
+        share = usual[number - 1] if number <= len(usual) else 0.0
+        least = SMALLER * share * sizes.max() if share else sizes.max()
+        counted[np.unique(parts[np.isin(pieces, np.flatnonzero(sizes >= least) + 1)])] = True
+        if not share and found > 1:
+            worst = max(worst, float(np.sort(sizes)[-2] / sizes.max()))
+    counted[0] = False
+    kept = counted[parts]
     shell = [kept.take(end, axis) for axis in range(3) for end in (0, -1)]
-    return kept, second, any(bool(side.any()) for side in shell)
+    return kept, worst, any(bool(side.any()) for side in shell)
 
 
 def _triple(point: Array) -> tuple[float, float, float]:

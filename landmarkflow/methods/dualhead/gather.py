@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_text
@@ -126,9 +127,21 @@ def example_of(
         radius_mm=float(np.linalg.norm(target - centre, axis=1).max()),
         volume_mm3=volume,
         teacher_mm=radii,
+        pieces=second_pieces(crops[1].labels, len(labels)),
         coarse=crops[0],
         fine=crops[1],
     )
+
+
+def second_pieces(marked: NDArray[np.uint8], labels: int) -> Array:
+    """(labels,) size of each label's second piece, of its first; 0 where it is in one or none."""
+    shares = np.zeros(labels)
+    for number in range(labels):
+        pieces, count = ndimage.label(marked == number + 1)
+        if count > 1:
+            sizes = np.sort(np.bincount(pieces.ravel())[1:])
+            shares[number] = sizes[-2] / sizes[-1]
+    return shares
 
 
 def deal(scans: list[str], folds: int, seed: int) -> dict[str, int]:
