@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 LABELS = ("BIG", "MIDDLE", "SMALL")
 # Relative to the middle, mm: no two are alike, so that a mirrored target is another.
 CENTRES = np.array([[-4.0, -1.5, 0.5], [3.0, -2.5, -2.0], [2.0, 4.0, 1.5]])
-RADII = np.array([3.2, 2.4, 1.8])
+RADII = np.array([3.2, 2.7, 2.3])
 BRIGHT = np.array([700.0, 900.0, 1200.0])
 
 

@@ -15,10 +15,16 @@ if CONFIG.data.folds and not STUDY.training and not all(r.train_on for r in LEAR
     )
 
 
+GATHERED = FLOW.reads(dualhead.GATHER, FLOW.learned)
+# The folds follow from scans, folds and seed, which are parameters: the table is written again for
+# every further scan that is evaluated, which must train nothing.
+GATHERED["splits"] = ancient(GATHERED["splits"])
+
+
 rule gather_examples:
     """What a run learns from: crops of the annotated scans, or of those another run annotated."""
     input:
-        **FLOW.reads(dualhead.GATHER, FLOW.learned),
+        **GATHERED,
     output:
         **FLOW.writes(dualhead.GATHER),
     log:
