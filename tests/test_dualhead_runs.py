@@ -100,7 +100,7 @@ def test_landmarks_and_labels_are_found_in_scans_of_both_sides(balls: Path) -> N
     labels = sitk.ReadImage(run / "segmentations/e0.nii.gz")
     assert set(np.unique(sitk.GetArrayFromImage(labels))) == {0, 1, 2, 3}
     # The coarse pass is a step of its own, worse than both together.
-    coarse = errors(run, "coarse pass")
+    coarse = errors(run, "coarse")
     assert np.mean(list(found.values())) < np.mean(list(coarse.values()))
 
 
