@@ -32,7 +32,7 @@ def smooth_balls(grid: Grid, centres: Array, radii: Array = RADII) -> NDArray[np
     points = grid.to_physical(index.reshape(-1, 3).astype(np.float64))
     apart = np.linalg.norm(points[None] - centres[:, None], axis=2) - radii[:, None]
     shares = 1 / (1 + np.exp(apart / 0.35))
-    return shares.reshape(-1, *grid.size).transpose(0, 3, 2, 1)
+    return np.asarray(shares.reshape(-1, *grid.size).transpose(0, 3, 2, 1))
 
 
 def phantom(
