@@ -51,7 +51,7 @@ class Found:
         presence: (k,) probability of each landmark.
         elsewhere: (k,) share of each map far from its place.
         apart_mm: (k,) largest distance of one network's place from that of all.
-        answer: of the fine pass.
+        answer: of the fine pass, in the window around all of the target.
         candidates: of the coarse pass, the one that was taken first.
         second_piece: largest second piece, of the first, of a label that should be in one.
         volume_mm3: of the segmentation that is kept.
@@ -150,7 +150,25 @@ class Finder:
             low, high = np.minimum(low, moved[0]), np.maximum(high, moved[1])
             if (high - low > widest).any():
                 low, high = moved[0], moved[1]
-        return self._judged(answer, candidates)
+        return self._judged(answer, self._closer(view, answer), candidates)
+
+    def _closer(self, view: View, answer: Answer) -> Answer:
+        """What the fine networks say of the landmarks in a window of the size they learned from.
+
+        A network's statistics are those of its window: in a wider one its places move by a
+        fraction of a voxel. Where the landmarks do not fit into one window, they stay.
+        """
+        sure = answer.presence > self.settings.least_presence
+        places = self._places_in(answer)[sure]
+        if not len(places):
+            return answer
+        low, high = places.min(axis=0), places.max(axis=0)
+        count = self.fine.settings.window
+        if (high - low + 2 * PEAK_IN_SIGMAS * self.fine.settings.sigma_voxels > count).any():
+            return answer
+        middle = answer.grid.to_physical((low + high)[None] / 2)[0]
+        grid = Grid.centred(middle, (count, count, count), self.spacings[1])
+        return self.fine.answer(view.on(grid), grid)
 
     def _window(self, low: Array, high: Array, widest: float, spacing: float, step: int) -> Grid:
         """The fine window around a box, LPS mm: with its margin, and neither small nor too wide."""
@@ -165,24 +183,25 @@ class Finder:
         places = [decode(heat, self.settings.decoding, sigma) for heat in answer.heat]
         return np.array(places).reshape(-1, 3)
 
-    def _judged(self, answer: Answer, candidates: tuple[Candidate, ...]) -> Found:
+    def _judged(self, answer: Answer, close: Answer, candidates: tuple[Candidate, ...]) -> Found:
+        """Sum up the answer in the whole window, and that close to the landmarks."""
         sigma, spacing = self.fine.settings.sigma_voxels, self.spacings[1]
-        places = self._places_in(answer)
+        places = self._places_in(close)
         reach = PEAK_IN_SIGMAS * sigma
         widths = [
-            spread(heat, place, reach) for heat, place in zip(answer.heat, places, strict=True)
+            spread(heat, place, reach) for heat, place in zip(close.heat, places, strict=True)
         ]
         apart = np.zeros(len(places))
-        for heats in answer.single if len(answer.single) > 1 else ():
+        for heats in close.single if len(close.single) > 1 else ():
             own = [decode(heat, self.settings.decoding, sigma) for heat in heats]
             away = np.linalg.norm(np.array(own).reshape(-1, 3) - places, axis=1)
             apart = np.maximum(apart, spacing * away)
         kept, second, touches = kept_pieces(answer.labels, self.statistics.pieces)
         return Found(
-            positions=answer.grid.to_physical(places),
+            positions=close.grid.to_physical(places),
             coarse=np.array(candidates[0].points).reshape(-1, 3),
             spread_mm=np.array([width * spacing for width, _ in widths]),
-            presence=answer.presence,
+            presence=close.presence,
             elsewhere=np.array([share for _, share in widths]),
             apart_mm=apart,
             answer=answer,
