@@ -26,6 +26,8 @@ from landmarkflow.study.sheet import FILE_COLUMNS
 from landmarkflow.study.study import Study, load_study, with_base
 
 Files = Callable[[Any], list[str]]
+# The scans that a job serves, or what they are in each run.
+Scans = Sequence[str] | Callable[[Run], Sequence[str]]
 
 
 def study_of(
@@ -94,14 +96,23 @@ class Workflow:
         """The study's results folder."""
         return self.root / self.study.config.study
 
-    def reads(
-        self, stage: Stage, scans: Sequence[str] = (), runs: Sequence[str] = ()
-    ) -> dict[str, Any]:
+    def learned(self, run: Run) -> tuple[str, ...]:
+        """The scans that a run learns from: the annotated ones, its template first.
+
+        Of these there are as many as the run states in `train`. With `train_on` they are those
+        that another run annotates.
+        """
+        if run.train_on:
+            return self.study.teaching
+        others = (scan for scan in self.study.training if scan != run.template)
+        return (TEMPLATE, *others)[: run.train]
+
+    def reads(self, stage: Stage, scans: Scans = (), runs: Sequence[str] = ()) -> dict[str, Any]:
         """The inputs of a stage's rule, by role.
 
         Args:
             stage: the stage.
-            scans: that one job serves.
+            scans: that one job serves; a function where they depend on the run.
             runs: that are read by what all runs share.
         """
         found: dict[str, Any] = {
@@ -112,10 +123,7 @@ class Workflow:
         if stage.of:
             found["of"] = self._run_files(stage, scans, runs)
         for column in self._file_columns(stage):
-            # Given files are known by their stamps: Snakemake would refuse what is made of a file
-            # that is dated in the future.
-            made = [f for f in self._given(column, scans) if Path(f).is_relative_to(self.results)]
-            found[f"sheet_{column}"] = made
+            found[f"sheet_{column}"] = self._made(stage, column, scans)
         return found
 
     def writes(self, stage: Stage, scans: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -137,30 +145,54 @@ class Workflow:
             if stage.has(role, values)
         }
 
-    def decides(
-        self, stage: Stage, scans: Sequence[str] = (), runs: Sequence[str] = ()
-    ) -> dict[str, Any]:
+    def decides(self, stage: Stage, scans: Scans = (), runs: Sequence[str] = ()) -> dict[str, Any]:
         """The parameters of a stage's rule: what decides its results beside the files it reads."""
         found: dict[str, Any] = {"code": code_hash(stage.module)}
         if stage.is_of_a_run:
             found["run"] = lambda wildcards: self._run(stage, wildcards).name
             found["template"] = lambda wildcards: self._run(stage, wildcards).template
         if stage.is_by_scan:
-            found["scans"] = list(scans)
+            found["scans"] = self._in_run(stage, scans, list)
         if stage.settings:
             found["settings"] = lambda w: as_json(self.values(stage, self._run_or_none(stage, w)))
         if stage.columns:
-            found["sheet"] = lambda w: as_json(self._rows(stage, scans, w))
+            found["sheet"] = lambda w: as_json(self._rows(stage, self._scans(stage, scans, w), w))
         if stage.peers:
             found["peers"] = lambda wildcards: self.peers(stage, self._run(stage, wildcards))
         if stage.of:
             found["of"] = lambda wildcards: self._runs_read(stage, wildcards, runs)
-        files = [f for column in self._file_columns(stage) for f in self._given(column, scans)]
-        if files:
-            # A file that is replaced by one as old, or older, is told by more than its date.
-            parts = [part for file in files for part in parts_of(Path(file))]
-            found["stamp"] = stamp(parts, apart_from=self.results)
+        if self._file_columns(stage):
+            found["stamp"] = self._in_run(stage, scans, lambda names: self._stamp(stage, names))
         return found
+
+    def _stamp(self, stage: Stage, scans: Sequence[str]) -> str:
+        """What tells that given files were replaced, by more than their dates."""
+        files = [f for column in self._file_columns(stage) for f in self._given(column, scans)]
+        parts = [part for file in files for part in parts_of(Path(file))]
+        return stamp(parts, apart_from=self.results)
+
+    def _made(self, stage: Stage, column: str, scans: Scans) -> Any:
+        """The files that a column of the sheet names, as far as the workflow makes them.
+
+        Given files are known by their stamps: Snakemake would refuse what is made of a file that
+        is dated in the future.
+        """
+
+        def made(names: Sequence[str]) -> list[str]:
+            return [f for f in self._given(column, names) if Path(f).is_relative_to(self.results)]
+
+        return self._in_run(stage, scans, made)
+
+    def _in_run(
+        self, stage: Stage, scans: Scans, made: Callable[[Sequence[str]], list[str] | str]
+    ) -> Any:
+        """What is made of a job's scans; of those that depend on the run, as a function."""
+        if not callable(scans):
+            return made(scans)
+        return lambda wildcards: made(self._scans(stage, scans, wildcards))
+
+    def _scans(self, stage: Stage, scans: Scans, wildcards: Any) -> Sequence[str]:
+        return scans(self._run(stage, wildcards)) if callable(scans) else scans
 
     def command(self, stage: Stage) -> str:
         """The shell command of a stage's rule."""
@@ -248,6 +280,7 @@ class Workflow:
         known: dict[str, Callable[[], Any]] = {
             "seed": lambda: run.seed if run else self.study.config.seed,
             "segmented": lambda: run is not None and self.segments(run),
+            "teacher": lambda: run.train_on if run else "",
             "references_segmented": lambda: any(s.segmentation for s in self.study.scans.values()),
             "referenced": lambda: any(scan.landmarks for scan in self.study.scans.values()),
             "in_pixels": lambda: self.study.template.image.lower().endswith(PICTURES),
@@ -309,12 +342,12 @@ class Workflow:
             rows[scan] = {n: "" if value is None else str(value) for n, value in row.items()}
         return rows
 
-    def _files(self, stage: Stage, role: str, pattern: str, scans: Sequence[str]) -> Files:
+    def _files(self, stage: Stage, role: str, pattern: str, scans: Scans) -> Files:
         def files(wildcards: Any) -> list[str]:
             run = self._run_or_none(stage, wildcards)
             if not stage.has(role, self.values(stage, run) if stage.only_if else {}):
                 return []
-            return self.places(run).paths(pattern, scans)
+            return self.places(run).paths(pattern, self._scans(stage, scans, wildcards))
 
         return files
 
@@ -326,19 +359,20 @@ class Workflow:
 
         return files
 
-    def _run_files(self, stage: Stage, scans: Sequence[str], runs: Sequence[str]) -> Files:
+    def _run_files(self, stage: Stage, scans: Scans, runs: Sequence[str]) -> Files:
         def files(wildcards: Any) -> list[str]:
             read = self._runs_read(stage, wildcards, runs)
-            paths = Places(self.results).paths
-            values = self.values(stage, self._run_or_none(stage, wildcards))
+            run = self._run_or_none(stage, wildcards)
+            values = self.values(stage, run) if stage.only_if else {}
             patterns = [p for role, p in stage.of.items() if stage.has(role, values)]
-            return [file for pattern in patterns for file in paths(pattern, scans, read)]
+            names, paths = self._scans(stage, scans, wildcards), Places(self.results).paths
+            return [file for p in patterns for file in paths(p, names, read) if read]
 
         return files
 
     def _runs_read(self, stage: Stage, wildcards: Any, runs: Sequence[str]) -> list[str]:
         run = self._run_or_none(stage, wildcards)
-        return list(run.of if run else runs)
+        return [*run.of, *filter(None, [run.train_on])] if run else list(runs)
 
     def _run_or_none(self, stage: Stage, wildcards: Any) -> Run | None:
         return self._run(stage, wildcards) if stage.is_of_a_run else None

@@ -103,6 +103,10 @@ def test_spheres_of_two_radii_are_their_difference_apart(tmp_path: Path, grid: G
     assert row["dice"] == pytest.approx(2 * 64 / (64 + 216), rel=0.01)
     assert row["asd"] == pytest.approx(2.0, abs=0.1)
     assert row["hd95"] == pytest.approx(2.0, abs=0.4)
+    # A voxel of the shell is 1.3 off the small ball in the mean; others are none off.
+    shell = (distance > 4.0) & (distance <= 6.0)
+    off = (distance[shell] - 4.0).sum() / (distance <= 6.0).sum() / 2
+    assert row["all_voxels"] * 0.31 == pytest.approx(off, rel=0.15)
 
 
 def test_equal_masks_are_zero_apart_even_at_the_edge_of_the_volume(tmp_path: Path) -> None:
@@ -197,18 +201,19 @@ def test_evaluate_writes_and_sums_up_the_overlap(tmp_path: Path) -> None:
         scans.append(Task(name, files, {}, row))
     scans[3] = replace(scans[3], row={"segmentation": ""})
     evaluate(scans=scans, folder=tmp_path / "out", settings=EvaluateSettings(), seed=0)
-    table = pd.read_csv(tmp_path / "out" / "overlap.csv", keep_default_na=False)
-    assert list(table) == ["scan", "label", "dice", "iou", "asd", "hd95", "reason"]
+    table = pd.read_csv(tmp_path / "out/evaluation/overlap.csv", keep_default_na=False)
+    figures = ["dice", "iou", "asd", "hd95", "all_voxels"]
+    assert list(table) == ["scan", "label", *figures, "reason"]
     assert table["scan"].tolist() == ["s1", "s1", "s2", "s2", "s3"]
     assert table["dice"].tolist() == ["1.0000", "1.0000", "0.8000", "0.8000", ""]
     assert table["reason"].tolist() == ["", "", "", "", MISSING]
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((tmp_path / "out/evaluation/summary.json").read_text(encoding="utf-8"))
     assert list(summary["overlap"]) == ["all", "1"]
     assert (summary["overlap"]["all"]["n"], summary["overlap"]["all"]["missing"]) == (2, 1)
     assert summary["overlap"]["1"]["missing"] == 0
     assert summary["overlap"]["all"]["dice"] == {"mean": 0.9, "sd": 0.1}
     evaluate(scans=scans[3:], folder=tmp_path / "none", settings=EvaluateSettings(), seed=0)
-    assert not (tmp_path / "none" / "overlap.csv").exists()
+    assert not (tmp_path / "none/evaluation/overlap.csv").exists()
 
 
 def test_distance_maps_know_no_direction() -> None:

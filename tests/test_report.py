@@ -873,7 +873,8 @@ def test_overlap_has_a_tile_and_a_table(tmp_path):
     figures |= {name: {"mean": None, "sd": None} for name in ("asd", "hd95")}
     summary["overlap"] = {"all": {"n": 3, "missing": 1, **figures}}
     write_json(path, summary)
-    (run.folder / "evaluation" / "overlap.csv").write_text("scan,label,dice,iou,asd,hd95,reason\n")
+    columns = "scan,label,dice,iou,asd,hd95,all_voxels,reason\n"
+    (run.folder / "evaluation" / "overlap.csv").write_text(columns)
     text = page_of(tmp_path, run)
     assert "<b>0.750±0.125</b><span>Dice of the segmentations of 3 scans; 1 missing</span>" in text
     row = ["all", "3", "1", "0.750±0.125", "0.750±0.125", "–±–", "–±–"]

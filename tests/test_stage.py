@@ -22,6 +22,7 @@ from landmarkflow.engine.cli import add_stage_arguments, batch_of
 from landmarkflow.engine.stage import Places, Stage
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.stages import CHECK, EVALUATE
+from landmarkflow.methods.dualhead.stages import GATHER
 from landmarkflow.methods.fuse.stages import FUSE
 from landmarkflow.methods.oneshot.stages import (
     ALIGN,
@@ -126,6 +127,8 @@ RUNS = {
         "settings": {"vote": {"peers": 1}, "symmetrise": {"enabled": True}},
     },
     "fused": {"method": "fuse", "of": ["plain", "rich"]},
+    "learned": {"method": "dualhead", "train": 2},
+    "distilled": {"method": "dualhead", "train_on": "plain"},
 }
 
 
@@ -189,7 +192,7 @@ def test_rule_and_command_of_a_stage_name_the_same_files(flow: Workflow, stage: 
 def test_a_rule_is_for_the_runs_of_its_method(flow: Workflow) -> None:
     assert flow.runs_of(ALIGN) == ["plain", "rich"]
     assert flow.runs_of(FUSE) == ["fused"]
-    assert flow.runs_of(EVALUATE) == ["plain", "rich", "fused"]
+    assert flow.runs_of(EVALUATE) == ["plain", "rich", "fused", "learned", "distilled"]
     assert flow.runs_of(LOCATE) == []
     (path,) = flow.writes(TRAIN)["weights"]
     assert path == "results/mine/{run,plain|rich}/work/train/weights.npz"
@@ -202,6 +205,18 @@ def test_a_run_reads_what_its_settings_ask_for(flow: Workflow) -> None:
     assert asked(read["symmetrised"], "rich") == [
         "results/mine/rich/work/symmetrise/template.mrk.json"
     ]
+
+
+def test_a_run_learns_from_the_scans_that_it_states(flow: Workflow) -> None:
+    read, decided = flow.reads(GATHER, flow.learned), flow.decides(GATHER, flow.learned)
+    assert asked(decided["scans"], "learned") == ["template"]
+    assert asked(decided["scans"], "distilled") == ["ear001", "ear003", "ear004"]
+    assert asked(decided["of"], "distilled") == ["plain"]
+    assert asked(read["scans_record"], "learned") == ["results/mine/work/scans/template.json"]
+    assert asked(read["of"], "learned") == []
+    taught = asked(read["of"], "distilled")
+    assert "results/mine/plain/segmentations/ear004.nii.gz" in taught
+    assert len(taught) == 9
 
 
 def test_peers_are_the_first_scans_as_many_as_a_run_asks_for(flow: Workflow) -> None:

@@ -207,7 +207,7 @@ def test_failures_are_added_up_over_seeds() -> None:
 
 def test_dice_is_that_of_all_labels_and_tells_what_is_missing() -> None:
     rows = [("s1", "1", 0.5), ("s1", "all", 0.8), ("s2", "all", 0.6), ("s3", "all", NAN)]
-    overlap = overlap_table([(*values, NAN, NAN, NAN, "") for values in rows])
+    overlap = overlap_table([(*values, NAN, NAN, NAN, NAN, "") for values in rows])
     assert list(overlap) == list(OVERLAP_COLUMNS)
     runs = [run("mine", 1, ONE, overlap=overlap), run("other", 1, ONE)]
     table = compare_runs(runs)

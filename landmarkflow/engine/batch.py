@@ -80,7 +80,11 @@ class Batch:
 
     def of_run(self, run: str, scan: str = "") -> dict[str, Path]:
         """The files that are read of another run, by role."""
-        return {role: self.places.path(p, scan, run) for role, p in self.stage.of.items()}
+        return {
+            role: self.places.path(pattern, scan, run)
+            for role, pattern in self.stage.of.items()
+            if self.stage.has(role, self.values)
+        }
 
     @property
     def is_required(self) -> bool:

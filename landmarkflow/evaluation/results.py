@@ -16,7 +16,7 @@ from landmarkflow.evaluation.settings import EvaluateSettings, Unit
 from landmarkflow.formats.slicer import read_point_lists
 
 # Of an overlap table: its figures, its columns, and the name of all labels taken as one.
-OVERLAP_FIGURES = ("dice", "iou", "asd", "hd95")
+OVERLAP_FIGURES = ("dice", "iou", "asd", "hd95", "all_voxels")
 OVERLAP_COLUMNS = ("scan", "label", *OVERLAP_FIGURES, "reason")
 ALL_LABELS = "all"
 

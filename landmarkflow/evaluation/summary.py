@@ -24,7 +24,8 @@ DEFINITIONS = {
     "overlap": "Dice 2|A and B| / (|A| + |B|) and IoU |A and B| / |A or B|, of voxels; a surface "
     "is the centres of the voxels with a neighbour across a face outside the label; asd is the "
     "mean distance from each surface's voxels to the other surface, hd95 the larger of the two "
-    "95th percentiles of these distances",
+    "95th percentiles of these distances; all_voxels is the mean distance of all voxels, interior "
+    "included, to the other segmentation, in voxels, which some papers call average Hausdorff",
 }
 FIGURES = ("n", "missing", "mean", "sd", "median", "p95", "max")
 # Of fewer values, spread, interval and correlation say nothing: "n too small".

@@ -86,7 +86,9 @@ if ORIGIN:
             FLOW.command(data.FETCH)
 
 
-DIGESTED = {"training": tuple(STUDY.training)} if STUDY.training else {}
+# A template that is learned from, too, is among the templates.
+LEARNED = tuple(scan for scan in STUDY.training if scan not in STUDY.templates)
+DIGESTED = {"training": LEARNED} if LEARNED else {}
 for batch, scans in {**PREPARED, **DIGESTED}.items():
 
     rule:

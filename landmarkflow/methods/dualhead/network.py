@@ -1,0 +1,149 @@
+"""The U-Net with two heads: labels and heat maps of landmarks from one body."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from monai.networks.blocks.convolutions import Convolution
+from torch import Tensor, nn
+
+from landmarkflow.learning.precision import Precision, computing
+from landmarkflow.learning.weights import load_weights, save_weights
+from landmarkflow.methods.dualhead.settings import PassSettings, TrainSettings
+
+PASSES = ("coarse", "fine")
+
+
+class DualHead(nn.Module):
+    """3D U-Net: (n, 1, z, y, x) intensities of 0 to 1 to (n, classes + landmarks, z, y, x) logits.
+
+    The first `classes` channels are those of a softmax over background and labels; each other is
+    the heat map of a landmark, whose softmax is over voxels and "not here" (`learning.heatmaps`).
+    The full resolution has one convolution on each way, since it takes most of the time.
+
+    Args:
+        settings: window, channels, levels.
+        classes: labels and background; 0 for no such head.
+        landmarks: number of landmarks; 0 for no such head.
+        precision: of the convolutions; the heads compute in float32.
+    """
+
+    def __init__(
+        self,
+        settings: PassSettings,
+        classes: int,
+        landmarks: int,
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__()
+        widths = [settings.channels * 2**level for level in range(settings.levels)]
+        self.classes, self.landmarks, self.precision = classes, landmarks, precision
+        self.down = nn.ModuleList(
+            _convolutions(before, after, 1 if level == 0 else 2)
+            for level, (before, after) in enumerate(pairwise([1, *widths]))
+        )
+        self.up = nn.ModuleList(
+            _convolutions(widths[level + 1] + widths[level], widths[level], 2 if level else 1)
+            for level in reversed(range(settings.levels - 1))
+        )
+        self.segmentation = nn.Conv3d(widths[0], classes, 1) if classes else None
+        self.heat = nn.Conv3d(widths[0], landmarks, 1) if landmarks else None
+        if self.heat is not None:
+            # At first a landmark is as likely here as not, and anywhere alike.
+            assert self.heat.bias is not None
+            start = torch.log(torch.tensor(float(settings.window) ** 3))
+            nn.init.constant_(self.heat.bias, -float(start))
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Return the logits of all channels, float32."""
+        with computing(windows.device, self.precision):
+            skipped: list[Tensor] = []
+            features = windows - 0.4
+            for level, block in enumerate(self.down):
+                if level:
+                    features = nn.functional.max_pool3d(features, 2)
+                features = block(features)
+                skipped.append(features)
+            for block, skip in zip(self.up, skipped[-2::-1], strict=True):
+                raised = nn.functional.interpolate(
+                    features, scale_factor=2.0, mode="trilinear", align_corners=False
+                )
+                features = block(torch.cat([raised, skip], dim=1))
+        with torch.autocast(windows.device.type, enabled=False):
+            heads = [head for head in (self.segmentation, self.heat) if head is not None]
+            return torch.cat([head(features.float()) for head in heads], dim=1)
+
+
+def _convolutions(before: int, after: int, count: int) -> nn.Sequential:
+    layers = [
+        Convolution(
+            3,
+            before if number == 0 else after,
+            after,
+            kernel_size=3,
+            norm="instance",
+            act=("leakyrelu", {"inplace": True, "negative_slope": 0.01}),
+            adn_ordering="NA",
+            bias=False,
+        )
+        for number in range(count)
+    ]
+    return nn.Sequential(*layers)
+
+
+def new_pair(settings: TrainSettings, labels: int, landmarks: int) -> nn.ModuleDict:
+    """The networks of both passes; to the coarse one all labels are one."""
+    segments = labels > 0 and "segmentation" in settings.heads
+    classes = {"coarse": 2, "fine": labels + 1} if segments else dict.fromkeys(PASSES, 0)
+    points = landmarks if "landmarks" in settings.heads else 0
+    return nn.ModuleDict(
+        {
+            name: DualHead(getattr(settings, name), classes[name], points, settings.precision)
+            for name in PASSES
+        }
+    )
+
+
+def architecture(
+    settings: TrainSettings, labels: Sequence[int], landmarks: Sequence[str]
+) -> dict[str, object]:
+    """What decides which weights there are, and what they mean."""
+    shape = ("window", "channels", "levels")
+    passes = {
+        name: {key: getattr(getattr(settings, name), key) for key in shape} for name in PASSES
+    }
+    return {
+        "passes": passes,
+        "heads": list(settings.heads),
+        "labels": list(labels),
+        "landmarks": list(landmarks),
+    }
+
+
+def save_pairs(
+    path: Path, pairs: Mapping[str, nn.ModuleDict], description: Mapping[str, object]
+) -> None:
+    """Write the networks of several folds in one file, with their architecture."""
+    together = {"network": {**description, "networks": list(pairs)}}
+    save_weights(path, nn.ModuleDict(dict(pairs)), together)
+
+
+def load_pairs(
+    path: Path,
+    names: Sequence[str],
+    *,
+    settings: TrainSettings,
+    labels: Sequence[int],
+    landmarks: Sequence[str],
+    device: torch.device,
+) -> dict[str, nn.ModuleDict]:
+    """Read the networks of several folds in evaluation mode.
+
+    Raises:
+        InputError: the file is missing, damaged, or of other networks.
+    """
+    pairs = {name: new_pair(settings, len(labels), len(landmarks)) for name in names}
+    expected = {**architecture(settings, labels, landmarks), "networks": list(names)}
+    load_weights(path, nn.ModuleDict(pairs), expected)
+    return {name: pair.to(device).eval() for name, pair in pairs.items()}
