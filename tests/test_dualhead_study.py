@@ -17,6 +17,7 @@ PRESETS = sorted((Path(__file__).parents[1] / "studies/presets/dualhead").glob("
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_makes_networks_that_learn(path: Path) -> None:
     torch.set_num_threads(1)
+    torch.manual_seed(1)
     settings = DualHeadSettings.model_validate(yaml.safe_load(path.read_text("utf-8"))).train
     pair = new_pair(settings, labels=2, landmarks=4)
     network = pair["fine"]
@@ -24,7 +25,7 @@ def test_a_preset_makes_networks_that_learn(path: Path) -> None:
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     window = torch.rand((1, 1, 16, 16, 16), generator=torch.Generator().manual_seed(1))
     losses = []
-    for _ in range(3):
+    for _ in range(8):
         logits = network(window)
         assert logits.shape == (1, 3 + 4, 16, 16, 16)
         loss = hardest_cross_entropy(logits[:, :3], torch.ones((1, 16, 16, 16)).long(), 1.0)
@@ -32,7 +33,7 @@ def test_a_preset_makes_networks_that_learn(path: Path) -> None:
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[2] < losses[1] < losses[0]
+    assert losses[-1] < losses[0]
 
 
 def test_at_first_a_landmark_is_as_likely_in_the_window_as_not() -> None:

@@ -1,5 +1,6 @@
 """Find landmarks and labels in every scan of a batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from landmarkflow.core.errors import InputError, ScanFailure
 from landmarkflow.core.files import read_json
@@ -140,14 +142,8 @@ def run(batch: Batch) -> None:
     spacings = (float(known["spacings_mm"][0]), float(known["spacings_mm"][1]))
     largest = int(batch.values["largest_gib"] * 2**30)
 
-    def compute(task: Task) -> Record:
-        try:
-            scan = read_volume(Path(task.row["image"]), largest, task.row["series"])
-        except InputError as error:
-            return Record(task.scan, "predict", "refused", str(error))
-        unseen = known["held_back_from"].get(task.scan) or names
-        chosen = {name: pairs[name] for name in unseen}
-        finder = finder_of(
+    def finder(chosen: Mapping[str, nn.ModuleDict]) -> Finder:
+        return finder_of(
             chosen,
             train=train,
             predict=settings,
@@ -155,12 +151,26 @@ def run(batch: Batch) -> None:
             statistics=statistics,
             device=device,
         )
+
+    def compute(task: Task) -> Record:
+        try:
+            scan = read_volume(Path(task.row["image"]), largest, task.row["series"])
+        except InputError as error:
+            return Record(task.scan, "predict", "refused", str(error))
+        unseen = known["held_back_from"].get(task.scan) or names
+        chosen = {name: pairs[name] for name in unseen}
         view = View(scan, known["low"], known["high"])
-        answered = answer(finder, view, flips_of(task.row["side"], known["side"]))
+        flips = flips_of(task.row["side"], known["side"])
+        unsure: tuple[str, ...] = ()
+        if len(flips) > 1:
+            # One network tells the side: all of them would take twice as long.
+            scouted = answer(finder({unseen[0]: pairs[unseen[0]]}), view, flips)
+            flips, unsure = (scouted.mirrored,), scouted.doubts
+        answered = answer(finder(chosen), view, flips)
         found = answered.found
         extent = Extent(grid_of(scan))
         seen = extent.mirrored() if answered.mirrored else extent
-        reasons = [*answered.doubts, *doubts(found, landmarks, statistics, seen, settings)]
+        reasons = [*unsure, *doubts(found, landmarks, statistics, seen, settings)]
         radius = radii.of_scan(found.spread_mm) if len(found.positions) else None
         _write(task, _lists(answered, landmarks, radius))
         if "found" in task.outputs:
