@@ -23,12 +23,12 @@ def test_a_preset_makes_networks_that_learn(path: Path) -> None:
     network = pair["fine"]
     assert isinstance(network, DualHead)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    window = torch.rand((1, 1, 16, 16, 16), generator=torch.Generator().manual_seed(1))
+    window = torch.rand((1, 1, 32, 32, 32), generator=torch.Generator().manual_seed(1))
     losses = []
-    for _ in range(8):
+    for _ in range(4):
         logits = network(window)
-        assert logits.shape == (1, 3 + 4, 16, 16, 16)
-        loss = hardest_cross_entropy(logits[:, :3], torch.ones((1, 16, 16, 16)).long(), 1.0)
+        assert logits.shape == (1, 3 + 4, 32, 32, 32)
+        loss = hardest_cross_entropy(logits[:, :3], torch.ones((1, 32, 32, 32)).long(), 1.0)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
