@@ -2,7 +2,9 @@
 
 # The radii are calibrated on the first scans that no stage doubts, of twice as many as are wanted:
 # scans that come later do not run it again.
-LOOPED = STUDY.teaching[: 2 * max((r.settings.close.loops for r in ONESHOT_RUNS), default=0)]
+LOOPED = STUDY.teaching[
+    : 2 * max((r.settings.close.loops for r in ONESHOT_RUNS), default=0)
+]
 # A run with votes waits for the scans that vote, which no job of one batch can do.
 SETTLE = "settle" if FLOW.first(oneshot.VOTE) else "register"
 
