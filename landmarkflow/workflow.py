@@ -240,7 +240,9 @@ class Workflow:
         aside.
         """
         remember_source(self.study.config, self.results)
-        patterns = [pattern for stage in self.stages for pattern in stage.writes.values()]
+        # A stage that leaves no record for each scan may have other names in the place of scans.
+        by_scan = [stage for stage in self.stages if "record" in stage.writes]
+        patterns = [pattern for stage in by_scan for pattern in stage.writes.values()]
         others = [*self.study.templates, *self.study.training]
         set_aside(self.results, patterns, self.study.scans.keys(), others, tell)
 

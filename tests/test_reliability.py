@@ -24,15 +24,19 @@ def scan(name: str, errors: list[float], radii: list[float] | None) -> ScanPoint
 
 
 def test_errors_are_held_against_their_radii() -> None:
-    errors = error_table(
-        [
-            scan("s1", [0.1, 0.3], [0.2, 0.2]),
-            scan("s2", [0.4, math.nan], [0.4, 0.9]),
-            scan("s3", [0.9, 0.2], [1.0, math.nan]),
+    def scans(names: str) -> list[ScanPoints]:
+        first, second, third = names
+        return [
+            scan(first, [0.1, 0.3], [0.2, 0.2]),
+            scan(second, [0.4, math.nan], [0.4, 0.9]),
+            scan(third, [0.9, 0.2], [1.0, math.nan]),
         ]
-    )
-    found = reliability(errors, (), 2.0)
-    assert found["n"] == 4
+
+    few = reliability(error_table(scans("abc")), (), 2.0)
+    assert few["n"] == 4
+    assert math.isnan(few["rank_correlation"]), "n too small"
+    found = reliability(error_table([*scans("abc"), *scans("def"), *scans("ghi")]), (), 2.0)
+    assert found["n"] == 12
     assert found["within_radius_percent"] == pytest.approx(75)
     assert found["mean_radius"] == pytest.approx(0.45)
     # Ranks of the errors 1, 2, 3, 4 and of the radii 1.5, 1.5, 3, 4.

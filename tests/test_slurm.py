@@ -207,7 +207,7 @@ def test_results_are_those_of_a_run_without_a_cluster(survivor: Path, tiny: Path
     expected = results(tiny)
     found = expected.glob("oneshot/landmarks/*.json")
     landmarks = [str(path.relative_to(expected)) for path in found]
-    assert len(landmarks) == 8
+    assert len(landmarks) == 12
     assert differing(survivor, expected, *SAME, *landmarks) == []
 
 

@@ -324,13 +324,14 @@ def run(batch: Batch) -> None:
     trained = train(region, target, settings, seed, device)
     best = trained.epochs[trained.best_epoch - 1]
     if best.validation_dice < settings.least_dice:
+        given = batch.path("template_target")
+        picture = given.with_name(f"{given.name.partition('.')[0]}.png")
         raise InputError(
             f"training with seed {seed} ends at a Dice coefficient of "
             f"{best.validation_dice:.3f} in validation, expected at least "
             f"{settings.least_dice:g}: the network does not find the target even in the "
-            f"template. Look at the target, {batch.path('target').with_suffix('').stem}.png in "
-            f"{batch.path('target').parent}: where it is wrong, give a segmentation; where it is "
-            "right, train longer or with another seed or loss"
+            f"template. Look at {picture}: where the target is wrong, give a segmentation; where "
+            "it is right, train longer or with another seed or loss"
         )
     save_network(batch.path("weights"), trained.network, settings.network, trained.target_mm3)
     write_history(batch.path("history"), trained.epochs)

@@ -1,9 +1,9 @@
 """The one-shot method's second half: from registered scans to landmarks, radii and segmentations."""
 
-# The radii are calibrated on the first scans that no stage doubts, of twice as many as are wanted:
-# scans that come later do not run it again.
+# The radii are calibrated on the first scans that no stage doubts, of a dozen more than are
+# wanted: scans that come later do not run it again.
 LOOPED = STUDY.teaching[
-    : 2 * max((r.settings.close.loops for r in ONESHOT_RUNS), default=0)
+    : 12 + max((run.settings.close.loops for run in ONESHOT_RUNS), default=0)
 ]
 # A run with votes waits for the scans that vote, which no job of one batch can do.
 SETTLE = "settle" if FLOW.first(oneshot.VOTE) else "register"
