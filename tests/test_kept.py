@@ -1,8 +1,8 @@
 """What a results folder keeps: whose results they are, and those of scans that left the study."""
 
 import json
+import re
 import shutil
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from landmarkflow.study.kept import SOURCE, check_source, remember_source, set_a
 from landmarkflow.study.study import Study
 from landmarkflow.workflow import study_of
 
-TODAY = date.today().isoformat()
 PATTERNS = [pattern for stage in STAGES for pattern in stage.writes.values()]
 
 
@@ -121,6 +120,13 @@ def files_in(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
+def of_the_day(results_of: Path, but: Path | None = None) -> Path:
+    """The only folder of former scans, or the only one but another: a night may lie between."""
+    (found,) = [path for path in (results_of / "former_scans").iterdir() if path != but]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d(-2)?", found.name)
+    return found
+
+
 def test_what_belongs_to_scans_that_left_is_moved_as_it_lay_and_told(tmp_path: Path) -> None:
     others = ["report.html", "one/evaluation/errors.csv", "work/logs/scans/001.log", ".store/k/x"]
     others += ["one/landmarks/notes.txt", "work/data/scans/gone.nii.gz", "work/target/b.nii.gz"]
@@ -128,7 +134,7 @@ def test_what_belongs_to_scans_that_left_is_moved_as_it_lay_and_told(tmp_path: P
     touch(tmp_path, *staying, *of_scan("gone"), *of_scan("a-2"))
     told: list[str] = []
     assert set_aside(tmp_path, PATTERNS, ["a"], ["b"], told.append) == ["a-2", "gone"]
-    there = tmp_path / "former_scans" / TODAY
+    there = of_the_day(tmp_path)
     assert told == [
         f"{tmp_path}: results of scans that are no longer in the study (2: a-2, gone) were moved "
         f"to {there}"
@@ -141,7 +147,7 @@ def test_what_belongs_to_scans_that_left_is_moved_as_it_lay_and_told(tmp_path: P
     # Another day's, or another of this day, never covers the first.
     touch(tmp_path, *of_scan("gone"))
     set_aside(tmp_path, PATTERNS, ["a"], ["b"], told.append)
-    assert files_in(tmp_path / f"former_scans/{TODAY}-2") == set(of_scan("gone"))
+    assert files_in(of_the_day(tmp_path, but=there)) == set(of_scan("gone"))
     assert files_in(there) == {*of_scan("gone"), *of_scan("a-2")}
 
 
@@ -204,7 +210,7 @@ def test_scans_that_leave_and_come_back_change_no_byte_of_the_others(
 
     run = run_workflow(root, again, "--configfile", study_file)
     assert run.status == 0, run.text
-    there = f"results/tiny/former_scans/{TODAY}"
+    there = of_the_day(Path("results/tiny"))
     said = f"results of scans that are no longer in the study (1: ear001) were moved to {there}"
     assert run.stderr.count(said) == 1
     assert (again / there / "oneshot/landmarks/ear001.mrk.json").stat().st_size
