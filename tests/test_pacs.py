@@ -13,14 +13,19 @@ from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
 from stage_runs import path_of, run_stage
 from test_dicom import HOUNSFIELD, READERS, SLICES, dataset, image, save, series, slice_of, stored
+from workflow_runs import write_yaml
 
+from landmarkflow.commands.main import main
 from landmarkflow.core import files
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import files_below
+from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.data.stages import SCANS
 from landmarkflow.formats.dicom_series import choose_series
+from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.volumes import read_grid, read_volume
-from landmarkflow.images.operations import array_of
+from landmarkflow.formats.written import write_volume
+from landmarkflow.images.operations import array_of, image_on
 from landmarkflow.registry import METHODS
 from landmarkflow.workflow import study_of
 
@@ -281,3 +286,25 @@ def test_a_tree_that_cannot_be_read_is_digested_all_the_same(patient: Path, tmp_
     done = run_stage(SCANS, tmp_path / "out", ["a"], sheet={"a": {"image": patient}})
     assert done.status == 0
     assert f"{patient}: {CHOOSE}{NAMED[BONE]}, {NAMED[SOFT]}" in done.stderr
+
+
+def test_check_reads_the_series_that_are_chosen(
+    patient: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = with_another(patient)
+    grid = read_grid(tree, series="3")
+    positions = grid.centre + np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    points = PointList("r", Landmarks(("a", "b", "c", "d"), positions), None)
+    write_markups(tmp_path / "points.mrk.json", [points])
+    inside = np.ones(grid.size[::-1], np.uint8)
+    write_volume(image_on(grid, inside), tmp_path / "target.nii.gz")
+    template = {"image": str(tree), "series": "3", "landmarks": str(tmp_path / "points.mrk.json")}
+    template["segmentation"] = str(tmp_path / "target.nii.gz")
+    (tmp_path / "samples.tsv").write_text(f"scan\timage\tseries\na\t{tree}\t4\nb\t{tree}\t\n")
+    sheet = {"sheet": str(tmp_path / "samples.tsv"), "template": template}
+    study = write_yaml(tmp_path / "study.yaml", {"study": "m", "data": {"sheet": sheet}})
+    assert main(["check", str(study), "--cores", "1"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert f"Template {tree}: " in said[1]
+    assert said[2] == "1 of 2 scans can be used; 0 have references."
+    assert said[3].startswith(f"  refused  b: {tree}: {CHOOSE}")

@@ -115,7 +115,7 @@ def _template(flow: Workflow) -> str:
     """
     template = flow.study.template
     largest = int(flow.study.config.data.largest_gib * 2**30)
-    grid = grid_of(read_volume(Path(template.image), largest))
+    grid = grid_of(read_volume(Path(template.image), largest, template.series))
     with tempfile.TemporaryDirectory() as folder:
         places = Places(Path(folder))
         for stage, module in ((REFERENCES, references), (TARGET, target)):
@@ -167,7 +167,7 @@ def _in_order(pool: ThreadPoolExecutor, study: Study) -> Iterator[Seen]:
     def look(scan: str) -> Seen:
         entry = study.scans[scan]
         try:
-            grid = grid_of(read_volume(Path(entry.image), largest))
+            grid = grid_of(read_volume(Path(entry.image), largest, entry.series))
             if entry.segmentation:
                 read_labels(Path(entry.segmentation), grid, largest)
         except InputError as error:
