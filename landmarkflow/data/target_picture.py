@@ -23,7 +23,8 @@ def draw_target(scan: sitk.Image, target: sitk.Image, landmarks: Landmarks, path
     """Draw the slices of the scan's own grid through the target's middle, side by side.
 
     Each of the three shows the scan along one axis of its grid, the target's outline in red and
-    the landmarks, projected onto the slice, in yellow.
+    the landmarks, projected onto the slice, in yellow. What is superior is above, where the grid's
+    last axis is the patient's own.
 
     Args:
         scan: the template.
@@ -42,12 +43,14 @@ def draw_target(scan: sitk.Image, target: sitk.Image, landmarks: Landmarks, path
     box = tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
     grey = _grey(values[box])
     middle = np.rint(np.median(np.argwhere(inside[box]), axis=0)).astype(int)
+    rises = bool(grid.direction[2, 2] > 0)
     panels = [
         _panel(
             grey.take(middle[axis], axis),
             inside[box].take(middle[axis], axis),
             np.delete(points - low, axis, axis=1),
             np.delete(spacing, axis),
+            upside_down=rises and axis > 0,
         )
         for axis in range(3)
     ]
@@ -72,8 +75,13 @@ def _panel(
     inside: NDArray[np.bool_],
     points: NDArray[np.float64],
     spacing: NDArray[np.float64],
+    *,
+    upside_down: bool,
 ) -> Image.Image:
     """One slice, (rows, columns), as large on the sheet as in millimetres."""
+    if upside_down:
+        grey, inside = grey[::-1], inside[::-1]
+        points = np.column_stack([len(grey) - 1 - points[:, 0], points[:, 1]])
     scale = PANEL / (np.array(grey.shape) * spacing).max()
     size = np.maximum(np.rint(np.array(grey.shape) * spacing * scale), 1).astype(int)
     picture = Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BILINEAR)
