@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.errors import InputError, ScanFailure
 from landmarkflow.core.grids import Grid
+from landmarkflow.core.sides import flips_of
 from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import array_of, image_on, mirrored
 from landmarkflow.learning.augment import random_pose, random_rotation
@@ -29,7 +30,7 @@ from landmarkflow.methods.dualhead.examples import (
 from landmarkflow.methods.dualhead.find import Finder, Found, kept_pieces
 from landmarkflow.methods.dualhead.gather import deal, example_of
 from landmarkflow.methods.dualhead.network import DualHead
-from landmarkflow.methods.dualhead.predict import answer, flips_of, segmented
+from landmarkflow.methods.dualhead.predict import answer, segmented
 from landmarkflow.methods.dualhead.seen import Seer, blocks, proper_rotations
 from landmarkflow.methods.dualhead.settings import (
     CalibrateSettings,

@@ -9,7 +9,7 @@ from typing import Any
 
 from landmarkflow.console.plan import Plan, counted
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.records import STATUSES, read_record
+from landmarkflow.core.records import STATUSES, read_record, worst_of
 
 MOST_RUNS = 6
 LONGEST_REASON = 150
@@ -45,7 +45,7 @@ def statuses(folder: Path, scans: Sequence[str]) -> Counter[str]:
             chain = read_record(folder / "landmarks" / f"{scan}.json").chain
         except InputError:
             continue
-        found[max((step.status for step in chain), key=STATUSES.index)] += 1
+        found[worst_of(chain)] += 1
     return found
 
 

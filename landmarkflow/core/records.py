@@ -70,6 +70,11 @@ class Record:
         return self.status in ("ok", "doubtful")
 
 
+def worst_of(chain: Sequence[Step]) -> Status:
+    """The worst status that any stage gave a scan; ok where none said anything."""
+    return max((step.status for step in chain), key=STATUSES.index, default="ok")
+
+
 def write_record(path: Path, record: Record) -> None:
     """Write a record as JSON, its details after the fields that all stages share.
 
@@ -78,7 +83,7 @@ def write_record(path: Path, record: Record) -> None:
     if (record.status == "ok") == bool(record.reason):
         raise ValueError(f"{record.stage} of {record.scan}: {record.status}: {record.reason!r}")
     head = {key: getattr(record, key) for key in HEAD}
-    head["worst"] = max((step.status for step in record.chain), key=STATUSES.index)
+    head["worst"] = worst_of(record.chain)
     head["earlier"] = [asdict(step) for step in record.earlier]
     write_json(path, head | record.details)
 

@@ -121,14 +121,15 @@ def derive_target(
 
 def _kind_of_tissue(values: Array, around: Mask) -> tuple[str, Mask]:
     """The bright or the dark voxels, whichever have a surface of their own; no name for neither."""
-    threshold = _threshold(values[around])
+    usual = np.clip(values[around], *np.percentile(values[around], (0.5, 99.5)))
+    threshold = _threshold(usual)
     kinds = {
         f"brighter than {threshold:.4g}": _parts(around & (values > threshold)),
         f"darker than {threshold:.4g}": _parts(around & (values <= threshold)),
     }
-    kind = min(kinds, key=lambda name: _cut_share(kinds[name], around))
-    alike = _explained(values[around], threshold) < LEAST_CONTRAST
-    if alike or _cut_share(kinds[kind], around) > MOST_CUT:
+    cut = {kind: _cut_share(mask, around) for kind, mask in kinds.items()}
+    kind = min(cut, key=lambda name: cut[name])
+    if cut[kind] > MOST_CUT or _explained(usual, threshold) < LEAST_CONTRAST:
         return "", around
     return kind, kinds[kind]
 
@@ -148,29 +149,23 @@ def _surroundings(grid: Grid, points: Array, margin_mm: float) -> tuple[tuple[sl
     return box, near.reshape(shape)
 
 
-def _usual(values: Array) -> Array:
-    """Intensities whose outliers count as the ends of the usual."""
-    return np.clip(values, *np.percentile(values, (0.5, 99.5)))
-
-
 def _threshold(values: Array) -> float:
     """Otsu's threshold of intensities (n,)."""
     otsu = sitk.OtsuMultipleThresholdsImageFilter()
     otsu.SetNumberOfThresholds(1)
     otsu.SetNumberOfHistogramBins(256)
-    otsu.Execute(sitk.GetImageFromArray(_usual(values)[None]))
+    otsu.Execute(sitk.GetImageFromArray(values[None]))
     return float(otsu.GetThresholds()[0])
 
 
 def _explained(values: Array, threshold: float) -> float:
     """Of the variance of intensities (n,), the share that two kinds of tissue explain."""
-    usual = _usual(values)
-    bright = usual > threshold
+    bright = values > threshold
     share = float(bright.mean())
     if not 0 < share < 1:
         return 0.0
-    apart = usual[bright].mean() - usual[~bright].mean()
-    return float(share * (1 - share) * apart**2 / usual.var())
+    apart = values[bright].mean() - values[~bright].mean()
+    return float(share * (1 - share) * apart**2 / values.var())
 
 
 def _parts(mask: Mask) -> Mask:

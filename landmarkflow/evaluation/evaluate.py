@@ -1,7 +1,7 @@
 """Reads what a run found and what an expert placed; writes every table of the evaluation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,7 @@ def evaluate(
     chains = _chains(scans, records)
     found, rows = [], []
     for scan in scans:
-        found.append(_found(scan, chains[scan.scan], records.get(scan.scan), unit))
+        found.append(_found(scan, chains[scan.scan], records[scan.scan], unit))
         reference = _reference_segmentation(scan)
         if reference and not _is_copy(chains[scan.scan]):
             path, factor = scan.inputs.get("segmentation"), found[-1].points.factor
@@ -138,7 +138,7 @@ def _printed(errors: pd.DataFrame, settings: EvaluateSettings, unit: Unit) -> di
     table = tables.accuracy_table(errors, settings)
     said = tables.accuracy_caption(table, unit)
     printed = tables.print_scans(table, said, 3, unit)
-    numbered = tables.print_scans(table, f"Table 1. {said}", 3, unit)
+    numbered = replace(printed, caption=f"Table 1. {said}")
     texts = {
         "evaluation/table1.csv": tables.scans_csv(table, 4),
         "evaluation/table1.md": numbered.markdown(),
@@ -202,9 +202,7 @@ def _chains(
     return chains
 
 
-def _found(
-    scan: Task, chain: tuple[Step, ...], records: Sequence[Record] | None, unit: Unit
-) -> Found:
+def _found(scan: Task, chain: tuple[Step, ...], records: Sequence[Record], unit: Unit) -> Found:
     """Returns points and references of a scan, and what was said of it."""
     details = records[-1].details if records else {}
     similarity, side = details.get("similarity", {}), details.get("side", "")

@@ -1,15 +1,16 @@
 """What was found in every scan, with or without references: coordinates, and scans by doubt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-from landmarkflow.core.points import Landmarks
-from landmarkflow.core.records import STATUSES, Step
+from landmarkflow.core.points import Landmarks, PointList
+from landmarkflow.core.records import STATUSES, Step, worst_of
 from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, main_errors
 
 Array = NDArray[np.float64]
@@ -23,7 +24,7 @@ SCANS = (
     *("similarity", "lowest_similarity", "moved", "unusual", "error", "reason"),
 )
 MISSING = "missing"
-# Of a scan; from the least to the most doubtful that a study has, as a share of its scans.
+# Columns that tell of doubt without any reference; all weigh the same.
 SIGNS = ("radius", "largest_radius", "similarity", "lowest_similarity", "moved", "unusual")
 # Of figures in tables.
 DECIMALS = 4
@@ -58,7 +59,7 @@ class Found:
     @property
     def status(self) -> str:
         """The worst status of all stages."""
-        return max((step.status for step in self.chain), key=STATUSES.index, default="ok")
+        return worst_of(self.chain)
 
     @property
     def reason(self) -> str:
@@ -70,9 +71,19 @@ class Found:
     @property
     def landmarks(self) -> Landmarks:
         """The final points; none where no stage left any."""
-        lists = {points.name: points for points in self.points.lists}
-        final = lists.get(MAIN_STAGE)
+        final = self.final
         return final.landmarks if final else Landmarks((), np.empty((0, 3)))
+
+    @property
+    def final(self) -> PointList | None:
+        """The list of the final points."""
+        return next((one for one in self.points.lists if one.name == MAIN_STAGE), None)
+
+    @property
+    def before(self) -> PointList | None:
+        """The list of the points before the last step, of the same landmarks."""
+        after = self.points.lists[self.points.lists.index(self.final) + 1 :] if self.final else ()
+        return after[0] if after and after[0].landmarks.labels == self.landmarks.labels else None
 
     def alike(self, label: str) -> float:
         """A landmark's similarity, NaN where it was not measured."""
@@ -94,8 +105,7 @@ def coordinate_table(scans: Sequence[Found], in_pixels: bool) -> pd.DataFrame:
     rows = []
     labels = _labels(scans)
     for found in scans:
-        lists = {points.name: points for points in found.points.lists}
-        final, status, reason = lists.get(MAIN_STAGE), found.status, found.reason
+        final, status, reason = found.final, found.status, found.reason
         for label in labels:
             known = final is not None and label in final.landmarks.labels
             row = dict.fromkeys(COORDINATES, np.nan) | {"scan": found.scan, "landmark": label}
@@ -180,19 +190,15 @@ def _labels(scans: Sequence[Found]) -> list[str]:
 
 
 def _scan_row(found: Found, unusual: float) -> dict[str, object]:
-    lists = found.points.lists
-    names = [points.name for points in lists]
-    radius = similarity = moved = np.full(1, np.nan)
-    landmarks = found.landmarks
+    final, before, landmarks = found.final, found.before, found.landmarks
     there = ~landmarks.missing
-    if there.any():
-        i = names.index(MAIN_STAGE)
-        if (own := lists[i].radius) is not None:
-            radius = own[there]
-        similarity = np.array([found.alike(label) for label in landmarks.labels])[there]
-        if i + 1 < len(lists) and lists[i + 1].landmarks.labels == landmarks.labels:
-            before = lists[i + 1].landmarks.positions
-            moved = np.linalg.norm(landmarks.positions - before, axis=1)[there]
+    radius = moved = np.full(len(there), np.nan)
+    if final is not None and final.radius is not None:
+        radius = final.radius
+    if before is not None:
+        moved = np.linalg.norm(landmarks.positions - before.landmarks.positions, axis=1)
+    alike = np.array([found.alike(label) for label in landmarks.labels])
+    radius, similarity, moved = (values[there] for values in (radius, alike, moved))
     return {
         "scan": found.scan,
         "side": found.side,
@@ -209,9 +215,10 @@ def _scan_row(found: Found, unusual: float) -> dict[str, object]:
     }
 
 
-def _known(of: object, values: Array) -> float:
+def _known(of: Callable[[Array], Any], values: Array) -> float:
+    """A figure of the values that are known, NaN where none is."""
     known = values[~np.isnan(values)]
-    return float(of(known)) if len(known) and callable(of) else np.nan
+    return float(of(known)) if len(known) else np.nan
 
 
 def _unusual(scans: Sequence[Landmarks]) -> Array:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
 
+# What a point's LPS coordinates are multiplied by to mirror it in the plane x = 0.
+MIRROR = np.array([-1.0, 1.0, 1.0])
+
 
 def grid_of(image: sitk.Image) -> Grid:
     """Returns where the voxels of a 3D image lie."""
@@ -76,7 +79,7 @@ def mirrored(image: sitk.Image) -> sitk.Image:
 
 def mirrored_grid(grid: Grid) -> Grid:
     """Returns where the voxels of `mirrored` lie."""
-    mirror = np.diag([-1.0, 1.0, 1.0])
+    mirror = np.diag(MIRROR)
     last = grid.to_physical([[grid.size[0] - 1, 0, 0]])[0]
     return Grid(grid.size, grid.spacing, mirror @ last, mirror @ grid.direction @ mirror)
 

@@ -90,7 +90,7 @@ def write_report(
     loader = PackageLoader("landmarkflow.report")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     pages.trim_blocks = pages.lstrip_blocks = True
-    shown = {"title": study["study"], "study": _sections(study), "shades": SHADES}
+    shown = {"title": study["study"], "study": _sections(study), "shades": SHADES, "enough": ENOUGH}
     shown |= {"tables": tables, "runs": sections, "made": made}
     files.write_text(path, pages.get_template(TEMPLATE).render(shown))
 
@@ -141,7 +141,6 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
         "words": IN_WORDS[run.unit],
         "summary": summary,
         "scans": _scan_rows(scans, run.unit, _anchors(run_files.pictures)),
-        "enough": ENOUGH,
         "overall": main["overall"],
         "statistics": statistics,
         "radii": [f"{radius:g}" for radius in radii],

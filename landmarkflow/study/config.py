@@ -34,9 +34,9 @@ Side = Annotated[Literal["left", "right", ""], _spelled("left", "right", l="left
 Frame = Annotated[Literal["LPS", "RAS", "pixels", ""], _spelled("LPS", "RAS", "pixels")]
 Split = Annotated[Literal["train", "validation", ""], _spelled("train", "validation")]
 Unit = Literal["mm", "px", "%"]
-Identifier = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
-]
+# Of scans and runs, as names of files and wildcards have it: no dot, so that no name is two.
+ID = "[A-Za-z0-9][A-Za-z0-9_-]*"
+Identifier = Annotated[str, StringConstraints(pattern=rf"^{ID}$", max_length=64)]
 
 
 def _series(value: str) -> str:

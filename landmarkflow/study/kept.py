@@ -8,14 +8,12 @@ from pathlib import Path
 from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.files import read_json, write_json
 from landmarkflow.core.records import TEMPLATE
-from landmarkflow.study.config import FORMER_SCANS, StudyConfig
+from landmarkflow.study.config import FORMER_SCANS, ID, StudyConfig
 from landmarkflow.study.folder import MOST_NAMED, Tell
 
 SOURCE = "work/source.json"
 # What lies here is given, or made without any scan; to fetch it again may not be possible.
 GIVEN = "work/data/"
-# An id, as the workflow's wildcard has it: without dots, so that no name of a file is two.
-ID = "[A-Za-z0-9][A-Za-z0-9_-]*"
 
 
 def source_said(config: StudyConfig) -> str:

@@ -27,6 +27,7 @@ from landmarkflow.evaluation import stages as evaluation
 from landmarkflow.marks import in_report
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.report import stages as report
+from landmarkflow.study.config import ID
 from landmarkflow.workflow import Workflow, as_json, study_of
 
 if "study" not in config:
@@ -81,7 +82,7 @@ onerror:
 
 
 wildcard_constraints:
-    scan="[A-Za-z0-9][A-Za-z0-9_-]*",
+    scan=ID,
 
 
 def growing(amount: int):

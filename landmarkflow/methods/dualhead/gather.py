@@ -22,7 +22,15 @@ from landmarkflow.formats.slicer import read_complete_markups, read_point_lists
 from landmarkflow.formats.volumes import read_labels, read_volume
 from landmarkflow.formats.written import read_written
 from landmarkflow.images.masks import points_inside
-from landmarkflow.images.operations import array_of, cropped, grid_of, image_on, mirrored, view_of
+from landmarkflow.images.operations import (
+    MIRROR,
+    array_of,
+    cropped,
+    grid_of,
+    image_on,
+    mirrored,
+    view_of,
+)
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.dualhead.examples import (
     ALWAYS,
@@ -39,7 +47,6 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-MIRROR = np.array([-1.0, 1.0, 1.0])
 # Labels are held in a byte, with 0 for none.
 MOST_LABELS = 255
 

@@ -15,6 +15,7 @@ from landmarkflow.core.files import read_json
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record
+from landmarkflow.core.sides import flips_of, side_shown
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import write_markups, write_steps
@@ -22,7 +23,7 @@ from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.extent import Extent
 from landmarkflow.images.identity import Identity
-from landmarkflow.images.operations import array_of, grid_of, image_on, mirrored
+from landmarkflow.images.operations import MIRROR, array_of, grid_of, image_on, mirrored
 from landmarkflow.images.sampling import resample
 from landmarkflow.learning.device import best_device, device_name
 from landmarkflow.methods.dualhead.calibrate import Radii, finder_of
@@ -36,8 +37,6 @@ from landmarkflow.methods.dualhead.views import View
 Array = NDArray[np.float64]
 
 FINAL, COARSE = "final", "coarse"
-MIRROR = np.array([-1.0, 1.0, 1.0])
-MIRROR_SIDE = {"left": "right", "right": "left"}
 # Of a scan whose side is not stated, the other side is a doubt from this share of the evidence on.
 OTHER_SIDE = 0.9
 NOT_LEARNED = "this run learns no landmarks"
@@ -117,13 +116,6 @@ def _sureness(found: Found) -> float:
     return found.evidence * there * clear
 
 
-def flips_of(side: str, template_side: str) -> tuple[bool, ...]:
-    """How a scan is to be seen: mirrored, not, or both ways where its side is not stated."""
-    if not template_side:
-        return (False,)
-    return (False, True) if not side else (side != template_side,)
-
-
 def run(batch: Batch) -> None:
     """Predict every scan by all networks; one that some of them saw, by the others."""
     torch.set_num_threads(batch.threads)
@@ -179,7 +171,7 @@ def run(batch: Batch) -> None:
         details = {
             "evidence": round(found.evidence, 4),
             "places": len(found.candidates),
-            "side": MIRROR_SIDE.get(known["side"], "") if answered.mirrored else known["side"],
+            "side": side_shown(known["side"], mirrored=answered.mirrored),
             "mirrored": answered.mirrored,
             "image": Identity.of(scan).as_record(),
             "networks": list(chosen),

@@ -14,6 +14,7 @@ from scipy import optimize
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.records import TEMPLATE, Record, read_record
+from landmarkflow.core.sides import flips_of, side_shown
 from landmarkflow.engine.batch import Batch, require_result
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.transforms import write_transform
@@ -316,7 +317,7 @@ def run(batch: Batch) -> None:
             said += "another side of it that is stated for each"
             return Record(task.scan, "align", "refused", f"scan {task.scan}: {said}")
         mixture = _mixture(task.inputs["locate_record"])
-        flips = (True,) if task.scan == TEMPLATE else _flips(task.row["side"], side)
+        flips = (True,) if task.scan == TEMPLATE else flips_of(task.row["side"], side)
         tried: list[Placed] = []
         first: sitk.Image | None = None
         for centre, crop in _places(task, field_mm):
@@ -348,7 +349,7 @@ def run(batch: Batch) -> None:
         details = {
             "correlation": found.correlation,
             "mirrored": best.mirrored,
-            "side": _side_of(side, mirrored=best.mirrored),
+            "side": side_shown(side, mirrored=best.mirrored),
             "centre": best.centre,
             "start": found.start,
             "tried": {start.name: start.correlation for start in found.tried},
@@ -391,31 +392,17 @@ def _ambiguous(best: Placed, tried: list[Placed], side: str, template_side: str)
     if other.found.correlation < alike * best.found.correlation:
         return []
     here, there = (", ".join(f"{x:.0f}" for x in placed.centre) for placed in (best, other))
-    taken = _side_of(template_side, mirrored=best.mirrored) or "first"
+    taken = side_shown(template_side, mirrored=best.mirrored) or "first"
     return [
         f"two regions fit about equally well, at ({here}) and ({there}) mm: the {taken} one is "
         f"taken{'' if side else '; state the side'}"
     ]
 
 
-def _side_of(template: str, *, mirrored: bool) -> str:
-    """The side that a scan shows; empty where the template's is not stated."""
-    if not template or not mirrored:
-        return template
-    return "left" if template == "right" else "right"
-
-
 def _subject(crop: sitk.Image, mixture: Mixture, extent: Extent | None, *, flip: bool) -> Subject:
     if not flip:
         return Subject(crop, mixture, extent)
     return Subject(mirrored(crop), mixture, extent and extent.mirrored())
-
-
-def _flips(side: str, template: str) -> tuple[bool, ...]:
-    """Whether a scan is mirrored before it is aligned: known from the sides, or tried both ways."""
-    if not template:
-        return (False,)
-    return (side != template,) if side else (False, True)
 
 
 def _template(batch: Batch, settings: AlignSettings) -> Template:
