@@ -100,11 +100,10 @@ class Pyramid:
         """
         level = min(max(round(math.log2(max(frame.scale, 1e-6))), 0), len(self.levels) - 1)
         picture, width = self.levels[level], 2.0**level
-        # Affine from the grid's pixels to the level's.
-        linear = frame.axes / width
-        shift = (frame.centre + 0.5) / width - 0.5 - linear @ frame.middle
+        # The level as a frame's picture: the same places counted in its wider pixels.
+        there = Frame((frame.centre + 0.5) / width - 0.5, frame.axes / width, frame.size)
         ends = np.array([[x, y] for x in (0, frame.size[0] - 1) for y in (0, frame.size[1] - 1)])
-        seen = ends @ linear.T + shift
+        seen = there.to_picture(ends)
         # Only the part that is touched is made float, with a pixel around it for the sampling.
         low = np.clip(np.floor(seen.min(axis=0)) - 1, 0, None).astype(int)
         high = np.ceil(seen.max(axis=0)).astype(int) + 2
@@ -112,15 +111,45 @@ class Pyramid:
         rows, columns = part.shape[1:]
         if not rows or not columns:
             return torch.zeros((len(picture), frame.size[1], frame.size[0]))
-        shift = shift - low
-        across, down = (torch.arange(count, dtype=torch.float64) for count in frame.size)
-        x = linear[0, 0] * across[None] + linear[0, 1] * down[:, None] + shift[0]
-        y = linear[1, 0] * across[None] + linear[1, 1] * down[:, None] + shift[1]
-        # To -1 ... 1 over the outer edges of the part.
-        grid = torch.stack([(2 * x + 1) / columns - 1, (2 * y + 1) / rows - 1], dim=-1)
-        return nn.functional.grid_sample(
-            part[None], grid[None].float(), mode="bilinear", align_corners=False
-        )[0]
+        moved = replace(there, centre=there.centre - low)
+        return _sampled(part[None], _places([moved]))[0]
+
+
+def _places(frames: Sequence[Frame]) -> Tensor:
+    """(n, height, width, 2) pixels of the pictures that the pixels of grids of one size lie on."""
+    width, height = frames[0].size
+    across, down = torch.arange(width).double(), torch.arange(height).double()
+    pixels = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)
+    axes = torch.from_numpy(np.stack([frame.axes for frame in frames]))
+    middles = torch.from_numpy(np.stack([frame.middle for frame in frames]))
+    centres = torch.from_numpy(np.stack([frame.centre for frame in frames]))
+    turned = torch.einsum("hwa,nba->nhwb", pixels, axes)
+    start = centres - torch.einsum("na,nba->nb", middles, axes)
+    return turned + start[:, None, None]
+
+
+def _sampled(pictures: Tensor, places: Tensor) -> Tensor:
+    """Pictures (n, c, rows, columns) linearly at places (n, height, width, 2), 0 beyond them."""
+    rows, columns = pictures.shape[2:]
+    # To -1 ... 1 over the outer edges.
+    sizes = torch.tensor([columns, rows], dtype=places.dtype)
+    grid = ((2 * places + 1) / sizes - 1).to(pictures.device, pictures.dtype)
+    return nn.functional.grid_sample(pictures, grid, mode="bilinear", align_corners=False)
+
+
+def regridded(maps: Tensor, sources: Sequence[Frame], targets: Sequence[Frame]) -> Tensor:
+    """Maps on some grids as they are on other grids over the same pictures.
+
+    Args:
+        maps: (n, c, height, width).
+        sources: the n grids that the maps lie on.
+        targets: n grids of one size.
+    """
+    steps = []
+    for source, target in zip(sources, targets, strict=True):
+        inverse = np.linalg.inv(source.axes)
+        steps.append(Frame(source.to_grid(target.centre), inverse @ target.axes, target.size))
+    return _sampled(maps, _places(steps))
 
 
 def crop(
