@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from landmarkflow.cohorts.fundus_settings import FUNDUS_LANDMARKS, camera_of
+
 
 @dataclass(frozen=True)
 class PictureKind:
@@ -28,4 +30,6 @@ class PictureKind:
     gaze: bool = False
 
 
-KINDS: Mapping[str, PictureKind] = {}
+KINDS: Mapping[str, PictureKind] = {
+    "fundus": PictureKind("fundus", FUNDUS_LANDMARKS, group_of=camera_of),
+}

@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from landmarkflow.cohorts.fundus import simulate_fundus
+from landmarkflow.cohorts.fundus_settings import FundusSettings
 from landmarkflow.cohorts.picture import LOOK_COLUMNS, Picture
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.cohorts.simulate import simulate_subject
@@ -31,7 +33,7 @@ class Simulator:
     simulate: Callable[[Any, int, int], Picture]
 
 
-SIMULATORS: Mapping[str, Simulator] = {}
+SIMULATORS: Mapping[str, Simulator] = {"fundus": Simulator(FundusSettings, simulate_fundus)}
 
 
 def run(batch: Batch) -> None:

@@ -22,9 +22,9 @@ from landmarkflow.learning.radii import Radii
 from landmarkflow.methods.zoomin.examples import (
     Example,
     Examples,
-    Statistics,
     hold_back,
     load_examples,
+    shape_of,
 )
 from landmarkflow.methods.zoomin.find import Found, Pair
 from landmarkflow.methods.zoomin.networks import (
@@ -81,6 +81,14 @@ def run(batch: Batch) -> None:
             landmarks=examples.landmarks,
             device=device,
         )
+    # That of the pictures that a network learned from, so that none counts for its own answer.
+    shapes = {
+        facts["network"]: shape_of(
+            [e for e in examples.scans if e.scan in set(facts["learned_from"])],
+            both_ways=train.augment.flip,
+        )
+        for facts in trained
+    }
     measured = []
     for example in examples.scans:
         # A picture that several networks never saw is measured by all of them together.
@@ -90,7 +98,9 @@ def run(batch: Batch) -> None:
             if example.scan in facts["held_back"]
         }
         if unseen:
-            found = finder_of(unseen, train, search, device).find(example.shown.pyramid)
+            shape = shapes[next(iter(unseen))]
+            finder = finder_of(unseen, train, search, device, shape)
+            found = finder.find(example.shown.pyramid)
             measured.append(Measured.of(example, "+".join(unseen), found))
     count = len(examples.landmarks)
     radii = Radii.of(
@@ -105,8 +115,8 @@ def run(batch: Batch) -> None:
         for name, pair in pairs.items()
         if pair.zoom is not None
     }
-    shape = architecture(train, examples.colours, examples.landmarks)
-    save_networks(batch.path("networks"), modules, shape)
+    described = architecture(train, examples.colours, examples.landmarks)
+    save_networks(batch.path("networks"), modules, described)
     write_json(
         batch.path("calibration"),
         {
@@ -114,7 +124,7 @@ def run(batch: Batch) -> None:
             "colours": examples.colours,
             "networks": list(pairs),
             "held_back_from": _held_back_from(examples, trained),
-            "statistics": Statistics.of(examples.scans).as_data(),
+            "shapes": {name: shape.as_data() for name, shape in shapes.items()},
             "radii": radii.as_data(),
             "measured": len(measured),
             "left_out": examples.left_out,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from landmarkflow.methods.zoomin.examples import Statistics
 from landmarkflow.methods.zoomin.find import Found
 from landmarkflow.methods.zoomin.settings import ZoomSettings
+from landmarkflow.methods.zoomin.shape import Shape
 
 Array = NDArray[np.float64]
 
@@ -18,7 +18,7 @@ BORDER_PIXELS = 1.0
 def doubts(
     found: Found,
     landmarks: Sequence[str],
-    statistics: Statistics,
+    shape: Shape,
     *,
     size: int,
     depth: Array,
@@ -29,7 +29,7 @@ def doubts(
     Args:
         found: the answer, in pixels of the frame.
         landmarks: names.
-        statistics: of the annotated pictures.
+        shape: how landmarks lie to each other in annotated pictures.
         size: width of the frame, pixels, of which lengths in settings are shares.
         depth: (k,) distance of each landmark from the border of the picture, pixels.
         settings: the limits.
@@ -76,26 +76,24 @@ def doubts(
         for chosen, text, values in limits
         if chosen.any()
     ]
-    reasons += _of_distances(found.positions / size, landmarks, statistics, settings)
+    reasons += _of_shape(found.positions / size, landmarks, shape, settings)
     near = depth < BORDER_PIXELS
     if near.any():
         reasons.append(f"at the border of the picture: {_named(landmarks, near)}")
     return reasons
 
 
-def _of_distances(
-    shares: Array, landmarks: Sequence[str], statistics: Statistics, settings: ZoomSettings
+def _of_shape(
+    shares: Array, landmarks: Sequence[str], shape: Shape, settings: ZoomSettings
 ) -> list[str]:
-    worst, said = settings.most_deviations, ""
-    for one, other, mean, deviation in statistics.distances:
-        apart = float(np.linalg.norm(shares[one] - shares[other]))
-        if abs(apart - mean) > worst * deviation:
-            worst = abs(apart - mean) / deviation
-            said = (
-                f"{landmarks[one]} and {landmarks[other]} are {apart:.3f} of the field apart, "
-                f"expected about {mean:.3f}"
-            )
-    return [said] if said else []
+    off = shape.deviations(shares)
+    if not len(off) or off.max() <= settings.most_deviations:
+        return []
+    one, other = shape.pairs[int(np.argmax(off))]
+    return [
+        f"{landmarks[one]} and {landmarks[other]} do not lie as in annotated pictures: "
+        f"{off.max():.1f} deviations off, expected at most {settings.most_deviations:g}"
+    ]
 
 
 def _named(landmarks: Sequence[str], chosen: NDArray[np.bool_]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import replacing
 from landmarkflow.learning.crops import Pyramid
 from landmarkflow.methods.zoomin.batches import Shown
+from landmarkflow.methods.zoomin.shape import Shape
 
 Array = NDArray[np.float64]
 
 # A picture held back from every network, and one that every network learns from.
 VALIDATION, ALWAYS = -1, 0
-# Distances between landmarks of few pictures are hardly known; no deviation is below this share.
-LEAST_DEVIATION = 0.04
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,39 +119,7 @@ def load_examples(path: Path) -> Examples:
     return Examples(tuple(memo["landmarks"]), memo["colours"], scans, memo["left_out"])
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Distances between landmarks, shares of the field, by which an answer is judged.
-
-    Attributes:
-        distances: for each pair of landmarks their places in the list, mean and deviation.
-    """
-
-    distances: tuple[tuple[int, int, float, float], ...]
-
-    @staticmethod
-    def of(examples: Sequence[Example]) -> "Statistics":
-        """Those of some examples."""
-        points = np.array([example.points / example.channels.shape[1] for example in examples])
-        distances = []
-        for one in range(points.shape[1]):
-            for other in range(one + 1, points.shape[1]):
-                apart = np.linalg.norm(points[:, one] - points[:, other], axis=1)
-                known = apart[np.isfinite(apart)]
-                if len(known):
-                    mean = float(known.mean())
-                    least = LEAST_DEVIATION * mean
-                    deviation = float(known.std()) if len(known) > 3 else 2 * least
-                    distances.append((one, other, mean, max(deviation, least)))
-        return Statistics(tuple(distances))
-
-    def as_data(self) -> dict[str, Any]:
-        """Plain data, which `of_data` takes back."""
-        return asdict(self)
-
-    @staticmethod
-    def of_data(data: dict[str, Any]) -> "Statistics":
-        """Those of `as_data`, read from JSON."""
-        return Statistics(
-            tuple((int(a), int(b), float(mean), float(sd)) for a, b, mean, sd in data["distances"])
-        )
+def shape_of(examples: Sequence[Example], *, both_ways: bool) -> Shape:
+    """How the landmarks of some examples lie to each other."""
+    points = np.array([example.points / example.channels.shape[1] for example in examples])
+    return Shape.of(points, both_ways=both_ways)

@@ -1,5 +1,6 @@
 """Find landmarks in a picture: peaks of the coarse maps, each judged by a closer look."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from landmarkflow.methods.zoomin.augment import plain
 from landmarkflow.methods.zoomin.batches import coarse_frame, region_frames
 from landmarkflow.methods.zoomin.network import Coarse, Zoom
 from landmarkflow.methods.zoomin.settings import TrainSettings, ZoomSettings
+from landmarkflow.methods.zoomin.shape import Shape
 
 Array = NDArray[np.float64]
 Maps = NDArray[np.float32]
@@ -23,6 +25,8 @@ Maps = NDArray[np.float32]
 PEAK_IN_SIGMAS = 3.0
 # A closer look counts more than the coarse one, whose share of the score is this power of its peak.
 COARSE_POWER = 0.5
+# Places nearer to each other than this share of the field are one.
+SAME_PLACE = 0.01
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class Finder:
         train: what they were trained with.
         settings: of the search.
         device: where they are.
+        shape: how landmarks lie to each other; without it each hypothesis is judged alone.
     """
 
     def __init__(
@@ -94,8 +99,10 @@ class Finder:
         train: TrainSettings,
         settings: ZoomSettings,
         device: torch.device,
+        shape: Shape | None = None,
     ) -> None:
         self.pairs, self.train, self.settings, self.device = pairs, train, settings, device
+        self.shape = shape
 
     def coarse(self, pyramid: Pyramid) -> tuple[Maps, list[list[_Seen]]]:
         """(landmarks, h, w) coarse probabilities, the mean over networks and ways round.
@@ -135,16 +142,7 @@ class Finder:
         peaks = [self._peaks(one, pyramid) for one in maps]
         looked = [(k, np.array([p.x, p.y])) for k, row in enumerate(peaks) for p in row]
         answers = self._close(pyramid, looked, seen)
-        best, rival = [], []
-        start = 0
-        for row in peaks:
-            own = answers[start : start + len(row)]
-            scores = [a.presence * p.mass**COARSE_POWER for a, p in zip(own, row, strict=True)]
-            order = np.argsort(scores)[::-1]
-            best.append(own[int(order[0])])
-            second = scores[int(order[1])] if len(order) > 1 else 0.0
-            rival.append(second / max(scores[int(order[0])], 1e-9))
-            start += len(row)
+        best, rival = self._judged(peaks, answers, size=int(pyramid.levels[0].shape[2]))
         for _ in range(self.settings.rounds):
             best = self._close(pyramid, [(k, one.place) for k, one in enumerate(best)], seen)
         return Found(
@@ -158,6 +156,28 @@ class Finder:
             hypotheses=np.array([len(row) for row in peaks]),
             regions=np.array([[_corners(f) for f in one.frames] for one in best]),
         )
+
+    def _judged(
+        self, peaks: Sequence[Sequence[Peak]], answers: Sequence["_Look"], *, size: int
+    ) -> tuple[list["_Look"], list[float]]:
+        """The likeliest hypothesis of each landmark, and the best other one's score, of its."""
+        starts = np.cumsum([0, *map(len, peaks)])
+        looks = [list(answers[a:b]) for a, b in itertools.pairwise(starts)]
+        scores = [
+            np.array([a.presence * p.mass**COARSE_POWER for a, p in zip(own, row, strict=True)])
+            for own, row in zip(looks, peaks, strict=True)
+        ]
+        chosen = [int(np.argmax(one)) for one in scores]
+        if self.shape is not None:
+            places = [np.array([one.place / size for one in own]) for own in looks]
+            chosen = self.shape.chosen(places, scores)
+        rival = []
+        for one, number, own in zip(scores, chosen, looks, strict=True):
+            # Hypotheses whose closer looks end at one place are one.
+            away = [np.linalg.norm(look.place - own[number].place) / size for look in own]
+            others = [s for s, far in zip(one, away, strict=True) if far > SAME_PLACE]
+            rival.append(float(max(others, default=0.0) / max(one[number], 1e-9)))
+        return [own[number] for own, number in zip(looks, chosen, strict=True)], rival
 
     def _peaks(self, heat: Maps, pyramid: Pyramid) -> list[Peak]:
         """Peaks of a coarse map, the one that holds most first."""

@@ -10,6 +10,7 @@ from landmarkflow.learning.weights import load_weights, save_weights
 from landmarkflow.methods.zoomin.find import Finder, Pair
 from landmarkflow.methods.zoomin.network import Coarse, Zoom
 from landmarkflow.methods.zoomin.settings import TrainSettings, ZoomSettings
+from landmarkflow.methods.zoomin.shape import Shape
 
 COARSE, ZOOM = "coarse", "zoom"
 
@@ -102,7 +103,11 @@ def pair_of(modules: nn.ModuleDict, device: torch.device) -> Pair:
 
 
 def finder_of(
-    pairs: Mapping[str, Pair], train: TrainSettings, zoom: ZoomSettings, device: torch.device
+    pairs: Mapping[str, Pair],
+    train: TrainSettings,
+    zoom: ZoomSettings,
+    device: torch.device,
+    shape: Shape,
 ) -> Finder:
     """The search by the networks of some folds."""
-    return Finder(list(pairs.values()), train, zoom, device)
+    return Finder(list(pairs.values()), train, zoom, device, shape)

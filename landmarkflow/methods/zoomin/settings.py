@@ -252,10 +252,10 @@ class ZoomSettings(Settings):
         description="distance of coarse and final place, share of the field, that is a doubt",
     )
     most_deviations: float = Field(
-        5.0,
+        3.5,
         gt=0,
-        description="deviations of the training's distances between landmarks, beyond which a "
-        "distance is unlikely",
+        description="deviations of the steps between landmarks in annotated pictures, beyond which "
+        "a step is a doubt",
     )
 
 

@@ -19,11 +19,11 @@ from landmarkflow.learning.crops import Frame, Pyramid
 from landmarkflow.learning.device import best_device, device_name
 from landmarkflow.learning.radii import Radii
 from landmarkflow.methods.zoomin.doubts import doubts
-from landmarkflow.methods.zoomin.examples import Statistics
 from landmarkflow.methods.zoomin.gather import read_of
 from landmarkflow.methods.zoomin.networks import finder_of, load_pairs
 from landmarkflow.methods.zoomin.prepare import find_field, prepared
 from landmarkflow.methods.zoomin.settings import GatherSettings, TrainSettings, ZoomSettings
+from landmarkflow.methods.zoomin.shape import Shape
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,8 @@ def run(batch: Batch) -> None:
         landmarks=landmarks,
         device=device,
     )
-    statistics, radii = Statistics.of_data(known["statistics"]), Radii.of_data(known["radii"])
+    radii = Radii.of_data(known["radii"])
+    shapes = {name: Shape.of_data(data) for name, data in known["shapes"].items()}
     largest = int(batch.values["largest_gib"] * 2**30)
 
     def compute(task: Task) -> Record:
@@ -57,14 +58,16 @@ def run(batch: Batch) -> None:
         field = find_field(picture, gather.field)
         shown = prepared(picture, field, gather.size, known["colours"])
         unseen = known["held_back_from"].get(task.scan) or names
-        finder = finder_of({name: pairs[name] for name in unseen}, train, settings, device)
+        shape = shapes[unseen[0]]
+        chosen = {name: pairs[name] for name in unseen}
+        finder = finder_of(chosen, train, settings, device, shape)
         found = finder.find(Pyramid.of(torch.from_numpy(shown.channels)))
         frame, scale = shown.frame, shown.frame.scale
         places = frame.to_picture(found.positions)
         reasons = doubts(
             found,
             landmarks,
-            statistics,
+            shape,
             size=gather.size,
             depth=_depth(places, picture.shape[1], picture.shape[0]),
             settings=settings,
