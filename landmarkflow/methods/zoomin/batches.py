@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 
 # A miss is made larger or smaller at random, so that rare large ones are met, too.
 LEAST_MISS, MOST_MISS = 0.5, 1.5
+# How much the landmarks' even share counts beside their misses when one is chosen.
+EVEN = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +116,11 @@ def draw(
         points.append(frame.coarser(settings.coarse.stem).to_grid(one.points))
         if misses is None:
             continue
-        known = np.flatnonzero(~np.isnan(one.points).any(axis=1))
-        for k in random.permutation(known)[: settings.regions.at_once]:
-            centre = _laid(one, int(k), random, settings.regions, misses[int(k)])
+        for k in _landmarks(one, random, settings.regions, misses):
+            centre = _laid(one, k, random, settings.regions, misses[k])
             laid = region_frames(frame, centre, one.size, settings.regions)
             regions.append(torch.stack([look.shown(one.pyramid, f, random) for f in laid]))
-            placed.append((number, int(k), laid))
+            placed.append((number, k, laid))
     coarsely = Coarsely(
         torch.stack(pictures), torch.from_numpy(np.stack(points)).float(), tuple(frames)
     )
@@ -137,6 +138,19 @@ def draw(
         tuple(k for _, k, _ in placed),
         torch.from_numpy(np.array(where)).float(),
     )
+
+
+def _landmarks(
+    one: Shown, random: np.random.Generator, settings: RegionSettings, misses: Sequence[Array]
+) -> list[int]:
+    """The landmarks that are zoomed in on: those with larger misses more often."""
+    known = np.flatnonzero(~np.isnan(one.points).any(axis=1))
+    usual = [float(np.linalg.norm(own, axis=1).mean()) if len(own) else 0.0 for own in misses]
+    weights = np.array(usual)[known] + 1e-6
+    weights = weights / weights.sum() + EVEN / max(1, len(known))
+    count = min(settings.at_once, len(known))
+    chosen = random.choice(known, count, replace=False, p=weights / weights.sum())
+    return [int(k) for k in chosen]
 
 
 def _laid(

@@ -25,6 +25,8 @@ Maps = NDArray[np.float32]
 PEAK_IN_SIGMAS = 3.0
 # A closer look counts more than the coarse one, whose share of the score is this power of its peak.
 COARSE_POWER = 0.5
+# What a place that only the other landmarks tell holds of the coarse map, at least.
+LEAST_MASS = 0.02
 # Places nearer to each other than this share of the field are one.
 SAME_PLACE = 0.01
 
@@ -139,7 +141,7 @@ class Finder:
     def find(self, pyramid: Pyramid) -> Found:
         """Search a picture."""
         maps, seen = self.coarse(pyramid)
-        peaks = [self._peaks(one, pyramid) for one in maps]
+        peaks = self._told([self._peaks(one, pyramid) for one in maps], maps, pyramid)
         looked = [(k, np.array([p.x, p.y])) for k, row in enumerate(peaks) for p in row]
         answers = self._close(pyramid, looked, seen)
         best, rival = self._judged(peaks, answers, size=int(pyramid.levels[0].shape[2]))
@@ -156,6 +158,29 @@ class Finder:
             hypotheses=np.array([len(row) for row in peaks]),
             regions=np.array([[_corners(f) for f in one.frames] for one in best]),
         )
+
+    def _told(self, peaks: list[list[Peak]], maps: Maps, pyramid: Pyramid) -> list[list[Peak]]:
+        """The peaks, and places that those of the other landmarks tell."""
+        if self.shape is None:
+            return peaks
+        size = int(pyramid.levels[0].shape[2])
+        frame = coarse_frame(size, self.train.coarse.size).coarser(self.train.coarse.stem)
+        reach = PEAK_IN_SIGMAS * self.train.coarse.sigma_pixels
+        first = np.array([(row[0].x, row[0].y) for row in peaks]) / size
+        y, x = np.indices(maps.shape[1:])
+        more = [list(row) for row in peaks]
+        for places in self.shape.predicted(first):
+            for k, place in enumerate(places * size):
+                if not (np.isfinite(place) & (place > 0) & (place < size - 1)).all():
+                    continue
+                near = [np.hypot(one.x - place[0], one.y - place[1]) for one in more[k]]
+                if min(near) < reach * frame.scale:
+                    continue
+                at = frame.to_grid(place)
+                inside = (x - at[0]) ** 2 + (y - at[1]) ** 2 <= reach**2
+                mass = max(float(maps[k][inside].sum()), LEAST_MASS)
+                more[k].append(Peak(float(place[0]), float(place[1]), mass))
+        return more
 
     def _judged(
         self, peaks: Sequence[Sequence[Peak]], answers: Sequence["_Look"], *, size: int

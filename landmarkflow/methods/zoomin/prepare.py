@@ -28,6 +28,8 @@ NEIGHBOURHOOD = 1 / 24
 # Local contrast of so many deviations fills the range; one below this share of the picture's range
 # is taken to be noise and stays faint.
 DEVIATIONS, LEAST_CONTRAST = 3.0, 0.02
+# Values that differ by less than this share of the largest are the same, but for rounding.
+LEAST_RANGE = 1e-3
 # The outermost ring of a round field is a blurred edge.
 EDGE = 0.985
 # Green shows vessels and fovea best; blue is the noisiest.
@@ -157,7 +159,8 @@ def prepared(picture: NDArray[Any], field: RoundField, size: int, colours: int) 
     if field.certain:
         x, y = np.meshgrid(*(np.arange(size) - (size - 1) / 2,) * 2)
         inside &= np.hypot(x, y) < EDGE * size / 2
-    if not inside.any() or np.ptp(work[:-1, inside]) <= 0:
+    seen = work[:-1, inside]
+    if not inside.any() or np.ptp(seen) <= LEAST_RANGE * np.abs(seen).max():
         raise ScanFailure("the picture is of one brightness, expected one that shows something")
     return Prepared(_channels(work[:-1], inside), frame)
 

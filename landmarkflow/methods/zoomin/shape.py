@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 # No deviation is below this share of a pair's distance: of few pictures it is hardly known.
 LEAST_DEVIATION = 0.04
 # Another camera may show everything so much larger or smaller; hypotheses are judged that wide.
-OTHER_SCALE = 0.1
+OTHER_SCALE = 0.07
 # Deviations of a pair beyond which it counts no more against a hypothesis: the other one of the
 # pair may be the wrong one.
 MOST_DEVIATIONS = 5.0
@@ -71,6 +71,21 @@ class Shape:
         """(n,) how many deviations each pair of a picture's landmarks (k, 2) is off."""
         off = [self._off(points, way, self.deviation) for way in self._ways]
         return min(off, key=lambda one: float(one.sum()))
+
+    def predicted(self, points: Array) -> list[Array]:
+        """(k, 2) places that the other landmarks' places (k, 2) tell, one array for each way.
+
+        That of a landmark is the median of what the others tell; NaN where none tells any.
+        """
+        found = []
+        for way in self._ways:
+            told: list[list[Array]] = [[] for _ in points]
+            for (a, b), step in zip(self.pairs, self.mean * np.array([way, 1.0]), strict=True):
+                told[b].append(points[a] + step)
+                told[a].append(points[b] - step)
+            places = [np.median(one, axis=0) if one else np.full(2, np.nan) for one in told]
+            found.append(np.array(places))
+        return found
 
     def chosen(self, places: Sequence[Array], scores: Sequence[Array]) -> list[int]:
         """Which hypothesis of each landmark is likeliest, together with those of the others.
