@@ -39,7 +39,7 @@ class GatherSettings(Settings):
 class BranchSettings(Settings):
     """One branch: the pixels that it sees, and its network."""
 
-    size: int = Field(128, ge=8, description="width of what the branch sees, pixels")
+    size: int = Field(96, ge=8, description="width of what the branch sees, pixels")
     stem: Literal[1, 2, 4] = Field(
         2, description="pixels of the picture to a pixel of the heat map, along each axis"
     )
@@ -51,10 +51,10 @@ class BranchSettings(Settings):
     sigma_pixels: float = Field(
         1.5, ge=0.7, description="standard deviation of a landmark's Gaussian, pixels of the map"
     )
-    steps: int = Field(600, ge=1, description="number of batches learned from; more are slower")
+    steps: int = Field(1000, ge=1, description="number of batches learned from; more are slower")
     batch: int = Field(4, ge=1, description="pictures in a batch")
     learning_rate: float = Field(
-        0.002, gt=0, description="learning rate of AdamW at most; if too large, training diverges"
+        0.003, gt=0, description="learning rate of AdamW at most; if too large, training diverges"
     )
 
     @property
@@ -76,12 +76,15 @@ class RegionSettings(BranchSettings):
     """The branch of the regions of interest, and how they are laid in training."""
 
     fields: tuple[float, ...] = Field(
-        (0.25, 0.5),
+        (0.22, 0.5),
         min_length=1,
         description="widths of the regions of interest, shares of the field, the narrowest first",
     )
     at_once: int = Field(
-        2, ge=1, description="landmarks of a picture that are zoomed in on in a batch, at most"
+        1,
+        ge=1,
+        description="landmarks of a picture that are zoomed in on in a batch, at most; those with "
+        "larger misses more often",
     )
     misses: Share = Field(
         0.6,
@@ -140,42 +143,40 @@ class AugmentSettings(Settings):
         "searched both ways, too",
     )
     rotation_degrees: float = Field(
-        10.0, ge=0, description="standard deviation of the rotation, degrees"
+        8.0, ge=0, description="standard deviation of the rotation, degrees"
     )
-    scale: float = Field(0.2, ge=0, lt=0.7, description="largest relative change of size")
+    scale: float = Field(0.15, ge=0, lt=0.7, description="largest relative change of size")
     stretch: float = Field(
         0.06, ge=0, lt=0.7, description="largest relative change along each axis beside that"
     )
     shift: float = Field(
-        0.06, ge=0, description="largest shift of the coarse frame, share of the field"
+        0.05, ge=0, description="largest shift of the coarse frame, share of the field"
     )
-    contrast: float = Field(0.3, ge=0, lt=1, description="largest relative change of contrast")
-    brightness: float = Field(0.15, ge=0, lt=1, description="largest shift of each colour")
-    gamma: float = Field(0.5, ge=0, description="largest logarithm of a gamma exponent")
+    contrast: float = Field(0.2, ge=0, lt=1, description="largest relative change of contrast")
+    brightness: float = Field(0.1, ge=0, lt=1, description="largest shift of each colour")
+    gamma: float = Field(0.35, ge=0, description="largest logarithm of a gamma exponent")
     gradient: float = Field(
-        0.25, ge=0, description="largest change of brightness from one side to the other"
+        0.15, ge=0, description="largest change of brightness from one side to the other"
     )
     grey: Share = Field(0.15, description="share of pictures whose colours are made grey")
-    dropped: Share = Field(0.1, description="share of channels that are left out")
+    dropped: Share = Field(0.05, description="share of channels that are left out")
     blur: float = Field(
         1.2, ge=0, description="largest deviation of a blur, thousandths of the field"
     )
     noise: float = Field(0.04, ge=0, description="largest deviation of noise, of the range")
     spots: float = Field(
-        3.0, ge=0, description="mean number of bright and dark spots drawn over a picture"
+        1.0, ge=0, description="mean number of bright and dark spots drawn over a picture"
     )
     cut: Share = Field(
-        0.3, description="share of pictures whose field is made narrower or cut off at sides"
+        0.2, description="share of pictures whose field is made narrower or cut off at sides"
     )
 
 
 class TrainSettings(Settings):
     """The training of the networks: the coarse branch, then the regions of interest."""
 
-    coarse: BranchSettings = section(
-        BranchSettings, size=192, widths=(16, 32, 64, 96, 128), steps=500
-    )
-    regions: RegionSettings = section(RegionSettings, steps=600)
+    coarse: BranchSettings = section(BranchSettings, size=192, widths=(16, 32, 64, 96, 128))
+    regions: RegionSettings = section(RegionSettings, steps=1200)
     parts: PartSettings = section(PartSettings)
     augment: AugmentSettings = section(AugmentSettings)
     joint: bool = Field(
