@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError, ScanFailure
 from landmarkflow.core.points import Landmarks
-from landmarkflow.core.records import Record, read_record
+from landmarkflow.core.records import read_record
 from landmarkflow.data.splits import Part, read_splits
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
@@ -42,10 +42,9 @@ def run(batch: Batch) -> None:
     left_out: dict[str, str] = {}
     kept: list[tuple[Task, Landmarks]] = []
     for task in batch.tasks:
-        records = [read_record(task.inputs[role]) for role in ("scans_record", "references_record")]
-        said = next((record for record in records if not record.has_result), None)
-        if said is not None:
-            left_out[task.scan] = _why(said)
+        record = read_record(task.inputs["references_record"])
+        if not record.has_result:
+            left_out[task.scan] = f"{record.stage} {record.status}: {record.reason}"
             continue
         kept.append((task, read_point_lists(task.inputs["reference"])[0].landmarks))
     if not kept:
@@ -69,10 +68,6 @@ def run(batch: Batch) -> None:
         raise InputError("there is no picture to learn from that shows something")
     save_examples(batch.path("examples"), Examples(labels, colours, tuple(examples), left_out))
     logger.info("%d pictures are learned from, %d left out", len(examples), len(left_out))
-
-
-def _why(record: Record) -> str:
-    return f"{record.stage} {record.status}: {record.reason}"
 
 
 def _fold(part: Part | None) -> int:
