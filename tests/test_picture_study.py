@@ -23,12 +23,17 @@ from workflow_runs import (
     write_yaml,
 )
 
+from landmarkflow.cohorts.picture import Picture
 from landmarkflow.core.errors import InputError
+from landmarkflow.core.points import Landmarks
 from landmarkflow.core.records import read_record
+from landmarkflow.data import simulate
 from landmarkflow.data.splits import Part, read_splits
-from landmarkflow.data.stages import REFERENCES
+from landmarkflow.data.stages import REFERENCES, SIMULATE
 from landmarkflow.engine.method import Method
 from landmarkflow.engine.stage import Stage
+from landmarkflow.formats.landmarks import read_landmarks
+from landmarkflow.formats.pictures import read_picture
 from landmarkflow.formats.slicer import read_point_lists
 from landmarkflow.methods.oneshot.settings import OneShotSettings
 from landmarkflow.registry import METHODS
@@ -321,6 +326,37 @@ def test_only_landmarks_that_are_asked_for_are_looked_for(tmp_path: Path) -> Non
     assert found.labels == ("fovea",)
     records = references(tmp_path, found, landmarks=["fovea"])
     assert list(placed(records["eye_00"])) == ["fovea"]
+
+
+# Simulated pictures
+
+
+def test_a_simulated_picture_is_written_with_its_marks_and_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(settings: OneShotSettings, seed: int, number: int) -> Picture:
+        marks = Landmarks(("disc", "fovea"), np.array([[seed, number, 0.0], [np.nan] * 3]))
+        looks = (("ann", 1.5, 2.25, 200.0, 1), ("ann", 3.0, 4.0, 150.0, 2))
+        return Picture(np.full((ROWS, COLUMNS), 7 * number, np.uint8), marks, looks)
+
+    simulator = simulate.Simulator(OneShotSettings, drawn)
+    monkeypatch.setattr(simulate, "SIMULATORS", {"fish": simulator})
+    asked = {"kind": "fish", "pictures": True, "gaze": True, "seed": 5, "number": 3}
+    asked |= {"settings": OneShotSettings().model_dump(mode="json")}
+    done = run_stage(SIMULATE, tmp_path, ["fish003"], settings={"simulate": asked})
+    assert done.status == 0, done.stderr
+    picture, marks, gaze = (
+        path_of(tmp_path, SIMULATE, role, "fish003") for role in ("picture", "marks", "gaze")
+    )
+    assert (read_picture(picture) == 21).all()
+    found = read_landmarks(marks)
+    assert (found.labels, found.positions.tolist()) == (("disc",), [[5, 3, 0]])
+    assert gaze.read_text("utf-8").splitlines() == [
+        "image,observer,x,y,duration_ms,order",
+        "fish003,ann,1.500,2.250,200,1",
+        "fish003,ann,3.000,4.000,150,2",
+    ]
+    assert not path_of(tmp_path, SIMULATE, "image", "fish003").exists()
 
 
 # A whole run
