@@ -57,10 +57,11 @@ def eyes(once: Callable[[str, Callable[[Path], None]], Path], root: Path) -> Pat
     """A folder in which the study has run."""
 
     def fill(folder: Path) -> None:
+        folder.mkdir(parents=True)
         ran = run_workflow(root, folder, "--configfile", write_yaml(folder / "eyes.yaml", STUDY))
         assert ran.status == 0, ran.text
 
-    return once("eyes", fill)
+    return once("zoomin_eyes", fill)
 
 
 @pytest.mark.slow
