@@ -421,6 +421,7 @@ def test_each_picture_is_predicted_by_what_never_saw_it(house: Path, tmp_path: P
     table = rows(learner / "landmarks.csv")
     assert {row["radius"] for row in table} == {"8.0000"}
     assert {row["frame"] for row in table} == {"pixels"}
+    assert "Positions are in its pixels" in (learner / "README.txt").read_text("utf-8")
     with (study_folder / "samples.tsv").open(encoding="utf-8") as file:
         sheet = list(csv.DictReader(file, delimiter="\t"))
     assert [(row["group"], row["spacing"]) for row in sheet[:2]] == [("A", "4.0"), ("B", "4.0")]
