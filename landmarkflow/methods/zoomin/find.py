@@ -23,10 +23,9 @@ Maps = NDArray[np.float32]
 
 # A peak is what lies within so many standard deviations of its target.
 PEAK_IN_SIGMAS = 3.0
-# A closer look counts more than the coarse one, whose share of the score is this power of its peak.
-COARSE_POWER = 0.5
-# What a place that only the other landmarks tell holds of the coarse map, at least.
-LEAST_MASS = 0.02
+# What a place that only the other landmarks tell holds of the coarse map, at least. With more, such
+# a place, which fits the others by itself, beats a right one that the coarse map shows.
+LEAST_MASS = 0.005
 # Places nearer to each other than this share of the field are one.
 SAME_PLACE = 0.01
 
@@ -189,7 +188,7 @@ class Finder:
         starts = np.cumsum([0, *map(len, peaks)])
         looks = [list(answers[a:b]) for a, b in itertools.pairwise(starts)]
         scores = [
-            np.array([a.presence * p.mass**COARSE_POWER for a, p in zip(own, row, strict=True)])
+            np.array([a.presence * p.mass for a, p in zip(own, row, strict=True)])
             for own, row in zip(looks, peaks, strict=True)
         ]
         chosen = [int(np.argmax(one)) for one in scores]

@@ -176,7 +176,7 @@ class TrainSettings(Settings):
     """The training of the networks: the coarse branch, then the regions of interest."""
 
     coarse: BranchSettings = section(BranchSettings, size=192, widths=(16, 32, 64, 96, 128))
-    regions: RegionSettings = section(RegionSettings, steps=1200)
+    regions: RegionSettings = section(RegionSettings, steps=600)
     parts: PartSettings = section(PartSettings)
     augment: AugmentSettings = section(AugmentSettings)
     joint: bool = Field(
