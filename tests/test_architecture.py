@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "report": FILES | {"engine", "data", "evaluation"},
     # Before and beside a run: they know the workflow, and nothing of a run knows them.
     "console": FILES | {"engine", "study", "workflow"},
-    "commands": FILES | {"engine", "study", "data", "console", "workflow", "registry"},
+    "packs": FILES | {"engine", "study", "data", "workflow", "registry"},
+    "commands": FILES | {"engine", "study", "data", "console", "packs", "workflow", "registry"},
 }
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from landmarkflow.commands.check import check
 from landmarkflow.commands.clean import clean
@@ -13,6 +14,8 @@ from landmarkflow.core.errors import InputError
 
 RUN = "a study, from scans to report; goes on where it was stopped"
 CHECK = "read all scans and references and detect nothing: what is refused and why, minutes, disk"
+PACK = "a finished run as one file, for `detect`"
+DETECT = "the landmarks of further scans by a packed run, without a study"
 CLEAN = "what of a study's results can be deleted, and how much that frees"
 STAGE = "the commands of the workflow's rules, one for each stage: stage --help"
 STUDY = "name of a study in studies/, or path of its .yaml file"
@@ -28,6 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     add_run(names.add_parser("run", help=RUN, description=f"Run {RUN}."))
     add_check(names.add_parser("check", help=CHECK, description=f"{CHECK[0].upper()}{CHECK[1:]}."))
     add_clean(names.add_parser("clean", help=CLEAN, description=f"Say {CLEAN}; delete nothing."))
+    add_pack(names.add_parser("pack", help=PACK, description=f"Write {PACK}."))
+    add_detect(names.add_parser("detect", help=DETECT, description=f"Find {DETECT}."))
     names.add_parser("stage", help=STAGE)
     chosen, more = parser.parse_known_args(arguments)
     if more and chosen.command != "run":
@@ -38,6 +43,13 @@ def main(arguments: Sequence[str]) -> int:
             return run(chosen.study, chosen.data, chosen.seeds, chosen.cores, more)
         if chosen.command == "check":
             return check(chosen.study, chosen.data, chosen.cores)
+        if chosen.command == "pack":
+            # Commands that open scans take seconds to import.
+            from landmarkflow.commands.pack import pack_run  # noqa: PLC0415
+
+            return pack_run(chosen.run, chosen.output)
+        if chosen.command == "detect":
+            return _detect(chosen)
         return clean(chosen.study, yes=chosen.yes)
     except InputError as error:
         sys.stderr.write(f"landmarkflow: {error}\n")
@@ -67,3 +79,32 @@ def add_clean(parser: argparse.ArgumentParser) -> None:
     """Declare what `clean` takes."""
     parser.add_argument("study", metavar="STUDY", help="name of a study with results in results/")
     parser.add_argument("--yes", action="store_true", help="delete it")
+
+
+def add_pack(parser: argparse.ArgumentParser) -> None:
+    """Declare what `pack` takes."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder results/<study>/<run>")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="to write, x.lmk say"
+    )
+
+
+def add_detect(parser: argparse.ArgumentParser) -> None:
+    """Declare what `detect` takes."""
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="file of `landmarkflow pack`")
+    add("scans", type=Path, nargs="+", metavar="SCAN", help="a file, or folder of a DICOM series")
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="of the answers")
+    add("--side", choices=("left", "right"), default="", help="that the scans show")
+    add("--series", default="", metavar="UID", help="number or UID of the DICOM series")
+    add("--no-picture", action="store_true", help="do not draw the scans")
+    add("--json", action="store_true", help="a line of JSON for each scan")
+    add("--device", choices=("auto", "cpu"), default="auto", help="cpu: use no GPU")
+
+
+def _detect(chosen: argparse.Namespace) -> int:
+    # The libraries of images and networks take seconds to import.
+    from landmarkflow.commands.detect import Options, detect  # noqa: PLC0415
+
+    options = Options(chosen.side, chosen.series, not chosen.no_picture, chosen.json, chosen.device)
+    return detect(chosen.model, chosen.scans, chosen.output, options)
