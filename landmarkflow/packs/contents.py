@@ -58,7 +58,9 @@ class Contents(Settings):
     largest_gib: float = Field(gt=0, le=1024, description="that a scan may hold in memory")
     parts: tuple[Part, ...] = Field(min_length=1, max_length=200, description="in their order")
     files: dict[FilePath, PackedFile] = Field(max_length=20_000, description="beside pack.json")
-    peers: dict[ScanId, str] = Field({}, description="digests of scans that stages read, too")
+    known: dict[ScanId, str] = Field(
+        {}, description="digests of the scans that it learned from, or that its stages read, too"
+    )
 
 
 def contents_of(text: bytes, stages: Mapping[str, Stage]) -> Contents:

@@ -167,10 +167,10 @@ class Model:
             stem = stem.removesuffix(suffix) if suffix else stem
         scan = re.sub(r"[^A-Za-z0-9_-]", "-", stem).lstrip("-_")[:LONGEST_ID] or "scan"
         taken = {TEMPLATE, *(part.template for part in self.contents.parts)}
-        if scan in self.contents.peers:
+        if scan in self.contents.known:
             self._run(self.contents.parts[0], SCANS, scan, row)
             same = read_json(self._results / SCANS.writes["record"].format(scan=scan))["sha256"]
-            taken |= {scan} - {s for s, digest in self.contents.peers.items() if digest == same}
+            taken |= {scan} - {s for s, digest in self.contents.known.items() if digest == same}
         return f"{scan}-new" if scan in taken else scan
 
     def _run(self, part: Part, stage: Stage, scan: str, row: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from landmarkflow.core.code_hash import code_hash
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_json, replacing, sha256
+from landmarkflow.core.records import TEMPLATE
 from landmarkflow.data.stages import SCANS
 from landmarkflow.engine.stage import Stage
 from landmarkflow.packs.contents import (
@@ -40,8 +41,8 @@ def pack(flow: Workflow, name: str, path: Path) -> Contents:
     """
     run = flow.study.runs.get(name)
     if run is None:
-        known = ", ".join(flow.study.runs)
-        raise InputError(f"{flow.results}: has no run {name!r}, expected one of {known}")
+        runs = ", ".join(flow.study.runs)
+        raise InputError(f"{flow.results}: has no run {name!r}, expected one of {runs}")
     stages = {stage.command: stage for stage in flow.stages}
     products = [
         pattern.replace("{run}", name)
@@ -50,7 +51,8 @@ def pack(flow: Workflow, name: str, path: Path) -> Contents:
         if role in PRODUCTS and pattern.startswith("{run}/") and "/work/" not in pattern
     ]
     parts, files = needed(list(_parts(flow, run)), stages, products)
-    peers = {peer for part in parts for peer in part.peers}
+    learned = [scan for scan in flow.learned(run) if scan != TEMPLATE]
+    known = {*learned, *(peer for part in parts for peer in part.peers)}
     contents = Contents(
         format=FORMAT,
         study=flow.study.config.study,
@@ -60,7 +62,7 @@ def pack(flow: Workflow, name: str, path: Path) -> Contents:
         largest_gib=flow.study.config.data.largest_gib,
         parts=tuple(parts),
         files={file: _packed(flow.results, file) for file in files},
-        peers={peer: _digest_of(flow.results, peer) for peer in sorted(peers)},
+        known={scan: _digest_of(flow.results, scan) for scan in sorted(known)},
     )
     with replacing(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
         _add(archive, NAME, contents.model_dump_json(indent=1).encode())
@@ -87,13 +89,15 @@ def _parts(flow: Workflow, run: Run) -> Iterator[Part]:
 
 
 def _part(flow: Workflow, stage: Stage, run: Run | None) -> Part:
-    template = flow.study.entry(run.template) if run else None
+    shown = flow.study.template if run is None or run.template == TEMPLATE else None
+    if run is not None and shown is None and run.template in flow.study.templates:
+        shown = flow.study.templates[run.template]
     return Part(
         command=stage.command,
         code=code_hash(stage.module),
         run=run.name if run else "",
-        template=run.template if run else "template",
-        side=template.side if template else flow.study.template.side,
+        template=run.template if run else TEMPLATE,
+        side=shown.side if shown else "",
         values=flow.values(stage, run),
         peers=tuple(flow.peers(stage, run)) if run and stage.peers else (),
         of=run.of if run else (),
