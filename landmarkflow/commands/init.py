@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from landmarkflow.commands.finding import Found, find, ids_of
+from landmarkflow.commands.init_pictures import init_pictures
 from landmarkflow.commands.studies import say, tell, workflow_of
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_text
@@ -17,6 +18,7 @@ from landmarkflow.core.points import Landmarks
 from landmarkflow.formats.landmarks import read_landmarks
 from landmarkflow.formats.volumes import read_labels, read_volume
 from landmarkflow.images.operations import grid_of, view_of
+from landmarkflow.study.pictures import is_of_pictures
 from landmarkflow.study.sheet import Scan, scan_of, write_sheet
 
 STUDY, SHEET = "study.yaml", "samples.tsv"
@@ -62,6 +64,9 @@ def init(folder: Path, output: Path, template: str, side: str) -> int:
     for name in (STUDY, SHEET):
         if (output / name).exists():
             raise InputError(f"{output / name}: is there already, expected another folder (-o)")
+    name = ids_of([Found(folder, folder.resolve().name)])[0] or "study"
+    if is_of_pictures(folder):
+        return init_pictures(folder, output / STUDY, name)
     images = find(folder, tell)
     if not images:
         raise InputError(f"{folder}: holds no scan that can be read")
@@ -71,13 +76,12 @@ def init(folder: Path, output: Path, template: str, side: str) -> int:
     by_id = dict(zip(ids, images, strict=True))
     chosen = _template(by_id, seen, template, folder)
     say(f"template  {_row(chosen, by_id[chosen], seen[chosen])}")
-    for name in ids:
-        if name != chosen:
-            say(f"scan      {_row(name, by_id[name], seen[name])}")
-    warnings = [line for name in ids for line in _warnings(name, chosen, seen)]
+    for scan in ids:
+        if scan != chosen:
+            say(f"scan      {_row(scan, by_id[scan], seen[scan])}")
+    warnings = [line for scan in ids for line in _warnings(scan, chosen, seen)]
     for line in warnings:
         say(f"look at   {line}")
-    name = ids_of([Found(folder, folder.resolve().name)])[0] or "study"
     _write(output, name, by_id, chosen, side)
     annotated = sum(one.landmarks is not None for n, one in by_id.items() if n != chosen)
     say(f"{len(ids) - 1} scans, {annotated} with references: {output / STUDY}, {output / SHEET}")
