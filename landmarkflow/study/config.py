@@ -133,6 +133,11 @@ class DataSource(Settings):
     landmarks: tuple[str, ...] = Field(
         (), description="of the template that are looked for and evaluated, in order; [] is all"
     )
+    reviewed: str = Field(
+        "",
+        description="folder of `landmarkflow review`, results/<study>/<run>/reviewed: references "
+        "of the scans that have none of their own",
+    )
     targets: Literal["one", "all"] = Field(
         "one",
         description="of a scan x whose side is not stated: one, or all, its left as the scan "

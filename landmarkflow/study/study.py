@@ -10,6 +10,7 @@ from landmarkflow.core.records import TEMPLATE
 from landmarkflow.core.settings import merged
 from landmarkflow.study.config import StudyConfig, Template, load_config
 from landmarkflow.study.folder import Tell
+from landmarkflow.study.reviewed import with_reviewed
 from landmarkflow.study.runs import MethodFacts, Run, read_yaml, runs_of
 from landmarkflow.study.same import refused_images
 from landmarkflow.study.sheet import Scan, check_ids, scan_of
@@ -94,7 +95,8 @@ def load_study(
     config = load_config(raw, {name: facts.settings for name, facts in methods.items()})
     source = source_of(config, results / config.study, tell)
     runs = runs_of(config, methods, presets)
-    scans = {scan.scan: scan for scan in source.scans}
+    given_scans = with_reviewed(source.scans, config.data.reviewed)
+    scans = {scan.scan: scan for scan in given_scans}
     of_scan = [run for run in runs.values() if run.template != TEMPLATE]
     templates = {run.template: _further_template(run, scans) for run in of_scan}
     training = {name: scan for name, scan in scans.items() if scan.split}
