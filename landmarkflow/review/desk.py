@@ -120,7 +120,8 @@ class Desk:
         return self._row(name, review) | {
             "revision": review.revision,
             "undo": review.history[-1].did if review.history else None,
-            "picture": self._volumes.grid(self._subject.scans[name]).size[2] == 1,
+            "picture": self._is_picture(name),
+            "turned": self._move(name, found) is not None,
             "landmarks": self._landmarks(name, found, review),
         }
 
@@ -280,10 +281,17 @@ class Desk:
         """How the template is turned; a picture is shown as it is."""
         if self._subject.landmarks is None:
             return None
-        if self._volumes.grid(self._subject.scans[name]).size[2] == 1:
+        if self._is_picture(name):
             return None
         mirrored = found.record.details.get("mirrored") is True
         return move_between(self._subject.landmarks, found.points.landmarks, mirrored=mirrored)
+
+    def _is_picture(self, name: str) -> bool:
+        try:
+            return self._volumes.grid(self._subject.scans[name]).size[2] == 1
+        except InputError:
+            # It is said where the scan would be seen; all else can be looked at.
+            return False
 
     def _path(self, name: str) -> Path:
         return self._within(self._subject.folder / FOLDER / f"{name}.mrk.json")

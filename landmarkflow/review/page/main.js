@@ -28,7 +28,7 @@ const scan = new Viewer(byId("scan-view"), {
 // What to do, with its keys. The page can be used without a mouse.
 
 const ACTIONS = [
-  { keys: ["a", "Enter"], text: "Accept", hint: "A", main: true, run: accept },
+  { keys: ["a"], text: "Accept", hint: "A", main: true, run: accept },
   { keys: ["x"], text: "Not visible", hint: "X", run: hide },
   { keys: ["s"], text: "Set where the slices cross", hint: "S", run: place },
   { keys: ["u", "z"], text: "Undo", hint: "U", run: () => ask({ do: "undo" }) },
@@ -63,8 +63,7 @@ function addActions() {
 
 function onKey(event) {
   const isWriting = event.target.closest?.("select, input, textarea");
-  const isPressing = event.key === "Enter" && event.target.closest?.("button");
-  if (isWriting || isPressing || event.key === "Tab" || event.altKey) return;
+  if (isWriting || event.key === "Tab" || event.altKey) return;
   const withControl = event.ctrlKey || event.metaKey;
   if (withControl && event.key !== "z") return;
   const nudge = event.shiftKey && NUDGES[event.key];
@@ -122,7 +121,7 @@ function select(label, isLookedAt) {
 /** How much is seen around a landmark: ten radii, and enough to know where one is. */
 function spanOf(point) {
   const extent = scan.loaded ? scan.extent : 100;
-  state.span ??= extent * 0.4;
+  state.span ??= extent * (state.scan.picture ? 1 : 0.4);
   return Math.max(state.span, 10 * (point.radius ?? 0));
 }
 
@@ -143,11 +142,18 @@ function follow() {
 const current = () => state.scan?.landmarks.find((point) => point.label === state.selected);
 
 function ordered() {
+  const order = byId("order").value;
   const points = [...state.scan.landmarks];
-  if (byId("order").value === "template") return points;
-  // What was not found at all comes before the largest radius.
-  const weight = (point) => (point.detected ? (point.radius ?? 0) : Infinity);
+  if (order === "template") return points;
+  // What was not found at all comes before what is most in doubt.
+  const weight = (point) => (point.detected ? doubtOf(point, order) : Infinity);
   return points.sort((a, b) => weight(b) - weight(a));
+}
+
+/** How much a landmark is in doubt by the sign that is looked at; 0 where it was not measured. */
+function doubtOf(point, order) {
+  if (order === "similarity") return point.similarity === null ? 0 : 1 - point.similarity;
+  return point.radius ?? 0;
 }
 
 /** The next landmark about which nobody has decided, after the selected one and then from above. */
@@ -280,6 +286,8 @@ function draw() {
     (found.doubt === null ? "" : `, ${found.doubt.toFixed(2)}`) + (found.side ? `, ${found.side}` : "");
   byId("study-name").textContent = `${state.study.study} / ${state.study.run}, ${state.study.reviewer}`;
   byId("reason").textContent = found.reason;
+  const turned = found.turned ? ", turned as the scan lies" : ", not turned: few points are known";
+  byId("template-turned").textContent = `as it was annotated${found.picture ? "" : turned}`;
   byId("points-done").textContent = `${found.decided} of ${found.of} decided`;
   drawScans();
   drawLandmarks();
@@ -313,18 +321,21 @@ function drawScans() {
 }
 
 function drawLandmarks() {
-  const largest = Math.max(...state.scan.landmarks.map((point) => point.radius ?? 0), 1e-9);
+  const order = byId("order").value;
+  const isSimilarity = order === "similarity";
+  const largest = Math.max(...state.scan.landmarks.map((point) => doubtOf(point, order)), 1e-9);
   const rows = ordered().map((point) => {
     const kind = point.did ?? "open";
     const button = element("button", `row ${kind.replace(" ", "-")}`);
     button.dataset.label = point.label;
     button.setAttribute("aria-current", point.label === state.selected);
     const far = point.moved && point.did === "moved" ? `${point.moved.toFixed(2)} ${state.study.unit}` : "";
-    const text = point.detected ? radiusText(point) : "not found";
+    const figure = isSimilarity ? (point.similarity?.toFixed(2) ?? "") : radiusText(point);
+    const text = point.detected ? figure : "not found";
     button.append(
       element("span", "mark", MARKS[kind]),
       element("span", "name", point.label),
-      bar(point.detected ? (point.radius ?? 0) : largest, largest, "radius"),
+      bar(point.detected ? doubtOf(point, order) : largest, largest, "doubt"),
       element("span", "soft count", text),
       element("span", "what", kind === "open" ? "" : `${kind} ${far}`),
     );
@@ -417,6 +428,7 @@ async function begin() {
   const names = state.study.scans.map((one) => one.scan);
   const asked = decodeURIComponent(location.hash.slice(1));
   const first = state.study.scans.find((one) => one.decided < one.of)?.scan ?? names[0];
+  drawScans();
   await open(names.includes(asked) ? asked : first);
   document.body.dataset.ready = "yes";
 }

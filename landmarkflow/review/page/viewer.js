@@ -99,6 +99,7 @@ export class Viewer {
       await this.niivue.loadFromArrayBuffer(content, "volume.nii");
       if (turn !== this.turn) return;
       this.isPicture = isPicture;
+      this.niivue.opts.isOrientationTextVisible = !isPicture;
       this.loaded = true;
       this.niivue.setCustomLayout(isPicture ? ALONE : GRID);
     } catch (error) {
@@ -163,6 +164,7 @@ export class Viewer {
     const shapes = [];
     if (this.loaded && this.niivue.volumes.length) {
       const ratio = this.niivue.uiData.dpr || 1;
+      if (!this.isPicture) shapes.push(this.#frame());
       this.niivue.screenSlices.forEach((tile, index) => {
         shapes.push(...this.#lines(tile, index, ratio));
         for (const point of this.#inOrder()) {
@@ -181,6 +183,12 @@ export class Viewer {
   #inOrder() {
     const there = this.points.filter((point) => point.position);
     return there.sort((a, b) => (a.label === this.selected) - (b.label === this.selected));
+  }
+
+  /** What parts the tiles. */
+  #frame() {
+    const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    return shape("path", { d: `M${width / 2} 0V${height}M0 ${height / 2}H${width}`, class: "frame" });
   }
 
   /** Where the other planes cut this one; open in the middle, where the landmark is. */
