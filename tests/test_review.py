@@ -1,5 +1,6 @@
 """The review of a run: decisions in files, and the server that takes them."""
 
+import errno
 import http.client
 import json
 import os
@@ -30,7 +31,7 @@ from landmarkflow.review import niivue
 from landmarkflow.review.desk import Desk
 from landmarkflow.review.server import ReviewServer
 from landmarkflow.review.state import read_review
-from landmarkflow.review.volumes import Volumes, move_between, turned
+from landmarkflow.review.volumes import KEPT, Volumes, move_between, turned
 
 VIEWER = b"export const Niivue = 1;"
 # Voxels of the template's landmarks, and of those of the scan `odd`.
@@ -416,6 +417,19 @@ def test_requests_that_no_page_of_ours_sends_are_refused(
     assert not reviewed(made, "odd").exists()
 
 
+def test_a_volume_that_is_made_leaves_no_file_behind(server: ReviewServer, tmp_path: Path) -> None:
+    place = f"/{server.token}/volumes/odd"
+    assert raw(server, place, "HEAD") == (200, b"")
+    whole = raw(server, place)[1]
+    assert len(whole) == 352 + 2 * 12 * 10 * 8
+    folder = server.desk._volumes._folder
+    assert list(folder.iterdir()) == []
+    # Others are made until the first is dropped; it is made again.
+    for number in range(KEPT):
+        server.desk._volumes.scan(str(number), server.desk._subject.scans["odd"]).close()
+    assert raw(server, place)[1] == whole
+
+
 def test_volumes_are_nifti_on_the_scans_own_grid(server: ReviewServer, tmp_path: Path) -> None:
     path = tmp_path / "odd.nii"
     path.write_bytes(raw(server, f"/{server.token}/volumes/odd")[1])
@@ -439,6 +453,29 @@ def test_the_template_lies_as_the_scan_does_with_its_landmarks_in_their_voxels(
     shown = nib.load(path)
     direction = shown.affine[:3, :3] / np.linalg.norm(shown.affine[:3, :3], axis=0)
     assert direction == pytest.approx(np.diag([-1, -1, 1]) @ DIRECTIONS["oblique"], abs=1e-5)
+
+
+def test_the_template_turns_once_enough_points_are_placed_in_a_scan_without_any(
+    change: Callable[..., dict[str, Any]],
+) -> None:
+    grid = grid_of(scan())
+    for label, voxel in zip(LOOKED_FOR, VOXELS, strict=False):
+        at = (grid.to_physical([voxel])[0] + [0.2, 0, 0]).tolist()
+        answer = change("lost", "move", landmark=label, position=at)
+        assert answer["turned"] == (label == "c")
+    assert point(answer, "a")["template"] == pytest.approx(point(answer, "a")["position"])
+
+
+def test_a_disk_that_is_full_is_said(
+    made: Path, change: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "odd.mrk.json")
+
+    monkeypatch.setattr("landmarkflow.core.files.os.fsync", fail)
+    answer = change("odd", "accept", landmark="a")
+    assert answer == {"status": 500, "error": "odd.mrk.json: No space left on device"}
+    assert not reviewed(made, "odd").exists()
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

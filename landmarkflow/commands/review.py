@@ -1,6 +1,7 @@
 """`landmarkflow review`: a page on which people look at what a run found, and mend it."""
 
 import getpass
+import os
 import tempfile
 import unicodedata
 import webbrowser
@@ -20,6 +21,8 @@ from landmarkflow.study.study import Study
 from landmarkflow.workflow import study_of
 
 LONGEST_NAME = 80
+# Without any of these a browser in the terminal would be opened, where there is one.
+SCREENS = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def review(folder: Path, options: Options) -> int:
             say(f"{len(desk.names)} scans of {subject.study}, run {subject.run}, for {reviewer}.")
             say(f"The page, for this machine alone: {server.url}")
             say(f"Answers go to {subject.folder / FOLDER}. Ctrl+C ends it; nothing is lost.")
-            if options.browser:
+            if options.browser and any(map(os.environ.get, SCREENS)):
                 webbrowser.open(server.url)
             try:
                 server.serve_forever()

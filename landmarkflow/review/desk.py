@@ -2,7 +2,7 @@
 
 import fcntl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,7 +92,8 @@ class Desk:
         self._reviewer = reviewer
         self._volumes = volumes
         self._study = subject.folder.parent.resolve()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._moves: dict[str, Move] = {}
         table = read_scans(subject.folder)
         rows = [row for _, row in table.iterrows() if row["scan"] in subject.scans]
         self._rows = {str(row["scan"]): row for row in rows}
@@ -121,7 +122,7 @@ class Desk:
             "revision": review.revision,
             "undo": review.history[-1].did if review.history else None,
             "picture": self._is_picture(name),
-            "turned": self._move(name, found) is not None,
+            "turned": self._move(name, found, review) is not None,
             "landmarks": self._landmarks(name, found, review),
         }
 
@@ -163,7 +164,8 @@ class Desk:
         """
         if self._subject.template is None:
             raise InputError("this run has no template")
-        move = self._move(name, self._found(name))
+        found = self._found(name)
+        move = self._move(name, found, self._review(name, found))
         source = self._subject.scans[name]
         return self._volumes.template(name, self._subject.template, move, source)
 
@@ -187,7 +189,7 @@ class Desk:
     def _landmarks(self, name: str, found: Found, review: Review) -> list[dict[str, Any]]:
         similar = found.record.details.get("similarity")
         similar = similar if isinstance(similar, dict) else {}
-        template = self._template_points(name, found)
+        template = self._template_points(name, found, review)
         rows = []
         for label in self._subject.looked_for:
             decision = review.decisions.get(label)
@@ -271,20 +273,30 @@ class Desk:
             raise InputError(f"{path}: holds {unknown[0]!r}, which is no landmark of the template")
         return review
 
-    def _template_points(self, name: str, found: Found) -> Landmarks | None:
-        landmarks, move = self._subject.landmarks, self._move(name, found)
+    def _template_points(self, name: str, found: Found, review: Review) -> Landmarks | None:
+        landmarks, move = self._subject.landmarks, self._move(name, found, review)
         if landmarks is None or move is None:
             return landmarks
         return Landmarks(landmarks.labels, move.points(landmarks.positions))
 
-    def _move(self, name: str, found: Found) -> Move | None:
-        """How the template is turned; a picture is shown as it is."""
-        if self._subject.landmarks is None:
+    def _move(self, name: str, found: Found, review: Review) -> Move | None:
+        """How the template is turned; a picture is shown as it is.
+
+        Where too little was found, the landmarks that people have placed say it. It then stays, so
+        that the template does not turn at each further one.
+        """
+        if self._subject.landmarks is None or self._is_picture(name):
             return None
-        if self._is_picture(name):
-            return None
-        mirrored = found.record.details.get("mirrored") is True
-        return move_between(self._subject.landmarks, found.points.landmarks, mirrored=mirrored)
+        with self._lock:
+            if name not in self._moves:
+                mirrored = found.record.details.get("mirrored") is True
+                placed = _placed(self._subject.looked_for, review)
+                known = (found.points.landmarks, placed)
+                moves = (move_between(self._subject.landmarks, p, mirrored=mirrored) for p in known)
+                if (move := next(filter(None, moves), None)) is None:
+                    return None
+                self._moves[name] = move
+            return self._moves[name]
 
     def _is_picture(self, name: str) -> bool:
         try:
@@ -314,6 +326,13 @@ class Desk:
                 if error.errno not in NO_LOCKS:
                     raise
             yield
+
+
+def _placed(labels: Sequence[str], review: Review) -> Landmarks:
+    nowhere = (np.nan,) * 3
+    decisions = [review.decisions.get(label) for label in labels]
+    places = [one.position or nowhere if one else nowhere for one in decisions]
+    return Landmarks(tuple(labels), np.array(places))
 
 
 def _place(landmarks: Landmarks, label: str) -> Position | None:

@@ -7,9 +7,9 @@ is compared with the few that there are, and a scan is looked up by its id.
 """
 
 import json
+import os
 import re
 import secrets
-import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from contextlib import closing
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.review.desk import Desk, Stale
@@ -99,10 +99,6 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60
     server_version = "landmarkflow"
     sys_version = ""
-    _statuses: ClassVar[dict[type[Exception], HTTPStatus]] = {
-        InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
-        Stale: HTTPStatus.CONFLICT,
-    }
 
     def do_GET(self) -> None:
         """Send a file of the page, what there is of a scan, or a volume."""
@@ -123,6 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_volume(desk.volume if kind == "volumes" else desk.template, scan)
         else:
             self._refuse(HTTPStatus.NOT_FOUND, "there is nothing at this address")
+
+    def do_HEAD(self) -> None:
+        """Make a volume that will be looked at next."""
+        self.do_GET()
 
     def do_POST(self) -> None:
         """Change what is decided about a scan."""
@@ -175,8 +175,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, answer: Callable[[], dict[str, Any]]) -> None:
         try:
             self._send(JSON, json.dumps(answer(), allow_nan=False).encode())
-        except (InputError, Stale) as error:
-            self._refuse(self._statuses[type(error)], str(error))
+        except InputError as error:
+            self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        except Stale:
+            self._refuse(HTTPStatus.CONFLICT, "the file has changed since the page read it")
+        except ConnectionError:
+            raise
+        except OSError as error:
+            # A full disk, say: the page must hear that nothing is saved.
+            reason = f"{error.filename}: {error.strerror}"
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, reason)
 
     def _send_volume(self, opened: Callable[[str], BinaryIO], scan: str) -> None:
         try:
@@ -185,10 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
             return
         with closing(file):
-            size = file.seek(0, 2)
-            file.seek(0)
+            size = os.fstat(file.fileno()).st_size
             self._head(HTTPStatus.OK, VOLUME, size)
-            shutil.copyfileobj(file, self.wfile, 1 << 20)
+            if self.command != "HEAD":
+                self.connection.sendfile(file, 0, size)
 
     def _refuse(self, status: HTTPStatus, sentence: str) -> None:
         # What was sent with it is not read: the connection can carry no further request.
@@ -197,7 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, kind: str, content: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
         self._head(status, kind, len(content))
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def _head(self, status: HTTPStatus, kind: str, size: int) -> None:
         self.send_response(status)

@@ -1,5 +1,6 @@
 """Scans as the page shows them: NIfTI files in a temporary folder, made when they are asked for."""
 
+import os
 import struct
 import threading
 from collections import OrderedDict
@@ -93,7 +94,7 @@ class Volumes:
         self._largest = largest_bytes
         self._lock = threading.Lock()
         self._grids: dict[Source, Grid] = {}
-        self._files: OrderedDict[str, Path] = OrderedDict()
+        self._files: OrderedDict[str, BinaryIO] = OrderedDict()
 
     def grid(self, source: Source) -> Grid:
         """The grid of a scan, by its header.
@@ -107,7 +108,7 @@ class Volumes:
             return self._grids[source]
 
     def scan(self, name: str, source: Source) -> BinaryIO:
-        """A scan as an open NIfTI file.
+        """A scan as an open NIfTI file, whose place for reading others may move.
 
         Raises:
             InputError: it cannot be used.
@@ -131,16 +132,18 @@ class Volumes:
     def _kept(self, name: str, make: Callable[[], sitk.Image]) -> BinaryIO:
         with self._lock:
             if name not in self._files:
-                path = self._folder / f"{name}.nii"
                 image = shown(make())
+                path = self._folder / f"{name}.nii"
                 write_volume(image, path)
                 _state_window(path, image)
-                self._files[name] = path
+                self._files[name] = path.open("rb")
+                # An open file without a name is gone with the program, however that ends.
+                path.unlink()
             self._files.move_to_end(name)
             while len(self._files) > KEPT:
-                # Who is being sent it has it open, and reads on.
-                self._files.popitem(last=False)[1].unlink()
-            return self._files[name].open("rb")
+                self._files.popitem(last=False)[1].close()
+            # Who sends it may go on where it is dropped here meanwhile.
+            return os.fdopen(os.dup(self._files[name].fileno()), "rb")
 
 
 def shown(image: sitk.Image) -> sitk.Image:

@@ -1,6 +1,6 @@
 // The page: which scan and landmark are looked at, what is asked of the server, and the keys.
 
-import { Refused, change, readScan, readStudy } from "./server.js";
+import { Refused, change, prepare, readScan, readStudy } from "./server.js";
 import { Viewer } from "./viewer.js";
 
 const MARKS = { accepted: "✓", moved: "◆", placed: "◆", "not visible": "⊘", open: "○" };
@@ -101,6 +101,14 @@ async function open(name) {
   if (state.scan.scan !== name) return;
   template.showAs(scan);
   select(nextOpen() ?? ordered()[0].label, true);
+  prepareNext();
+}
+
+/** Where it fails, it is tried again when the scan is opened. */
+function prepareNext() {
+  const names = state.study.scans.map((one) => one.scan);
+  const next = names[names.indexOf(state.scan.scan) + 1];
+  if (next) prepare(`volumes/${next}`).catch(() => {});
 }
 
 function select(label, isLookedAt) {
@@ -218,6 +226,13 @@ function goOn() {
   else say("All landmarks of this scan are decided. → goes to the next scan.", "good");
 }
 
+/** Enough points are known now to lay the template as the scan lies. */
+async function turnTemplate() {
+  await template.show(`templates/${state.scan.scan}`, false);
+  template.showAs(scan);
+  select(state.selected, true);
+}
+
 /** Puts a change behind those that wait; each is saved before the next is sent. */
 function ask(asked, goesOn = false) {
   if (!state.scan) return;
@@ -236,16 +251,18 @@ async function save() {
   state.isSaving = true;
   while (state.waiting.length) {
     const { asked, goesOn } = state.waiting[0];
+    const wasTurned = state.scan.turned;
     try {
       state.scan = await change(state.scan.scan, { ...asked, revision: state.scan.revision });
       state.waiting.shift();
+      if (state.scan.turned && !wasTurned) turnTemplate();
       say(`Saved ${new Date().toLocaleTimeString()}`, "good");
       if (goesOn) goOn();
       if (asked.do === "accept all") goOn();
     } catch (error) {
       if (!(error instanceof Refused)) {
         // Nothing is given up: the change waits until the server answers again.
-        say(`Not saved: the server does not answer. ${waitingText()} Leave this page open.`, "bad");
+        say(`Not saved: the server does not answer. ${waitingText()}`, "bad");
         await new Promise((done) => setTimeout(done, RETRY_MS));
         continue;
       }

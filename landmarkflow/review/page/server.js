@@ -31,6 +31,11 @@ export async function readVolume(address) {
   return response.arrayBuffer();
 }
 
+/** Has the server make a volume that will be looked at next. */
+export async function prepare(address) {
+  await fetch(address, { method: "HEAD" });
+}
+
 /**
  * Changes what is decided about a scan; returns the scan as it then is.
  * A server that does not answer is a TypeError, one that refuses is `Refused`.

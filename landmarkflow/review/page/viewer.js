@@ -30,7 +30,7 @@ const OPTIONS = {
   dragMode: 9,
   loadingText: "",
   logLevel: "error",
-  isAntiAlias: true,
+  isAntiAlias: false,
 };
 
 export class Viewer {
