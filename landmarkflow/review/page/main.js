@@ -129,7 +129,7 @@ function select(label, isLookedAt) {
 /** How much is seen around a landmark: ten radii, and enough to know where one is. */
 function spanOf(point) {
   const extent = scan.loaded ? scan.extent : 100;
-  state.span ??= extent * (state.scan.picture ? 1 : 0.4);
+  state.span ??= extent * (state.scan.picture ? 1 : 0.25);
   return Math.max(state.span, 10 * (point.radius ?? 0));
 }
 
@@ -208,7 +208,7 @@ function place() {
 }
 
 function acceptAll() {
-  ask({ do: "accept all" });
+  ask({ do: "accept all" }, true);
 }
 
 function nudgeBy(way) {
@@ -250,31 +250,39 @@ async function save() {
   if (state.isSaving) return;
   state.isSaving = true;
   while (state.waiting.length) {
-    const { asked, goesOn } = state.waiting[0];
-    const wasTurned = state.scan.turned;
     try {
-      state.scan = await change(state.scan.scan, { ...asked, revision: state.scan.revision });
-      state.waiting.shift();
-      if (state.scan.turned && !wasTurned) turnTemplate();
-      say(`Saved ${new Date().toLocaleTimeString()}`, "good");
-      if (goesOn) goOn();
-      if (asked.do === "accept all") goOn();
+      await saveFirst();
     } catch (error) {
-      if (!(error instanceof Refused)) {
+      if (error instanceof Refused) {
+        await giveUp(error);
+      } else {
         // Nothing is given up: the change waits until the server answers again.
         say(`Not saved: the server does not answer. ${waitingText()}`, "bad");
         await new Promise((done) => setTimeout(done, RETRY_MS));
-        continue;
       }
-      state.waiting = [];
-      const why = error.stale ? "somebody else has changed this scan; it is read again" : error.message;
-      state.scan = await readScan(state.scan.scan);
-      say(`Not saved: ${why}.`, "bad");
     }
     draw();
   }
   state.isSaving = false;
   window.dispatchEvent(new Event("saved"));
+}
+
+async function saveFirst() {
+  const { asked, goesOn } = state.waiting[0];
+  const before = state.scan;
+  state.scan = await change(before.scan, { ...asked, revision: before.revision });
+  state.waiting.shift();
+  say(`Saved ${new Date().toLocaleTimeString()}`, "good");
+  if (state.scan.turned && !before.turned) turnTemplate();
+  if (goesOn) goOn();
+}
+
+/** The scan is read again as it is; what was asked on top of something else is not done. */
+async function giveUp(refusal) {
+  const why = refusal.stale ? "somebody else has changed this scan; it is read again" : refusal.message;
+  const isRead = await readScan(state.scan.scan).then((found) => (state.scan = found), () => null);
+  if (isRead || !refusal.stale) state.waiting = [];
+  say(`Not saved: ${why}.`, "bad");
 }
 
 const waitingText = () =>
@@ -332,7 +340,7 @@ function drawScans() {
     return row;
   });
   byId("scans").replaceChildren(...rows);
-  byId("scans").querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
+  keepInSight(byId("scans"));
   const done = state.study.scans.filter((one) => one.decided === one.of).length;
   byId("scans-done").textContent = `${done} of ${state.study.scans.length} done`;
 }
@@ -363,7 +371,16 @@ function drawLandmarks() {
     return row;
   });
   byId("landmarks").replaceChildren(...rows);
-  byId("landmarks").querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
+  keepInSight(byId("landmarks"));
+}
+
+/** Scrolls a list, and not the page, to its current row. */
+function keepInSight(list) {
+  const row = list.querySelector("[aria-current=true]");
+  if (!row) return;
+  const [inner, outer] = [row.getBoundingClientRect(), list.getBoundingClientRect()];
+  if (inner.top < outer.top) list.scrollTop -= outer.top - inner.top;
+  if (inner.bottom > outer.bottom) list.scrollTop += inner.bottom - outer.bottom;
 }
 
 const radiusText = (point) =>
@@ -443,7 +460,7 @@ async function begin() {
   if (!state.study.template) document.body.classList.add("without-template");
   await Promise.all([scan.start(), template.start()]);
   const names = state.study.scans.map((one) => one.scan);
-  const asked = decodeURIComponent(location.hash.slice(1));
+  const asked = location.hash.slice(1);
   const first = state.study.scans.find((one) => one.decided < one.of)?.scan ?? names[0];
   drawScans();
   await open(names.includes(asked) ? asked : first);

@@ -33,7 +33,8 @@ export async function readVolume(address) {
 
 /** Has the server make a volume that will be looked at next. */
 export async function prepare(address) {
-  await fetch(address, { method: "HEAD" });
+  const response = await fetch(address, { method: "HEAD" });
+  await response.text();
 }
 
 /**

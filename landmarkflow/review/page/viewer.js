@@ -17,6 +17,8 @@ const GRID = [
 const ALONE = [{ sliceType: AXIAL, position: [0, 0, 1, 1] }];
 // A drag that is shorter, in screen pixels, is a click.
 const CLICK = 3;
+// One of so many voxels is asked, and so large a part of them is seen in a scan that is filled.
+const SAMPLED = 1009, FILLED = 0.3;
 const OPTIONS = {
   isResizeCanvas: true,
   dragAndDropEnabled: false,
@@ -101,6 +103,7 @@ export class Viewer {
       this.isPicture = isPicture;
       this.niivue.opts.isOrientationTextVisible = !isPicture;
       this.loaded = true;
+      if (!isPicture) await this.#lightSurface();
       this.niivue.setCustomLayout(isPicture ? ALONE : GRID);
     } catch (error) {
       if (turn === this.turn) this.#empty(String(error.message ?? error));
@@ -316,6 +319,20 @@ export class Viewer {
     const size = this.niivue.furthestFromPivot / other.niivue.furthestFromPivot;
     this.niivue.scene.volScaleMultiplier = volScaleMultiplier * size;
     this.niivue.drawScene();
+  }
+
+  /**
+   * A scan that is filled with flesh would be a block in 3D: there what is even is seen through,
+   * and edges, of bone say, are lit.
+   */
+  async #lightSurface() {
+    const { img, cal_min: black, cal_max: white } = this.niivue.volumes[0];
+    const some = img.filter((_, place) => place % SAMPLED === 0);
+    const seen = some.filter((value) => value > black + (white - black) / 4).length / some.length;
+    const amount = seen > FILLED ? 0.4 : 0;
+    if (this.niivue.opts.gradientOpacity === amount && !amount) return;
+    await this.niivue.setVolumeRenderIllumination(amount);
+    await this.niivue.setGradientOpacity(amount);
   }
 
   /** NiiVue gives a tile the shape of its slice; here a slice is seen in all of its tile. */
