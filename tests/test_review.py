@@ -17,15 +17,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 from image_files import DIRECTIONS, scan
+from PIL import Image
 from review_study import LABELS, LOOKED_FOR, add_scan, ask, make_study, served, write_ranking
 
 from landmarkflow.commands.main import main
 from landmarkflow.commands.review import study_at, subject_of
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
-from landmarkflow.core.points import Landmarks
+from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record
+from landmarkflow.data.references import check_reference
 from landmarkflow.formats.landmarks import read_landmarks
+from landmarkflow.formats.slicer import write_markups
 from landmarkflow.images.operations import grid_of, image_on, view_of
 from landmarkflow.review import niivue
 from landmarkflow.review.desk import Desk
@@ -608,4 +611,51 @@ def test_reviewed_landmarks_are_references_of_scans_without_any(
         "lost": "",
         "odd": str(folder / "odd.mrk.json"),
     }
-    path.write_text(text.replace("data:\n", "data:\n  reviewed: no\n"), encoding="utf-8")
+    # As such they are checked like any: what is undecided is not annotated.
+    reviewed_in = read_landmarks(folder / "odd.mrk.json")
+    image = scan(DIRECTIONS["oblique"])
+    checked = check_reference(reviewed_in, grid_of(image), LABELS, folder / "odd.mrk.json")
+    assert checked.missing.tolist() == [False, True, True, True]
+    path.write_text(text.replace("data:\n", "data:\n  reviewed: nowhere\n"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"`data.reviewed`: nowhere: no such folder, expected/"):
+        study_at(made)
+
+
+def test_each_side_of_a_scan_has_its_own_reviewed_landmarks(made: Path) -> None:
+    folder = made / "oneshot/reviewed"
+    folder.mkdir()
+    (folder / "odd-left.mrk.json").write_bytes(
+        (made.parents[1] / "given/template/landmarks.mrk.json").read_bytes()
+    )
+    path = made / "config.yaml"
+    stated = f"data:\n  reviewed: {folder}\n  targets: all\n  template_side: left\n"
+    path.write_text(path.read_text(encoding="utf-8").replace("data:\n", stated), encoding="utf-8")
+    scans = study_at(made).scans
+    assert scans["odd-left"].landmarks == str(folder / "odd-left.mrk.json")
+    assert scans["odd-right"].landmarks == ""
+
+
+def test_pictures_are_one_plane_and_their_template_is_not_turned(tmp_path: Path) -> None:
+    values = np.arange(20 * 30, dtype=np.uint8).reshape(1, 20, 30)
+    flat = image_on(Grid((30, 20, 1), np.ones(3), np.zeros(3), np.eye(3)), values)
+    made = make_study(tmp_path, scan(), VOXELS)
+    given = tmp_path / "given"
+    for name in ("template/scan.nii.gz", "template/landmarks.mrk.json"):
+        (given / name).unlink()
+    points = VOXELS * [1, 1, 0]
+    marks = PointList("reference", Landmarks(LABELS, points), None)
+    write_markups(given / "template/landmarks.mrk.json", [marks])
+    Image.fromarray(values[0]).save(given / "template/scan.png")
+    add_scan(made, "flat", flat, points[:3], Record("flat", "place"))
+    (given / "scans/flat.nii.gz").unlink()
+    Image.fromarray(values[0] + 1).save(given / "scans/flat.png")
+    write_ranking(made, [{"scan": "flat", "status": "ok"}])
+    desk = Desk(subject_of(study_at(made), made, ""), "Ann", Volumes(tmp_path, 1 << 30))
+    answer = desk.scan("flat")
+    assert (answer["picture"], answer["turned"]) == (True, False)
+    asked = {"do": "move", "landmark": "a", "position": [3.5, 4.25, 0], "revision": ""}
+    assert point(desk.change("flat", asked), "a")["position"] == (3.5, 4.25, 0.0)
+    with desk.volume("flat") as file:
+        shown = nib.Nifti1Image.from_bytes(file.read())
+    assert shown.shape[:2] == (30, 20)
+    assert (shown.affine @ [3, 4, 0, 1])[:3].tolist() == [-3, -4, 0]

@@ -206,8 +206,6 @@ def test_marks_lie_on_what_they_mark_in_scan_and_template(
     with opened(browser, marked.url) as page:
         for label in ("a", "b", "c"):
             page.click(f"#landmarks [data-label='{label}']")
-            for _ in range(3):
-                page.keyboard.press("+")
             for view in ("#scan-view", "#template-view"):
                 for tile in range(3):
                     bright, mark = brightest(page, view, tile)

@@ -105,7 +105,8 @@ def load_study(
             raise InputError(f"scan {name}: is to be learned from and has no landmarks")
     looked_in = {n: s for n, s in scans.items() if n not in templates and n not in training}
     if config.data.targets == "all":
-        looked_in = _by_side(looked_in, source.template, tell)
+        by_side = _by_side(looked_in, source.template, tell)
+        looked_in = {s.scan: s for s in with_reviewed(by_side.values(), config.data.reviewed)}
     if not looked_in:
         raise InputError(f"study {config.study}: there is no scan, expected at least one")
     # What the workflow itself makes or fetches need not be there yet.

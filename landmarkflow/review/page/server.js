@@ -46,6 +46,8 @@ export async function change(scan, asked) {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(asked),
+    // Sent to its end even where the page is closed meanwhile.
+    keepalive: true,
   };
   return answer(await fetch(`scans/${scan}`, request));
 }
