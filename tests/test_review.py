@@ -617,7 +617,7 @@ def test_reviewed_landmarks_are_references_of_scans_without_any(
     checked = check_reference(reviewed_in, grid_of(image), LABELS, folder / "odd.mrk.json")
     assert checked.missing.tolist() == [False, True, True, True]
     path.write_text(text.replace("data:\n", "data:\n  reviewed: nowhere\n"), encoding="utf-8")
-    with pytest.raises(InputError, match=r"`data.reviewed`: nowhere: no such folder, expected/"):
+    with pytest.raises(InputError, match=r"`data.reviewed`: nowhere: no such folder, expected"):
         study_at(made)
 
 
