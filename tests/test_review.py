@@ -250,6 +250,10 @@ def test_a_file_that_is_none_is_never_written_over(
     assert answer["status"] == 422
     assert str(path) in answer["error"]
     assert path.read_text(encoding="utf-8") == text
+    # The other scans can be looked at.
+    reasons = {one["scan"]: one["reason"] for one in ask(server.url, "study")["scans"]}
+    assert str(path) in reasons.pop("odd")
+    assert reasons == {"lost": "locate: no target", "calm": ""}
 
 
 def test_nothing_that_was_answered_is_lost_when_the_server_is_killed(made: Path) -> None:
@@ -581,6 +585,12 @@ def test_what_stands_in_the_way_is_said(
     monkeypatch.chdir(made.parent)
     assert main(["review", *arguments]) == 1
     assert capsys.readouterr().err == f"landmarkflow: {said}\n"
+
+
+def test_a_port_that_is_taken_is_said(server: ReviewServer) -> None:
+    for port in (server.port, 99999):
+        with pytest.raises(InputError, match=rf"--port {port}: cannot be opened \(.+\), expected"):
+            ReviewServer(server.desk, VIEWER, port)
 
 
 def test_a_run_that_is_not_finished_is_refused(made: Path) -> None:

@@ -123,7 +123,10 @@ def _run(study: Study, folder: Path, name: str) -> Run:
 
 
 def _reviewer(stated: str) -> str:
-    name = stated.strip() or getpass.getuser()
+    try:
+        name = stated.strip() or getpass.getuser()
+    except (KeyError, OSError):
+        raise InputError("--reviewer: this user has no name, expected who looks at them") from None
     if len(name) > LONGEST_NAME or any(unicodedata.category(letter)[0] == "C" for letter in name):
         raise InputError(f"--reviewer {name[:LONGEST_NAME]!r}: expected a name in one line")
     return name

@@ -111,7 +111,7 @@ class Desk:
             "reviewer": self._reviewer,
             "unit": self._subject.unit,
             "template": self._subject.template is not None,
-            "scans": [self._row(name) for name in self._rows],
+            "scans": [self._row_or_why(name) for name in self._rows],
         }
 
     def scan(self, name: str) -> dict[str, Any]:
@@ -168,6 +168,13 @@ class Desk:
         move = self._move(name, found, self._review(name, found))
         source = self._subject.scans[name]
         return self._volumes.template(name, self._subject.template, move, source)
+
+    def _row_or_why(self, name: str) -> dict[str, Any]:
+        """A scan in the list; where its files cannot be read, that is what is to be looked at."""
+        try:
+            return self._row(name)
+        except InputError as error:
+            return self._row(name, Review()) | {"reason": str(error)}
 
     def _row(self, name: str, review: Review | None = None) -> dict[str, Any]:
         row = self._rows[name]

@@ -71,9 +71,10 @@ class ReviewServer(ThreadingHTTPServer):
         self.files[VIEWER] = viewer
         try:
             super().__init__((HOST, port), _Handler)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise InputError(
-                f"--port {port}: cannot be opened ({error.strerror}), expected a free one, or 0"
+                f"--port {port}: cannot be opened ({reason}), expected a free one, or 0"
             ) from None
 
     @property

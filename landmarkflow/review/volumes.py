@@ -102,10 +102,10 @@ class Volumes:
         Raises:
             InputError: it cannot be read.
         """
-        with self._lock:
-            if source not in self._grids:
-                self._grids[source] = read_grid(source.image, self._largest, source.series)
-            return self._grids[source]
+        # Without the lock: who saves a point does not wait for a scan that is being made.
+        if source not in self._grids:
+            self._grids[source] = read_grid(source.image, self._largest, source.series)
+        return self._grids[source]
 
     def scan(self, name: str, source: Source) -> BinaryIO:
         """A scan as an open NIfTI file, whose place for reading others may move.
