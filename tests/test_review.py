@@ -305,7 +305,7 @@ def test_the_page_and_its_files_are_sent_behind_the_token_with_a_strict_policy(
         assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert "default-src 'none'; script-src 'self'" in policy
     assert "http" not in policy
-    for name in ("main.js", "viewer.js", "server.js", "frames.js", "page.css"):
+    for name in ("main.js", "viewer.js", "server.js", "lists.js", "frames.js", "page.css"):
         assert raw(server, f"/{server.token}/{name}")[0] == 200
         # Nothing on the page asks for anything elsewhere.
         assert b"https://" not in raw(server, f"/{server.token}/{name}")[1]

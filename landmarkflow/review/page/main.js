@@ -1,9 +1,9 @@
 // The page: which scan and landmark are looked at, what is asked of the server, and the keys.
 
+import { drawLandmarks, drawScans, element, sorted } from "./lists.js";
 import { Refused, change, prepare, readScan, readStudy } from "./server.js";
 import { Viewer } from "./viewer.js";
 
-const MARKS = { accepted: "✓", moved: "◆", placed: "◆", "not visible": "⊘", open: "○" };
 const RETRY_MS = 1500;
 
 const byId = (id) => document.getElementById(id);
@@ -17,12 +17,13 @@ const state = {
   isLinked: true, // the template's slices follow the scan's
 };
 
-const template = new Viewer(byId("template-view"));
+const template = new Viewer(byId("template-view"), { onPick: select, onZoom: zoom });
 const scan = new Viewer(byId("scan-view"), {
-  onPick: (label) => select(label, false),
+  onPick: select,
   onMove: (label, position) => ask({ do: "move", landmark: label, position }),
   onLook: follow,
   onTurn: () => template.showAs(scan),
+  onZoom: zoom,
 });
 
 // What to do, with its keys. The page can be used without a mouse.
@@ -114,15 +115,11 @@ function prepareNext() {
 function select(label, isLookedAt) {
   state.selected = label;
   const point = current();
-  if (isLookedAt && point) {
-    state.isLinked = false;
-    const width = spanOf(point);
-    if (point.position) scan.lookAt(point.position, width);
-    if (point.template) template.lookAt(point.template, width);
-    state.isLinked = true;
-  } else if (point?.template) {
-    template.cutAt(point.template);
-  }
+  state.isLinked = false;
+  if (isLookedAt && point?.position) scan.lookAt(point.position, spanOf(point));
+  // The template goes along, at the same size.
+  if (point?.template) template.lookAt(point.template, scan.loaded ? scan.span : spanOf(point));
+  state.isLinked = true;
   draw();
 }
 
@@ -134,9 +131,9 @@ function spanOf(point) {
 }
 
 function zoom(factor) {
-  state.span = (state.span ?? 40) / factor;
   scan.zoom(factor);
   template.zoom(factor);
+  if (scan.loaded) state.span = scan.span;
 }
 
 /** The template's slices go where the scan's are, seen from the landmark. */
@@ -149,20 +146,7 @@ function follow() {
 
 const current = () => state.scan?.landmarks.find((point) => point.label === state.selected);
 
-function ordered() {
-  const order = byId("order").value;
-  const points = [...state.scan.landmarks];
-  if (order === "template") return points;
-  // What was not found at all comes before what is most in doubt.
-  const weight = (point) => (point.detected ? doubtOf(point, order) : Infinity);
-  return points.sort((a, b) => weight(b) - weight(a));
-}
-
-/** How much a landmark is in doubt by the sign that is looked at; 0 where it was not measured. */
-function doubtOf(point, order) {
-  if (order === "similarity") return point.similarity === null ? 0 : 1 - point.similarity;
-  return point.radius ?? 0;
-}
+const ordered = () => sorted(state.scan.landmarks, byId("order").value);
 
 /** The next landmark about which nobody has decided, after the selected one and then from above. */
 function nextOpen() {
@@ -314,84 +298,24 @@ function draw() {
   const turned = found.turned ? ", turned as the scan lies" : ", not turned: few points are known";
   byId("template-turned").textContent = `as it was annotated${found.picture ? "" : turned}`;
   byId("points-done").textContent = `${found.decided} of ${found.of} decided`;
-  drawScans();
-  drawLandmarks();
+  drawLists();
   drawPoints();
   for (const action of ACTIONS) {
     if (action.text === "Undo") action.button.disabled = !found.undo;
   }
 }
 
-function drawScans() {
-  const rows = state.study.scans.map((one) => {
-    const button = element("button", "row");
-    button.setAttribute("aria-current", one.scan === state.scan?.scan);
-    const isDone = one.decided === one.of;
-    button.append(
-      element("span", "name", one.scan),
-      badge(one.status),
-      bar(one.doubt ?? 1, 1, "doubt"),
-      element("span", `soft count${isDone ? " done" : ""}`, isDone ? "✓" : `${one.decided}/${one.of}`),
-    );
-    button.title = one.reason || `doubt ${one.doubt?.toFixed(2) ?? "unknown"}`;
-    button.addEventListener("click", () => open(one.scan));
-    const row = element("li");
-    row.append(button);
-    return row;
+function drawLists() {
+  const scans = state.study.scans;
+  drawScans(byId("scans"), scans, state.scan?.scan, open);
+  const done = scans.filter((one) => one.decided === one.of).length;
+  byId("scans-done").textContent = `${done} of ${scans.length} done`;
+  drawLandmarks(byId("landmarks"), state.scan?.landmarks ?? [], {
+    order: byId("order").value,
+    unit: state.study.unit,
+    selected: state.selected,
+    select: (label) => select(label, true),
   });
-  byId("scans").replaceChildren(...rows);
-  keepInSight(byId("scans"));
-  const done = state.study.scans.filter((one) => one.decided === one.of).length;
-  byId("scans-done").textContent = `${done} of ${state.study.scans.length} done`;
-}
-
-function drawLandmarks() {
-  const order = byId("order").value;
-  const isSimilarity = order === "similarity";
-  const largest = Math.max(...state.scan.landmarks.map((point) => doubtOf(point, order)), 1e-9);
-  const rows = ordered().map((point) => {
-    const kind = point.did ?? "open";
-    const button = element("button", `row ${kind.replace(" ", "-")}`);
-    button.dataset.label = point.label;
-    button.setAttribute("aria-current", point.label === state.selected);
-    const far = point.moved && point.did === "moved" ? `${point.moved.toFixed(2)} ${state.study.unit}` : "";
-    const figure = isSimilarity ? (point.similarity?.toFixed(2) ?? "") : radiusText(point);
-    const text = point.detected ? figure : "not found";
-    button.append(
-      element("span", "mark", MARKS[kind]),
-      element("span", "name", point.label),
-      bar(point.detected ? doubtOf(point, order) : largest, largest, "doubt"),
-      element("span", "soft count", text),
-      element("span", "what", kind === "open" ? "" : `${kind} ${far}`),
-    );
-    button.title = titleOf(point);
-    button.addEventListener("click", () => select(point.label, true));
-    const row = element("li");
-    row.append(button);
-    return row;
-  });
-  byId("landmarks").replaceChildren(...rows);
-  keepInSight(byId("landmarks"));
-}
-
-/** Scrolls a list, and not the page, to its current row. */
-function keepInSight(list) {
-  const row = list.querySelector("[aria-current=true]");
-  if (!row) return;
-  const [inner, outer] = [row.getBoundingClientRect(), list.getBoundingClientRect()];
-  if (inner.top < outer.top) list.scrollTop -= outer.top - inner.top;
-  if (inner.bottom > outer.bottom) list.scrollTop += inner.bottom - outer.bottom;
-}
-
-const radiusText = (point) =>
-  point.radius === null ? "" : `${point.radius.toFixed(2)} ${state.study.unit}`;
-
-function titleOf(point) {
-  const parts = [];
-  if (point.radius !== null) parts.push(`the true place within ${radiusText(point)} (9 of 10)`);
-  if (point.similarity !== null) parts.push(`similarity ${point.similarity.toFixed(2)}`);
-  if (point.did) parts.push(`${point.did} by ${point.by} ${point.at}`);
-  return parts.join("; ");
 }
 
 function drawPoints() {
@@ -420,28 +344,6 @@ function drawPoints() {
   template.setPoints(theirs, state.selected);
 }
 
-function badge(status) {
-  const made = element("span", "status", status);
-  made.dataset.status = status;
-  return made;
-}
-
-function bar(value, most, kind) {
-  const made = document.createElement("meter");
-  made.className = kind;
-  made.max = most;
-  made.value = value;
-  made.setAttribute("aria-label", kind);
-  return made;
-}
-
-function element(kind, className = "", text = "") {
-  const made = document.createElement(kind);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
 function say(text, kind) {
   byId("saved").textContent = text;
   byId("saved").className = kind;
@@ -462,7 +364,7 @@ async function begin() {
   const names = state.study.scans.map((one) => one.scan);
   const asked = location.hash.slice(1);
   const first = state.study.scans.find((one) => one.decided < one.of)?.scan ?? names[0];
-  drawScans();
+  drawLists();
   await open(names.includes(asked) ? asked : first);
   document.body.dataset.ready = "yes";
 }

@@ -15,8 +15,8 @@ const GRID = [
   { sliceType: RENDER, position: [0.5, 0.5, 0.5, 0.5] },
 ];
 const ALONE = [{ sliceType: AXIAL, position: [0, 0, 1, 1] }];
-// A drag that is shorter, in screen pixels, is a click.
-const CLICK = 3;
+// A drag that is shorter, in screen pixels, is a click; so near to a point in 3D it is one on it.
+const CLICK = 3, NEAR = 9;
 // One of so many voxels is asked, and so large a part of them is seen in a scan that is filled.
 const SAMPLED = 1009, FILLED = 0.3;
 const OPTIONS = {
@@ -38,9 +38,10 @@ const OPTIONS = {
 export class Viewer {
   /**
    * @param {HTMLElement} figure with a canvas, an svg over it, and a paragraph for trouble
-   * @param {{onPick?: function(string), onMove?: function(string, number[]), onLook?: function(),
-   *   onTurn?: function()}} told what a person picks, where a point was dragged to (LPS mm), that
-   *   the slices moved, and that the surface was turned or sized
+   * @param {{onPick?: function(string, boolean), onMove?: function(string, number[]),
+   *   onLook?: function(), onTurn?: function(), onZoom?: function(number)}} told of a point that a
+   *   person picks and whether it is to be looked at, of where one was dragged to (LPS mm), that
+   *   the slices moved, that the surface was turned or sized, and by how much to come closer
    */
   constructor(figure, told = {}) {
     this.canvas = figure.querySelector("canvas");
@@ -82,10 +83,17 @@ export class Viewer {
         if (!event.ctrlKey && !event.shiftKey) return;
         event.preventDefault();
         event.stopPropagation();
-        this.zoom((event.deltaY || event.deltaX) < 0 ? 1.15 : 1 / 1.15);
+        this.told.onZoom?.((event.deltaY || event.deltaX) < 0 ? 1.15 : 1 / 1.15);
       },
       { capture: true, passive: false },
     );
+    // In 3D a drag turns the surface, wherever it begins; a click picks the point that is near.
+    let start = [0, 0];
+    this.canvas.addEventListener("mousedown", (event) => (start = [event.clientX, event.clientY]));
+    this.canvas.addEventListener("click", (event) => {
+      const way = Math.hypot(event.clientX - start[0], event.clientY - start[1]);
+      if (way < CLICK) this.#pickInSpace(event.offsetX, event.offsetY);
+    });
   }
 
   /**
@@ -139,6 +147,11 @@ export class Viewer {
     this.niivue.drawScene();
   }
 
+  /** How many mm are seen along the longest side. */
+  get span() {
+    return this.extent / this.niivue.scene.pan2Dxyzmm[3];
+  }
+
   /** Shows more or less, the slices' crossing in the middle. */
   zoom(factor) {
     if (!this.loaded) return;
@@ -165,6 +178,7 @@ export class Viewer {
   /** Draws the points over what NiiVue has drawn. */
   drawPoints() {
     const shapes = [];
+    this.inSpace = [];
     if (this.loaded && this.niivue.volumes.length) {
       const ratio = this.niivue.uiData.dpr || 1;
       if (!this.isPicture) shapes.push(this.#frame());
@@ -241,12 +255,19 @@ export class Viewer {
     const place = tile.leftTopWidthHeight;
     const [projection] = this.niivue.calculateMvpMatrix(null, place, renderAzimuth, renderElevation);
     const hit = this.niivue.calculateScreenPoint(otherFrame(point.position), projection, place);
+    const [x, y] = [hit[0] / ratio, hit[1] / ratio];
+    this.inSpace.push({ label: point.label, x, y });
     const isSelected = point.label === this.selected;
-    const group = this.#group(point, hit[0] / ratio, hit[1] / ratio, isSelected, false);
+    const group = this.#group(point, x, y, isSelected, false);
     group.append(...mark(point.kind, isSelected ? 6 : 3));
     if (isSelected) group.append(name(point.label));
-    group.append(shape("circle", { r: 7, class: "handle pick" }));
     return group;
+  }
+
+  #pickInSpace(x, y) {
+    const away = (point) => Math.hypot(point.x - x, point.y - y);
+    const [nearest] = this.inSpace.filter((point) => point.label).sort((a, b) => away(a) - away(b));
+    if (nearest && away(nearest) < NEAR) this.told.onPick?.(nearest.label, true);
   }
 
   #group(point, x, y, isSelected, isFar) {
@@ -264,9 +285,9 @@ export class Viewer {
     if (!group || event.button !== 0) return;
     event.preventDefault();
     const point = this.points.find((one) => one.label === group.dataset.label);
-    this.told.onPick?.(point.label);
     const tile = group.dataset.tile;
-    if (tile === undefined || !point.canMove) return;
+    this.told.onPick?.(point.label, !point.canMove);
+    if (!point.canMove) return;
     // The slice goes through the point before it is moved: what is seen is what is moved.
     this.cutAt(point.position);
     this.svg.setPointerCapture(event.pointerId);
