@@ -29,7 +29,10 @@ MAY_IMPORT = {
     # Before and beside a run: they know the workflow, and nothing of a run knows them.
     "console": FILES | {"cohorts", "engine", "study", "workflow"},
     "packs": FILES | {"engine", "study", "data", "workflow", "registry"},
-    "commands": FILES | {"engine", "study", "data", "console", "packs", "workflow", "registry"},
+    # Beside a finished run: pages on which people look at it. It knows no study and no method.
+    "review": FILES | {"evaluation"},
+    "commands": FILES
+    | {"engine", "study", "data", "console", "packs", "review", "workflow", "registry"},
 }
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 

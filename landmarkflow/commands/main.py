@@ -17,6 +17,7 @@ CHECK = "read all scans and references and detect nothing: what is refused and w
 INIT = "a study of the scans in a folder, with a word on every file that is found there"
 PACK = "a finished run as one file, for `detect`"
 DETECT = "the landmarks of further scans by a packed run, without a study"
+REVIEW = "a page on which to look at what a run found, the most doubtful scans first, and mend it"
 CLEAN = "what of a study's results can be deleted, and how much that frees"
 STAGE = "the commands of the workflow's rules, one for each stage: stage --help"
 STUDY = "name of a study in studies/, or path of its .yaml file"
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     add_run(names.add_parser("run", help=RUN, description=f"Run {RUN}."))
     add_pack(names.add_parser("pack", help=PACK, description=f"Write {PACK}."))
     add_detect(names.add_parser("detect", help=DETECT, description=f"Find {DETECT}."))
+    add_review(names.add_parser("review", help=REVIEW, description=f"Open {REVIEW}."))
     add_clean(names.add_parser("clean", help=CLEAN, description=f"Say {CLEAN}; delete nothing."))
     names.add_parser("stage", help=STAGE)
     chosen, more = parser.parse_known_args(arguments)
@@ -109,6 +111,18 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=("auto", "cpu"), default="auto", help="cpu: use no GPU")
 
 
+def add_review(parser: argparse.ArgumentParser) -> None:
+    """Declare what `review` takes."""
+    parser.set_defaults(do=_review)
+    add = parser.add_argument
+    add("study", type=Path, metavar="STUDY", help="folder results/<study>, finished")
+    add("--run", default="", metavar="NAME", help="of a study with several runs")
+    add("--reviewer", default="", metavar="NAME", help="who looks at them (the user's name)")
+    add("--port", type=int, default=0, metavar="N", help="of the page (a free one)")
+    add("--no-browser", action="store_true", help="only print the page's address")
+    add("--niivue", type=Path, default=None, metavar="FILE", help="NiiVue's package, not fetched")
+
+
 # What opens images and networks takes seconds to import, which other commands need not wait for.
 
 
@@ -129,3 +143,11 @@ def _detect(chosen: argparse.Namespace) -> int:
 
     options = Options(chosen.side, chosen.series, not chosen.no_picture, chosen.json, chosen.device)
     return detect(chosen.model, chosen.scans, chosen.output, options)
+
+
+def _review(chosen: argparse.Namespace) -> int:
+    from landmarkflow.commands.review import Options, review  # noqa: PLC0415
+
+    browser = not chosen.no_browser
+    options = Options(chosen.run, chosen.port, chosen.reviewer, browser, chosen.niivue)
+    return review(chosen.study, options)
