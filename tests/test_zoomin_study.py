@@ -39,7 +39,14 @@ STUDY = {
         "train": {
             "coarse": BRANCH | {"size": 48, "stem": 2, "steps": 100},
             "regions": BRANCH
-            | {"size": 32, "stem": 1, "widths": [8, 16], "steps": 60, "fields": [0.3, 0.6]},
+            | {
+                "size": 32,
+                "stem": 1,
+                "widths": [8, 16],
+                "steps": 160,
+                "fields": [0.3, 0.6],
+                "at_once": 2,
+            },
             "parts": {"attention_level": 1, "attractors": 8},
             "augment": {"flip": True, "spots": 0, "cut": 0, "dropped": 0, "grey": 0},
             "steps_per_epoch": 50,
