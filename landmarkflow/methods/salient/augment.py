@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from landmarkflow.methods.salient.examples import Example, blurred, places_of
+from landmarkflow.methods.salient.examples import Example, blurred
+from landmarkflow.methods.salient.see import places_of
 from landmarkflow.methods.salient.settings import TrainSettings
 
 Array = NDArray[np.float64]

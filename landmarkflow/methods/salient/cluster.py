@@ -1,0 +1,198 @@
+"""Cluster the landmarks of the pictures learned from, and name the clusters."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import read_text, write_text
+from landmarkflow.engine.batch import Batch
+from landmarkflow.learning.device import best_device
+from landmarkflow.methods.salient.choose import Choice, choices_of, clusters_of
+from landmarkflow.methods.salient.examples import Example, load_examples
+from landmarkflow.methods.salient.landmarks import maxima_of
+from landmarkflow.methods.salient.maps import features_at
+from landmarkflow.methods.salient.names import Clusters, matched, named, save_clusters
+from landmarkflow.methods.salient.network import (
+    SaliencyNetwork,
+    architecture,
+    load_networks,
+    save_networks,
+)
+from landmarkflow.methods.salient.see import see
+from landmarkflow.methods.salient.settings import (
+    ClusterSettings,
+    DiscoverSettings,
+    GazeSettings,
+    PredictSettings,
+    TrainSettings,
+)
+from landmarkflow.methods.salient.stages import networks
+
+# Pictures learned from whose landmarks are clustered: more take longer and change little.
+MOST_PICTURES = 240
+
+
+class Landmarks:
+    """Landmarks of the pictures that one network learned from.
+
+    Attributes:
+        features: of each landmark, by this network.
+        of_first: of the same, by the first network; None where that did not learn the picture.
+        near: structures that each lies near.
+    """
+
+    def __init__(self) -> None:
+        self.features: list[NDArray[np.float32]] = []
+        self.of_first: list[NDArray[np.float32] | None] = []
+        self.near: list[list[str]] = []
+
+
+def structures_near(one: Example, points: NDArray[np.float64], percent: float) -> list[list[str]]:
+    """The annotated structures within a distance of each of (n, 2) points."""
+    away = np.linalg.norm(points[:, None] - one.places[None], axis=2) * 100 / one.scale
+    return [
+        [name for name, distance in zip(one.structures, row, strict=True) if distance <= percent]
+        for row in away
+    ]
+
+
+def gathered(
+    examples: Sequence[Example],
+    known: Mapping[str, SaliencyNetwork],
+    learned: Mapping[str, Sequence[str]],
+    *,
+    mirror: bool,
+    discover: DiscoverSettings,
+    settings: ClusterSettings,
+) -> dict[str, Landmarks]:
+    """The landmarks of every network.
+
+    Args:
+        examples: pictures.
+        known: networks by name; the first one's clusters are the others' reference.
+        learned: names of the pictures that each network learned from.
+        mirror: whether mirror images are looked at, too.
+        discover: which maxima count.
+        settings: which features.
+    """
+    found, device, first = {name: Landmarks() for name in known}, best_device(), next(iter(known))
+    for one in examples:
+        names = [name for name in known if one.scan in learned[name]]
+        seen = {
+            name: see([known[name]], one.frame, one.picture, device, mirror=mirror)
+            for name in names
+        }
+        for name in names:
+            points = maxima_of(seen[name], one.frame, discover, settings.features)
+            cells = one.frame.to_cells(points.cells)
+            of_first = None
+            if first in seen:
+                of_first = features_at(seen[first], one.frame, cells, settings.features)
+            found[name].near += structures_near(one, points.fitted, settings.near)
+            found[name].features += list(points.features)
+            found[name].of_first += list(of_first) if of_first is not None else [None] * len(cells)
+    return found
+
+
+def clustered(
+    found: Mapping[str, Landmarks],
+    structures: Sequence[str],
+    settings: ClusterSettings,
+    seed: int,
+) -> tuple[dict[str, Clusters], list[Choice]]:
+    """Clusters of every network, with names, and how their number was chosen.
+
+    The number is that of the first network. Where no structure is annotated, clusters of the others
+    have the numbers of the first one's that they agree with most.
+
+    Raises:
+        InputError: there are too few landmarks.
+    """
+    first, *others = found
+    features = np.array(found[first].features)
+    if len(features) < 4:
+        raise InputError(
+            f"the maps of the pictures learned from have {len(features)} maxima, expected at least "
+            "4 to cluster"
+        )
+    start, _ = clusters_of(features, min(2, len(features) - 1), settings, seed)
+    choices = choices_of(start.reduced(features), settings, seed)
+    count = next(choice.clusters for choice in choices if choice.chosen)
+    made: dict[str, Clusters] = {}
+    for name in (first, *others):
+        own = found[name]
+        clusters, labels = clusters_of(np.array(own.features), count, settings, seed)
+        names = named(labels, count, own.near, structures, settings.least_share)
+        if name != first:
+            both = [row for row, values in enumerate(own.of_first) if values is not None]
+            there, _ = made[first].of(np.array([own.of_first[row] for row in both]))
+            same = matched(there, labels[both], count)
+            names = tuple(
+                made[first].names[int(same[k])] if not structures else names[k]
+                for k in range(count)
+            )
+        made[name] = Clusters(
+            clusters.mean, clusters.axes, clusters.centres, clusters.reach, names
+        )
+    return made, choices
+
+
+def run(batch: Batch) -> None:
+    """Look at the pictures learned from, cluster their landmarks, and write clusters and choice."""
+    torch.set_num_threads(batch.threads)
+    settings, seed = batch.settings(ClusterSettings), int(batch.values["seed"])
+    train, gaze = batch.settings(TrainSettings, "train"), batch.settings(GazeSettings, "gaze")
+    folds = int(batch.values["folds"])
+    examples = load_examples(batch.path("examples"))[:MOST_PICTURES]
+    known = {
+        name: load_networks(batch.path("weights", name), [name], train, gaze, best_device())[name]
+        for name in batch.scans
+    }
+    learned = {
+        name: {one.scan for one in examples if not folds or one.fold != number}
+        for number, name in enumerate(networks(folds), start=1)
+    }
+    structures = tuple(dict.fromkeys(name for one in examples for name in one.structures))
+    found = gathered(
+        examples,
+        known,
+        {name: sorted(scans) for name, scans in learned.items()},
+        mirror=batch.settings(PredictSettings, "predict").mirror,
+        discover=batch.settings(DiscoverSettings, "discover"),
+        settings=settings,
+    )
+    clusters, choices = clustered(found, structures, settings, seed)
+    names = structures or tuple(sorted(next(iter(clusters.values())).names, key=_number))
+    save_clusters(batch.path("clusters"), clusters, {"labels": names, "features": settings.features})
+    save_networks(batch.path("networks"), known, architecture(train, gaze))
+    _write_choices(batch, choices)
+    _join_histories(batch)
+
+
+def _number(name: str) -> int:
+    return int(name.split()[-1])
+
+
+def _write_choices(batch: Batch, choices: Sequence[Choice]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("clusters", "silhouette", "stability", "least_stability", "chosen"))
+    for one in choices:
+        figures = (f"{value:.4f}" for value in (one.silhouette, one.stability, one.least))
+        writer.writerow((one.clusters, *figures, "yes" if one.chosen else ""))
+    write_text(batch.path("choices"), text.getvalue())
+
+
+def _join_histories(batch: Batch) -> None:
+    """The histories of all networks as one table, with the network's name in front."""
+    lines: list[str] = []
+    for name in batch.scans:
+        header, *rows = read_text(batch.path("history", name), "a history").splitlines()
+        lines = lines or [f"network,{header}"]
+        lines += [f"{name},{row}" for row in rows]
+    write_text(batch.path("histories"), "\n".join(lines) + "\n")
