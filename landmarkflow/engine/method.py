@@ -32,3 +32,6 @@ class Method:
     histories: Mapping[str, str] = field(default_factory=dict)
     segments: Callable[[Any, bool], bool] = lambda settings, given: False
     reads_runs: bool = False
+    needs_template: bool = True
+    learns_from: str = "landmarks"
+    ends: tuple[Stage, ...] = ()
