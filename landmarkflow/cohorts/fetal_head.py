@@ -19,7 +19,7 @@ from landmarkflow.cohorts.fetal_head_settings import (
     long_axis_of,
     plane_of,
 )
-from landmarkflow.cohorts.picture import Picture
+from landmarkflow.cohorts.picture import Look, Picture
 from landmarkflow.core.points import Landmarks
 
 Array = NDArray[np.float64]
@@ -82,7 +82,7 @@ def simulate_fetal_head(settings: FetalHeadSettings, seed: int, index: int) -> P
 
 
 def _head(settings: FetalHeadSettings, seed: int, index: int) -> _Head:
-    random, plane = np.random.default_rng([seed, index, 0]), plane_of(index)
+    random, plane = np.random.default_rng([seed, index, 0]), plane_of(settings, seed, index)
     axis, width, height = long_axis_of(settings, seed, index), *settings.size
     angle = np.deg2rad(np.clip(random.normal(0, settings.rotation_degrees), -45, 45))
     short = random.uniform(*ROUNDNESS)
@@ -105,10 +105,10 @@ def _turn(angle: float) -> Array:
 
 def _gaze(
     settings: FetalHeadSettings, head: _Head, structures: Array, random: np.random.Generator
-) -> tuple[tuple[str, float, float, int, int], ...]:
+) -> tuple[Look, ...]:
     """Fixations in the order of their observers; such as the tracker loses are not there."""
     size = np.array(settings.size, float)
-    found: list[tuple[str, float, float, int, int]] = []
+    found: list[Look] = []
     dwell = np.array([DWELL[name] for name in STRUCTURES[head.plane]])
     drawn = [settings.centre_bias, settings.elsewhere]
     chances = np.array([*drawn, *((1 - sum(drawn)) * dwell / dwell.sum())])

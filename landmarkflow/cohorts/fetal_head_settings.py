@@ -11,6 +11,7 @@ Plane = Literal["TV", "TC"]
 # Structures that observers look at, by plane; beside them the references hold the head's centre.
 STRUCTURES: dict[Plane, tuple[str, str]] = {"TV": ("csp", "lv"), "TC": ("csp", "cerebellum")}
 HEAD_CENTRE = "head_centre"
+LABELS = ("csp", "lv", "cerebellum", HEAD_CENTRE)
 
 
 class FetalHeadSettings(Settings):
@@ -73,7 +74,7 @@ class FetalHeadSettings(Settings):
         return self
 
 
-def plane_of(index: int) -> Plane:
+def plane_of(settings: FetalHeadSettings, seed: int, index: int) -> Plane:
     """The plane that a picture shows: transventricular and transcerebellar by turns."""
     return "TV" if index % 2 else "TC"
 

@@ -22,6 +22,11 @@ class Method:
         segments: whether a run leaves segmentations, by its settings and by whether its template
             was given one.
         reads_runs: whether a run of it is made of other runs (`of`).
+        needs_template: whether it starts from one annotated scan, the template. One that does not
+            learns from the study's annotated scans.
+        learns_from: column of the sheet that a scan must have to be learned from, of a method
+            that needs no template: landmarks or gaze.
+        ends: stages that nothing else reads, whose files a run is asked for.
     """
 
     name: str

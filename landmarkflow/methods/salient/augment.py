@@ -25,16 +25,20 @@ class Lesson:
         where: (n, 2, rows, columns) of each cell in its picture, shares.
         target: (n, rows, columns) density, of sum 1.
         counts: (n, rows, columns) how often a cell was looked at.
+        maps: of each picture, (3, 3) from places of the new picture to those of the old, both from
+            -1 to 1 across the input.
     """
 
     pictures: Tensor
     where: Tensor
     target: Tensor
     counts: Tensor
+    maps: tuple[Array, ...]
 
     def on(self, device: torch.device) -> "Lesson":
         """The same on a device."""
-        return Lesson(*(value.to(device) for value in vars(self).values()))
+        tensors = (self.pictures, self.where, self.target, self.counts)
+        return Lesson(*(value.to(device) for value in tensors), self.maps)
 
 
 def lesson_of(
@@ -62,7 +66,7 @@ def lesson_of(
             pictures, torch.minimum(grid, last), padding_mode="border", align_corners=False
         )
         pictures = _coloured(pictures, settings, random)
-    return Lesson(pictures, where, *_targets(examples, maps, where))
+    return Lesson(pictures, where, *_targets(examples, maps, where), tuple(maps))
 
 
 def _warp(one: Example, settings: TrainSettings, random: np.random.Generator) -> Array:
@@ -104,6 +108,14 @@ def _coloured(pictures: Tensor, settings: TrainSettings, random: np.random.Gener
     return pictures
 
 
+def moved(cells: Array, change: Array, shape: tuple[int, int]) -> Array:
+    """Where places (n, 2) in cells of the old picture lie in the new one, of (rows, columns)."""
+    size = np.array([shape[1], shape[0]])
+    old = 2 * (cells + 0.5) / size - 1
+    new = (old - change[:2, 2]) @ np.linalg.inv(change[:2, :2]).T
+    return np.asarray((new + 1) / 2 * size - 0.5)
+
+
 def _targets(
     examples: Sequence[Example], maps: Sequence[Array], where: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -114,9 +126,7 @@ def _targets(
     counts = np.zeros((len(examples), *shape), np.float32)
     for number, (one, change) in enumerate(zip(examples, maps, strict=True)):
         size = np.array([shape[1], shape[0]])
-        old = 2 * (one.frame.to_cells(one.points) + 0.5) / size - 1
-        new = (old - change[:2, 2]) @ np.linalg.inv(change[:2, :2]).T
-        cells = (new + 1) / 2 * size - 0.5
+        cells = moved(one.frame.to_cells(one.points), change, shape)
         zoom = float(np.sqrt(abs(np.linalg.det(change[:2, :2]))))
         sigma = one.sigma / one.frame.pixels_per_cell / zoom
         density[number] = blurred(cells, one.weights, sigma, shape)

@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 FARTHEST = 1.5
 # Samples that a silhouette is measured on; it compares all with all.
 MOST_SAMPLES = 3000
+# Share of the mean variance that is added to every direction, of which few views say little.
+RIDGE, TINY = 0.1, 1e-12
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,34 @@ class Choice:
     chosen: bool = False
 
 
-def axes_of(features: NDArray[np.floating], dimensions: int) -> tuple[Array, Array]:
-    """Mean and principal axes of features (n, channels); all axes for 0."""
-    mean = features.astype(np.float64).mean(axis=0)
+def axes_of(
+    features: NDArray[np.floating], changes: NDArray[np.floating], dimensions: int
+) -> tuple[Array, Array]:
+    """Mean of features, and the axes along which they are told apart.
+
+    What changes from view to view of one landmark tells nothing of which it is: features are
+    divided by that first (whitened by its covariance), so that the principal axes are those along
+    which landmarks differ by more than their views do.
+
+    Args:
+        features: (n, channels).
+        changes: (m, channels) differences of views of a landmark from their mean; none of them:
+            nothing is divided.
+        dimensions: number of principal axes; all of the channels for 0.
+
+    Returns:
+        (channels,) and (channels, dimensions).
+    """
+    mean, whiten = features.astype(np.float64).mean(axis=0), np.eye(features.shape[1])
+    if len(changes):
+        spread = changes.T.astype(np.float64) @ changes / len(changes)
+        ridge = RIDGE * np.trace(spread) / len(spread) + TINY
+        values, vectors = np.linalg.eigh(spread + ridge * np.eye(len(spread)))
+        whiten = vectors / np.sqrt(values)
     if not dimensions:
-        return mean, np.eye(features.shape[1])
-    _, _, axes = np.linalg.svd(features - mean, full_matrices=False)
-    kept = axes[:dimensions].T
+        return mean, whiten
+    _, _, axes = np.linalg.svd((features - mean) @ whiten, full_matrices=False)
+    kept = whiten @ axes[:dimensions].T
     # The sign of an axis is arbitrary: its largest part is positive.
     return mean, np.asarray(kept * np.sign(kept[np.abs(kept).argmax(axis=0), range(kept.shape[1])]))
 
@@ -85,9 +108,20 @@ def fitted(points: Array, count: int, settings: ClusterSettings, seed: int) -> K
 
 
 def clusters_of(
-    features: NDArray[np.floating], count: int, settings: ClusterSettings, seed: int
+    features: NDArray[np.floating],
+    changes: NDArray[np.floating],
+    count: int,
+    settings: ClusterSettings,
+    seed: int,
 ) -> tuple[Clusters, NDArray[np.intp]]:
-    """Clusters of features (n, channels), the largest first, without names; and each one's.
+    """Clusters of features, the largest first, without names; and each feature's.
+
+    Args:
+        features: (n, channels).
+        changes: (m, channels), as `axes_of` takes them.
+        count: number of clusters.
+        settings: dimensions and starts.
+        seed: of the starts.
 
     Raises:
         InputError: there are fewer landmarks than clusters.
@@ -97,7 +131,7 @@ def clusters_of(
             f"the maps of the pictures learned from have {len(features)} maxima, expected more "
             f"than the {count} clusters"
         )
-    mean, axes = axes_of(features, settings.dimensions)
+    mean, axes = axes_of(features, changes, settings.dimensions)
     points = np.asarray((features - mean) @ axes, np.float64)
     found = fitted(points, count, settings, seed)
     order = np.argsort(-np.bincount(found.labels_, minlength=count), kind="stable")

@@ -12,10 +12,11 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_text, write_text
 from landmarkflow.engine.batch import Batch
 from landmarkflow.learning.device import best_device
+from landmarkflow.methods.salient.augment import lesson_of, moved
 from landmarkflow.methods.salient.choose import Choice, choices_of, clusters_of
 from landmarkflow.methods.salient.examples import Example, load_examples
 from landmarkflow.methods.salient.landmarks import maxima_of
-from landmarkflow.methods.salient.maps import features_at
+from landmarkflow.methods.salient.maps import Seen, features_at
 from landmarkflow.methods.salient.names import Clusters, matched, named, save_clusters
 from landmarkflow.methods.salient.network import (
     SaliencyNetwork,
@@ -35,6 +36,8 @@ from landmarkflow.methods.salient.stages import networks
 
 # Pictures learned from whose landmarks are clustered: more take longer and change little.
 MOST_PICTURES = 240
+# How views of a picture differ, by which features that tell nothing of a landmark are known.
+CHANGED = TrainSettings(rotation_degrees=15, scale=0.15, shift=0.05)
 
 
 class Landmarks:
@@ -44,12 +47,14 @@ class Landmarks:
         features: of each landmark, by this network.
         of_first: of the same, by the first network; None where that did not learn the picture.
         near: structures that each lies near.
+        changes: differences of the views of a landmark from their mean.
     """
 
     def __init__(self) -> None:
         self.features: list[NDArray[np.float32]] = []
         self.of_first: list[NDArray[np.float32] | None] = []
         self.near: list[list[str]] = []
+        self.changes: list[NDArray[np.float32]] = []
 
 
 def structures_near(one: Example, points: NDArray[np.float64], percent: float) -> list[list[str]]:
@@ -95,8 +100,33 @@ def gathered(
                 of_first = features_at(seen[first], one.frame, cells, settings.features)
             found[name].near += structures_near(one, points.fitted, settings.near)
             found[name].features += list(points.features)
+            found[name].changes += _changes(one, known[name], cells, settings, device)
             found[name].of_first += list(of_first) if of_first is not None else [None] * len(cells)
     return found
+
+
+def _changes(
+    one: Example,
+    network: SaliencyNetwork,
+    cells: NDArray[np.float64],
+    settings: ClusterSettings,
+    device: torch.device,
+) -> list[NDArray[np.float32]]:
+    """Differences of the features of landmarks in changed views of a picture from their mean."""
+    if not settings.views or not len(cells):
+        return []
+    shape = (one.frame.input_height // one.frame.stride, one.frame.input_width // one.frame.stride)
+    found = []
+    for view in range(settings.views):
+        random = np.random.default_rng([11, view, *one.scan.encode()])
+        lesson = lesson_of([one], CHANGED, random)
+        at = moved(cells, lesson.maps[0], shape)
+        with torch.inference_mode():
+            _, levels = network(lesson.pictures.to(device), lesson.where.to(device))
+        seen = Seen(np.zeros(0, np.float32), tuple(x[0].float().cpu().numpy() for x in levels))
+        found.append(features_at(seen, one.frame, at, settings.features))
+    views = np.stack(found)
+    return list((views - views.mean(axis=0)).reshape(-1, views.shape[-1]))
 
 
 def clustered(
@@ -120,13 +150,15 @@ def clustered(
             f"the maps of the pictures learned from have {len(features)} maxima, expected at least "
             "4 to cluster"
         )
-    start, _ = clusters_of(features, min(2, len(features) - 1), settings, seed)
+    changes = np.array(found[first].changes).reshape(-1, features.shape[1])
+    start, _ = clusters_of(features, changes, min(2, len(features) - 1), settings, seed)
     choices = choices_of(start.reduced(features), settings, seed)
     count = next(choice.clusters for choice in choices if choice.chosen)
     made: dict[str, Clusters] = {}
     for name in (first, *others):
         own = found[name]
-        clusters, labels = clusters_of(np.array(own.features), count, settings, seed)
+        changes = np.array(own.changes).reshape(-1, features.shape[1])
+        clusters, labels = clusters_of(np.array(own.features), changes, count, settings, seed)
         names = named(labels, count, own.near, structures, settings.least_share)
         if name != first:
             both = [row for row, values in enumerate(own.of_first) if values is not None]

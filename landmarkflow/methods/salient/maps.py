@@ -23,9 +23,8 @@ class Seen:
 
     Attributes:
         saliency: (rows, columns) probability of each cell, of sum 1.
-        features: (channels, rows, columns) of each level of the first network's decoder, float32,
-            the last layer's at the end; the first levels have coarser cells, and all cover the
-            whole input.
+        features: (channels, rows, columns) of levels of the first network, float32, the last layer's
+            at the end; the others have coarser cells, and all cover the whole input.
     """
 
     saliency: NDArray[np.float32]
@@ -39,9 +38,9 @@ def features_at(seen: Seen, frame: Frame, cells: Array, which: str) -> NDArray[n
         seen: of a picture.
         frame: of the same.
         cells: x, y.
-        which: `last` layer or all `levels` of the decoder, each of which counts alike.
+        which: the `last` layer, or the coarse `levels`, each of which counts alike.
     """
-    levels = seen.features[-1:] if which == "last" else seen.features
+    levels = seen.features[-1:] if which == "last" else seen.features[:-1]
     found = []
     for level in levels:
         _, rows, columns = level.shape

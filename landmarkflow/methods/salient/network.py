@@ -62,9 +62,10 @@ class SaliencyNetwork(nn.Module):
         self.width = nn.Parameter(torch.zeros(int(settings.smoothing)))
 
     def forward(self, pictures: Tensor, where: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits (n, rows, columns), float32, and the features of every level of the decoder.
+        """Logits (n, rows, columns), float32, and features (n, channels, rows, columns) of levels.
 
-        The last level's features are those of the cells themselves.
+        These are the two coarsest levels of the encoder, the context that the decoder starts from,
+        and the last layer, whose cells are the map's.
 
         Args:
             pictures: (n, 3, height, width) intensities of 0 to 1.
@@ -80,13 +81,12 @@ class SaliencyNetwork(nn.Module):
             coarse = functional.adaptive_avg_pool2d(where, features.shape[-2:])
             features = torch.cat([features, self.priors(coarse).to(features.dtype)], dim=1)
             features = self.context(features)
-            seen = [features]
+            seen = [*skipped[-2:], features]
             for block, level in zip(self.up, self.levels, strict=True):
                 raised = functional.interpolate(
                     features, size=skipped[level].shape[-2:], mode="bilinear", align_corners=False
                 )
                 features = block(torch.cat([raised, skipped[level]], dim=1))
-                seen.append(features)
             features = self.last(features)
             seen.append(features)
         with torch.autocast(pictures.device.type, enabled=False):

@@ -138,11 +138,17 @@ class ClusterSettings(Settings):
     most: int = Field(8, ge=2, description="largest number of clusters that is tried")
     features: Literal["last", "levels"] = Field(
         "levels",
-        description="features of a maximum: of the last layer, as in the paper, or of every level "
-        "of the decoder",
+        description="features of a maximum: of the last layer, as in the paper, or of the coarse "
+        "levels, which see more of the picture",
+    )
+    views: int = Field(
+        4,
+        ge=0,
+        description="changed views of each picture; features count by how little they differ "
+        "between these; 0 as in the paper",
     )
     dimensions: int = Field(
-        16, ge=0, description="principal components that features are reduced to; 0 for none"
+        3, ge=0, description="principal components that features are reduced to; 0 for none"
     )
     restarts: int = Field(10, ge=1, description="starts of k-means, of which the best counts")
     seeds: int = Field(5, ge=1, description="seeds over which the clusters' stability is measured")
