@@ -87,7 +87,11 @@ def _head(settings: FetalHeadSettings, seed: int, index: int) -> _Head:
     angle = np.deg2rad(np.clip(random.normal(0, settings.rotation_degrees), -45, 45))
     short = random.uniform(*ROUNDNESS)
     # The head stays in the picture; where it hardly fits, it is in the middle.
-    reach = 0.5 * axis * np.hypot([np.cos(angle), np.sin(angle)], short * np.array([np.sin(angle), np.cos(angle)]))
+    reach = (
+        0.5
+        * axis
+        * np.hypot([np.cos(angle), np.sin(angle)], short * np.array([np.sin(angle), np.cos(angle)]))
+    )
     room = np.maximum(np.array([width, height]) / 2 - reach - 4, 0)
     shift = np.clip(random.normal(0, settings.shift * axis, 2), -room, room)
     flip = bool(random.random() < settings.flipped)
@@ -134,7 +138,9 @@ def _gaze(
     return tuple(found)
 
 
-def _image(settings: FetalHeadSettings, head: _Head, random: np.random.Generator) -> NDArray[np.uint8]:
+def _image(
+    settings: FetalHeadSettings, head: _Head, random: np.random.Generator
+) -> NDArray[np.uint8]:
     """The picture, (rows, columns) uint8."""
     width, height = settings.size
     y, x = np.mgrid[:height, :width].astype(np.float64)
@@ -186,7 +192,9 @@ def _surroundings(head: _Head, inside: Array, depth: Array, random: np.random.Ge
     tissue = 0.20 * np.exp(0.5 * _smooth(shape, 14, random) + 0.35 * _smooth(shape, 4, random))
     near = np.exp(-0.5 * (depth / random.uniform(0.1, 0.2)) ** 2)
     away = _ellipse(inside, (0, 0), (0.5, head.short / 2), 0)
-    fluid = 1 / (1 + np.exp(-((away - random.uniform(1.1, 1.5)) + 0.15 * _smooth(shape, 20, random)) / 0.06))
+    fluid = 1 / (
+        1 + np.exp(-((away - random.uniform(1.1, 1.5)) + 0.15 * _smooth(shape, 20, random)) / 0.06)
+    )
     return np.asarray(tissue * (0.08 + 0.92 * fluid) + 0.25 * near * tissue)
 
 
@@ -213,7 +221,9 @@ def _brain(head: _Head, inside: Array, echo: Array, random: np.random.Generator)
     front = _line(inside, (-0.46, 0.0), (csp[0] - 0.07, csp[1]), 0.008)
     back = _line(inside, (csp[0] + 0.09, csp[1]), (0.44 if head.plane == "TV" else 0.14, 0), 0.008)
     echo = echo + 0.30 * broken * (front + back)
-    thalami = [_ellipse(inside, (0.04, side), (0.10, 0.055), 12 * np.sign(side)) for side in (-0.07, 0.07)]
+    thalami = [
+        _ellipse(inside, (0.04, side), (0.10, 0.055), 12 * np.sign(side)) for side in (-0.07, 0.07)
+    ]
     for away in thalami:
         echo = echo * (1 - 0.4 / (1 + np.exp((away - 1) / 0.1)))
     for side in (-1, 1):

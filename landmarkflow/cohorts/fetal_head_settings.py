@@ -30,7 +30,10 @@ class FetalHeadSettings(Settings):
         description="standard deviation of a head's centre along each axis, of its long axis",
     )
     flipped: float = Field(
-        0.5, ge=0, le=1, description="probability that a head looks to the right and not to the left"
+        0.5,
+        ge=0,
+        le=1,
+        description="probability that a head looks to the right and not to the left",
     )
     variation: float = Field(
         0.015,

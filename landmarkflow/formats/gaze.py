@@ -69,8 +69,7 @@ class GazeTable:
         for number, fields in lines[1:]:
             if len(fields) != len(self.columns):
                 raise InputError(
-                    f"{path}, line {number}: has {len(fields)} fields, expected "
-                    f"{len(self.columns)}"
+                    f"{path}, line {number}: has {len(fields)} fields, expected {len(self.columns)}"
                 )
             row = dict(zip(self.columns, (field.strip() for field in fields), strict=True))
             self.rows.setdefault(row.get("image", ""), []).append((number, row))
@@ -98,7 +97,10 @@ class GazeTable:
             )
         points = np.array([[self._number(n, row, axis) for axis in "xy"] for n, row in rows])
         durations = np.array(
-            [self._number(n, row, "duration_ms") if "duration_ms" in row else 1.0 for n, row in rows]
+            [
+                self._number(n, row, "duration_ms") if "duration_ms" in row else 1.0
+                for n, row in rows
+            ]
         )
         for (number, row), duration in zip(rows, durations, strict=True):
             if duration <= 0:

@@ -28,9 +28,7 @@ from landmarkflow.methods.salient.tables import Row, rows_of, write_alignment, w
 logger = logging.getLogger(__name__)
 
 
-def drawn(
-    pairs: Sequence[tuple[Shown, Shown]], count: int, seed: int
-) -> list[tuple[Shown, Shown]]:
+def drawn(pairs: Sequence[tuple[Shown, Shown]], count: int, seed: int) -> list[tuple[Shown, Shown]]:
     """So many of the pairs, drawn by a seed, in their order; all for 0."""
     if not count or count >= len(pairs):
         return list(pairs)
@@ -73,7 +71,9 @@ def measured_group(
         errors, aligned = errors_of(over, align, measured)
         rows += rows_of(group, alignment, "all", measured, errors, aligned)
         if alignment in ("salient", "keypoints"):
-            rows += rows_of(group, alignment, "aligned", measured, errors[aligned], aligned[aligned])
+            rows += rows_of(
+                group, alignment, "aligned", measured, errors[aligned], aligned[aligned]
+            )
         if alignment == "salient":
             correct = np.array([a.scan in right and b.scan in right for a, b in over], bool)
             rows += rows_of(group, alignment, "right", measured, errors[correct], aligned[correct])

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from landmarkflow.methods.salient.examples import Example, blurred
-from landmarkflow.methods.salient.see import places_of
 from landmarkflow.methods.salient.settings import TrainSettings
+from landmarkflow.methods.salient.warps import coloured, places_of, warp_of, warped
 
 Array = NDArray[np.float64]
 
@@ -51,61 +50,14 @@ def lesson_of(
     if settings is None or random is None:
         maps = [np.eye(3)] * len(examples)
     else:
-        maps = [_warp(one, settings, random) for one in examples]
-    theta = torch.tensor(np.array([each[:2] for each in maps]), dtype=torch.float32)
+        maps = [warp_of(frame, settings, random) for frame in frames]
     pictures = torch.from_numpy(np.stack([one.picture for one in examples])).float() / 255
-    where = places_of(frames, theta)
-    if settings is not None and random is not None:
-        grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)
-        # Beyond a picture its border goes on, not the black beside it.
-        extent = torch.tensor([frame.extent for frame in frames], dtype=torch.float32)
-        last = (2 * extent - 1)[:, None, None] - 2 / torch.tensor(
-            [pictures.shape[3], pictures.shape[2]]
-        )
-        pictures = functional.grid_sample(
-            pictures, torch.minimum(grid, last), padding_mode="border", align_corners=False
-        )
-        pictures = _coloured(pictures, settings, random)
+    if settings is None or random is None:
+        where = places_of(frames, torch.eye(3)[:2].expand(len(frames), 2, 3))
+    else:
+        pictures, where = warped(pictures, frames, maps)
+        pictures = coloured(pictures, settings, random)
     return Lesson(pictures, where, *_targets(examples, maps, where), tuple(maps))
-
-
-def _warp(one: Example, settings: TrainSettings, random: np.random.Generator) -> Array:
-    """(3, 3) from places of the new picture to those of the old, both from -1 to 1."""
-    frame = one.frame
-    sign = -1.0 if random.random() < settings.mirror else 1.0
-    size = np.exp(random.uniform(-1, 1) * np.log1p(settings.scale))
-    angle = np.deg2rad(random.uniform(-1, 1) * settings.rotation_degrees)
-    shift = random.uniform(-1, 1, 2) * settings.shift
-    half = np.array([frame.input_width, frame.input_height]) / 2
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    linear = np.diag(1 / half) @ (turn * size) @ np.diag([sign, 1.0]) @ np.diag(half)
-    middle = np.array(frame.extent) - 1
-    whole = np.eye(3)
-    whole[:2, :2] = linear
-    whole[:2, 2] = middle + 2 * shift * np.array(frame.extent) - linear @ middle
-    return whole
-
-
-def _coloured(pictures: Tensor, settings: TrainSettings, random: np.random.Generator) -> Tensor:
-    count = len(pictures)
-
-    def drawn(largest: float, channels: int = 1) -> Tensor:
-        values = random.uniform(-largest, largest, (count, channels, 1, 1))
-        return torch.tensor(values, dtype=torch.float32)
-
-    pictures = pictures.clamp(0, 1) ** torch.exp(drawn(settings.gamma))
-    mean = pictures.mean(dim=(1, 2, 3), keepdim=True)
-    pictures = (pictures - mean) * (1 + drawn(settings.contrast)) + mean
-    pictures = pictures + drawn(settings.brightness)
-    if settings.colour:
-        grey = pictures.mean(dim=1, keepdim=True)
-        pictures = grey + (pictures - grey) * (1 + 1.5 * drawn(settings.colour))
-        pictures = pictures * (1 + drawn(settings.colour / 2, 3))
-    if settings.noise:
-        spread = torch.tensor(random.uniform(0, settings.noise, (count, 1, 1, 1)))
-        noise = random.standard_normal(tuple(pictures.shape), np.float32)
-        pictures = pictures + spread.float() * torch.from_numpy(noise)
-    return pictures
 
 
 def moved(cells: Array, change: Array, shape: tuple[int, int]) -> Array:

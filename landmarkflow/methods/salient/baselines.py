@@ -132,5 +132,3 @@ def by_keypoints(pictures: Pictures, count: int, seed: int) -> Aligner:
         return None if best is None else best[1]
 
     return align
-
-

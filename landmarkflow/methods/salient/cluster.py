@@ -12,7 +12,6 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_text, write_text
 from landmarkflow.engine.batch import Batch
 from landmarkflow.learning.device import best_device
-from landmarkflow.methods.salient.augment import lesson_of, moved
 from landmarkflow.methods.salient.choose import Choice, choices_of, clusters_of
 from landmarkflow.methods.salient.examples import Example, load_examples
 from landmarkflow.methods.salient.landmarks import maxima_of
@@ -24,7 +23,7 @@ from landmarkflow.methods.salient.network import (
     load_networks,
     save_networks,
 )
-from landmarkflow.methods.salient.see import see
+from landmarkflow.methods.salient.see import looks, mean_of
 from landmarkflow.methods.salient.settings import (
     ClusterSettings,
     DiscoverSettings,
@@ -36,8 +35,6 @@ from landmarkflow.methods.salient.stages import networks
 
 # Pictures learned from whose landmarks are clustered: more take longer and change little.
 MOST_PICTURES = 240
-# How views of a picture differ, by which features that tell nothing of a landmark are known.
-CHANGED = TrainSettings(rotation_degrees=15, scale=0.15, shift=0.05)
 
 
 class Landmarks:
@@ -87,46 +84,33 @@ def gathered(
     """
     found, device, first = {name: Landmarks() for name in known}, best_device(), next(iter(known))
     for one in examples:
-        names = [name for name in known if one.scan in learned[name]]
-        seen = {
-            name: see([known[name]], one.frame, one.picture, device, mirror=mirror)
-            for name in names
+        looked = {
+            name: looks(
+                network, one.frame, one.picture, device, mirror=mirror, views=settings.views
+            )
+            for name, network in known.items()
+            if one.scan in learned[name]
         }
-        for name in names:
-            points = maxima_of(seen[name], one.frame, discover, settings.features)
-            cells = one.frame.to_cells(points.cells)
-            of_first = None
-            if first in seen:
-                of_first = features_at(seen[first], one.frame, cells, settings.features)
-            found[name].near += structures_near(one, points.fitted, settings.near)
-            found[name].features += list(points.features)
-            found[name].changes += _changes(one, known[name], cells, settings, device)
-            found[name].of_first += list(of_first) if of_first is not None else [None] * len(cells)
+        for name, (maps, features) in looked.items():
+            rows, columns = one.frame.cells
+            saliency = torch.stack(maps).mean(dim=0)[:rows, :columns].numpy().astype(np.float32)
+            points = maxima_of(
+                Seen(saliency, mean_of(features)), one.frame, discover, settings.features
+            )
+            cells, own = one.frame.to_cells(points.cells), found[name]
+            views = [
+                features_at(Seen(saliency, mean_of([look])), one.frame, cells, settings.features)
+                for look in features
+            ]
+            own.changes += list(np.concatenate(views - np.mean(views, axis=0)))
+            own.near += structures_near(one, points.fitted, settings.near)
+            own.features += list(points.features)
+            if first in looked:
+                there = Seen(saliency, mean_of(looked[first][1]))
+                own.of_first += list(features_at(there, one.frame, cells, settings.features))
+            else:
+                own.of_first += [None] * len(cells)
     return found
-
-
-def _changes(
-    one: Example,
-    network: SaliencyNetwork,
-    cells: NDArray[np.float64],
-    settings: ClusterSettings,
-    device: torch.device,
-) -> list[NDArray[np.float32]]:
-    """Differences of the features of landmarks in changed views of a picture from their mean."""
-    if not settings.views or not len(cells):
-        return []
-    shape = (one.frame.input_height // one.frame.stride, one.frame.input_width // one.frame.stride)
-    found = []
-    for view in range(settings.views):
-        random = np.random.default_rng([11, view, *one.scan.encode()])
-        lesson = lesson_of([one], CHANGED, random)
-        at = moved(cells, lesson.maps[0], shape)
-        with torch.inference_mode():
-            _, levels = network(lesson.pictures.to(device), lesson.where.to(device))
-        seen = Seen(np.zeros(0, np.float32), tuple(x[0].float().cpu().numpy() for x in levels))
-        found.append(features_at(seen, one.frame, at, settings.features))
-    views = np.stack(found)
-    return list((views - views.mean(axis=0)).reshape(-1, views.shape[-1]))
 
 
 def clustered(
@@ -162,15 +146,14 @@ def clustered(
         names = named(labels, count, own.near, structures, settings.least_share)
         if name != first:
             both = [row for row, values in enumerate(own.of_first) if values is not None]
-            there, _ = made[first].of(np.array([own.of_first[row] for row in both]))
-            same = matched(there, labels[both], count)
+            there = made[first].of(np.array([own.of_first[row] for row in both]))
+            sure = there >= 0
+            same = matched(there[sure], labels[both][sure], count)
             names = tuple(
                 made[first].names[int(same[k])] if not structures else names[k]
                 for k in range(count)
             )
-        made[name] = Clusters(
-            clusters.mean, clusters.axes, clusters.centres, clusters.reach, names
-        )
+        made[name] = Clusters(clusters.mean, clusters.axes, clusters.centres, clusters.reach, names)
     return made, choices
 
 
@@ -200,7 +183,9 @@ def run(batch: Batch) -> None:
     )
     clusters, choices = clustered(found, structures, settings, seed)
     names = structures or tuple(sorted(next(iter(clusters.values())).names, key=_number))
-    save_clusters(batch.path("clusters"), clusters, {"labels": names, "features": settings.features})
+    save_clusters(
+        batch.path("clusters"), clusters, {"labels": names, "features": settings.features}
+    )
     save_networks(batch.path("networks"), known, architecture(train, gaze))
     _write_choices(batch, choices)
     _join_histories(batch)

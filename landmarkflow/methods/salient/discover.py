@@ -47,11 +47,8 @@ def run(batch: Batch) -> None:
         seen = load_seen(task.inputs["saliency"], task.inputs["features"])
         found = maxima_of(seen, frame, settings, known["features"])
         own = clusters[network]
-        numbers, within = own.of(found.features)
-        names = [
-            own.names[number] if near else ""
-            for number, near in zip(numbers, within, strict=True)
-        ]
+        numbers = own.of_picture(found.features)
+        names = [own.names[number] if number >= 0 else "" for number in numbers]
         rows = chosen(labels, names)
         lists = lists_of(labels, found, rows)
         write_markups(task.outputs["landmarks"], lists[:1], "px", scan=task.scan)

@@ -120,7 +120,10 @@ def judged(
 
 def run(batch: Batch) -> None:
     """Judge the map of every evaluated picture that has fixations."""
-    settings, gaze = batch.settings(PredictSettings, "predict"), batch.settings(GazeSettings, "gaze")
+    settings, gaze = (
+        batch.settings(PredictSettings, "predict"),
+        batch.settings(GazeSettings, "gaze"),
+    )
     tables, looked = Tables(gaze), []
     for task in batch.tasks:
         record = read_record(task.inputs["predict_record"])

@@ -15,6 +15,9 @@ from landmarkflow.core.files import replacing
 
 Array = NDArray[np.float64]
 
+# What a landmark without a cluster costs, in squared reaches: more than any that has one.
+BEYOND = 100.0
+
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
@@ -38,12 +41,31 @@ class Clusters:
         """Features (n, channels) along the principal axes."""
         return np.asarray((features - self.mean) @ self.axes, np.float64)
 
-    def of(self, features: NDArray[np.floating]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """The nearest cluster of each of n features, and whether they are within its reach."""
+    def of(self, features: NDArray[np.floating]) -> NDArray[np.intp]:
+        """(n,) the nearest cluster of each feature, -1 beyond its reach."""
+        away = self._distances(features)
+        nearest = away.argmin(axis=1)
+        return np.where(away[np.arange(len(away)), nearest] <= 1, nearest, -1)
+
+    def of_picture(self, features: NDArray[np.floating]) -> NDArray[np.intp]:
+        """(n,) the cluster of each landmark of one picture, -1 for none.
+
+        A structure is in a picture once: every cluster is given to one landmark at most, so that
+        the sum of squared distances is least, those beyond a cluster's reach left out.
+        """
+        away = self._distances(features)
+        cost = np.where(away <= 1, away**2 - BEYOND, 0.0)
+        rows, columns = linear_sum_assignment(cost)
+        found = np.full(len(away), -1, np.intp)
+        kept = cost[rows, columns] < 0
+        found[rows[kept]] = columns[kept]
+        return found
+
+    def _distances(self, features: NDArray[np.floating]) -> Array:
+        """(n, k) distances from the centres, in their reaches."""
         points = self.reduced(features)
         away = np.linalg.norm(points[:, None] - self.centres[None], axis=2)
-        nearest = away.argmin(axis=1)
-        return nearest, away[np.arange(len(points)), nearest] <= self.reach[nearest]
+        return np.asarray(away / self.reach)
 
 
 def named(
@@ -71,9 +93,7 @@ def named(
     return tuple(names)
 
 
-def matched(
-    reference: NDArray[np.intp], other: NDArray[np.intp], count: int
-) -> NDArray[np.intp]:
+def matched(reference: NDArray[np.intp], other: NDArray[np.intp], count: int) -> NDArray[np.intp]:
     """(count,) cluster of a reference network that each cluster of another one is.
 
     Args:

@@ -64,7 +64,7 @@ class SaliencyNetwork(nn.Module):
     def forward(self, pictures: Tensor, where: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits (n, rows, columns), float32, and features (n, channels, rows, columns) of levels.
 
-        These are the two coarsest levels of the encoder, the context that the decoder starts from,
+        These are the three coarsest levels of the encoder, the context that the decoder starts from,
         and the last layer, whose cells are the map's.
 
         Args:
@@ -81,7 +81,7 @@ class SaliencyNetwork(nn.Module):
             coarse = functional.adaptive_avg_pool2d(where, features.shape[-2:])
             features = torch.cat([features, self.priors(coarse).to(features.dtype)], dim=1)
             features = self.context(features)
-            seen = [*skipped[-2:], features]
+            seen = [*skipped[-3:], features]
             for block, level in zip(self.up, self.levels, strict=True):
                 raised = functional.interpolate(
                     features, size=skipped[level].shape[-2:], mode="bilinear", align_corners=False

@@ -17,7 +17,12 @@ from landmarkflow.methods.salient.gaze import colours_of
 from landmarkflow.methods.salient.maps import save_seen
 from landmarkflow.methods.salient.network import load_networks
 from landmarkflow.methods.salient.see import see
-from landmarkflow.methods.salient.settings import GazeSettings, PredictSettings, TrainSettings
+from landmarkflow.methods.salient.settings import (
+    ClusterSettings,
+    GazeSettings,
+    PredictSettings,
+    TrainSettings,
+)
 from landmarkflow.methods.salient.stages import networks
 
 
@@ -28,6 +33,7 @@ def run(batch: Batch) -> None:
     train, gaze = batch.settings(TrainSettings, "train"), batch.settings(GazeSettings, "gaze")
     names, device = networks(int(batch.values["folds"])), best_device()
     known = load_networks(batch.path("networks"), names, train, gaze, device)
+    views = batch.settings(ClusterSettings, "cluster").views
     splits = read_splits(batch.path("splits"))
     largest = int(batch.values["largest_gib"] * 2**30)
 
@@ -46,6 +52,7 @@ def run(batch: Batch) -> None:
             frame.fitted(picture),
             device,
             mirror=settings.mirror,
+            views=views,
         )
         with replacing(task.outputs["saliency"]) as beside, beside.open("wb") as file:
             np.save(file, seen.saliency)

@@ -32,7 +32,9 @@ class GazeSettings(Settings):
         "of a picture's width",
     )
     pixels_per_degree: float = Field(
-        0.0, ge=0, description="of the pictures as they were shown; needed where sigma is in degrees"
+        0.0,
+        ge=0,
+        description="of the pictures as they were shown; needed where sigma is in degrees",
     )
     weight: Literal["count", "duration"] = Field(
         "count", description="whether every fixation counts alike, or as long as it took"
@@ -61,7 +63,9 @@ class TrainSettings(Settings):
     """The training of the saliency network."""
 
     channels: int = Field(
-        24, ge=4, description="channels at half resolution; deeper levels have more, up to six times"
+        24,
+        ge=4,
+        description="channels at half resolution; deeper levels have more, up to six times",
     )
     blocks: int = Field(1, ge=1, description="residual blocks of each level; more are slower")
     priors: int = Field(
@@ -90,10 +94,14 @@ class TrainSettings(Settings):
     shift: float = Field(0.12, ge=0, lt=0.5, description="largest shift, of the picture's size")
     rotation_degrees: float = Field(5.0, ge=0, le=180, description="largest rotation, degrees")
     contrast: float = Field(0.3, ge=0, lt=1, description="largest relative change of contrast")
-    brightness: float = Field(0.15, ge=0, lt=1, description="largest shift of intensities of 0 to 1")
+    brightness: float = Field(
+        0.15, ge=0, lt=1, description="largest shift of intensities of 0 to 1"
+    )
     colour: float = Field(0.3, ge=0, lt=1, description="largest relative change of colours")
     gamma: float = Field(0.3, ge=0, description="largest logarithm of a gamma exponent")
-    noise: float = Field(0.02, ge=0, description="largest deviation of noise on intensities of 0 to 1")
+    noise: float = Field(
+        0.02, ge=0, description="largest deviation of noise on intensities of 0 to 1"
+    )
     held_back: float = Field(
         0.1, ge=0, lt=0.9, description="share of the pictures held back where there are no folds"
     )
@@ -114,7 +122,9 @@ class PredictSettings(Settings):
         12.0, gt=0, description="blur of the fixations' density that maps are judged by, pixels"
     )
     halves: int = Field(
-        4, ge=1, description="divisions of the observers in two, for how well they predict each other"
+        4,
+        ge=1,
+        description="divisions of the observers in two, for how well they predict each other",
     )
 
 

@@ -78,7 +78,7 @@ PREDICT = Stage(
         "features": "{run}/work/predict/{scan}.npz",
         "record": "{run}/work/predict/{scan}.json",
     },
-    settings=("predict", "train", "gaze", "folds", "largest_gib"),
+    settings=("predict", "cluster", "train", "gaze", "folds", "largest_gib"),
     columns=("image",),
 )
 DISCOVER = Stage(

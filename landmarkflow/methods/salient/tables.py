@@ -194,9 +194,10 @@ def write_saliency(batch: Batch, rows: Sequence[Sequence[object]], header: Seque
     printed = []
     for predictor in dict.fromkeys(str(row[1]) for row in rows):
         own = np.array([row[2:] for row in rows if row[1] == predictor], np.float64)
-        means = [float(np.nanmean(column)) if (~np.isnan(column)).any() else math.nan for column in own.T]
+        means = [
+            float(np.nanmean(column)) if (~np.isnan(column)).any() else math.nan for column in own.T
+        ]
         printed.append([predictor, str(len(own)), *(shown(value, 3) for value in means)])
     titles = ("map", "pictures", "CC", "SIM", "KLD", "NSS", "AUC (Judd)", "shuffled AUC")
     write_text(batch.path("metrics_markdown"), as_markdown(titles, printed))
     write_text(batch.path("metrics_latex"), as_latex(titles, printed))
-
