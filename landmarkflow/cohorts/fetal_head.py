@@ -226,7 +226,7 @@ def _brain(head: _Head, inside: Array, echo: Array, random: np.random.Generator)
     ]
     for away in thalami:
         echo = echo * (1 - 0.4 / (1 + np.exp((away - 1) / 0.1)))
-    for side in (-1, 1):
+    for side in (-1.0, 1.0):
         at = side * random.uniform(0.2, 0.25) * head.short / 0.78
         fissure = _line(inside, (-0.12, at), (0.06, at * 0.93), 0.012)
         echo = echo + random.uniform(0.05, 0.25) * broken * fissure

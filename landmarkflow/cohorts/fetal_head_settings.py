@@ -83,6 +83,6 @@ def plane_of(settings: FetalHeadSettings, seed: int, index: int) -> Plane:
 
 
 def long_axis_of(settings: FetalHeadSettings, seed: int, index: int) -> float:
-    """Length of a head's long axis, pixels, to three decimals: it is known before the picture is."""
+    """Length of a head's long axis, pixels, to three decimals; known before the picture is."""
     drawn = np.random.default_rng([seed, index, 1]).uniform(*settings.long_axis)
     return round(float(drawn), 3)

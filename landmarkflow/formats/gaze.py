@@ -109,7 +109,8 @@ class GazeTable:
                     "expected more than 0"
                 )
         self._check_clocks(rows, image)
-        inside = ((points >= -0.5) & (points < np.array([width, height]) - 0.5)).all(axis=1)
+        within = (points >= -0.5) & (points < np.array([width, height]) - 0.5)
+        inside = np.asarray(within.all(axis=1))
         if not inside.all() and outside == "refuse":
             first = int(np.flatnonzero(~inside)[0])
             x, y = points[first]
@@ -124,7 +125,9 @@ class GazeTable:
                 f"{self.path}: all {len(points)} fixations on {image} lie beside it, expected at "
                 "least one inside"
             )
-        names = tuple(row["observer"] for (_, row), kept in zip(rows, inside, strict=True) if kept)
+        names = tuple(
+            row["observer"] for (_, row), kept in zip(rows, inside.tolist(), strict=True) if kept
+        )
         return Fixations(points[inside], durations[inside], names, int((~inside).sum()))
 
     def _rows_of(self, image: str) -> Sequence[tuple[int, Mapping[str, str]]]:

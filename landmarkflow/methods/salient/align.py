@@ -39,7 +39,6 @@ def drawn(pairs: Sequence[tuple[Shown, Shown]], count: int, seed: int) -> list[t
 def measured_group(
     group: str,
     pictures: Sequence[Shown],
-    structures: Sequence[str],
     settings: AlignSettings,
     images: dict[str, NDArray[np.float32]],
     seed: int,
@@ -49,11 +48,11 @@ def measured_group(
     Args:
         group: its name.
         pictures: with references.
-        structures: all names of landmarks.
         settings: what aligns and what is measured.
         images: intensities by scan, for the baselines that need them.
         seed: of drawn pairs and of the baselines.
     """
+    structures = tuple(dict.fromkeys(n for names in settings.landmarks.values() for n in names))
     names, measured = settings.landmarks[group], settings.measured[group]
     pairs = pairs_of(pictures)
     some = drawn(pairs, settings.baseline_pairs, seed)
@@ -69,14 +68,16 @@ def measured_group(
     rows = []
     for alignment, over, align in tried:
         errors, aligned = errors_of(over, align, measured)
-        rows += rows_of(group, alignment, "all", measured, errors, aligned)
+        rows += rows_of((group, alignment, "all"), measured, errors, aligned)
         if alignment in ("salient", "keypoints"):
             rows += rows_of(
-                group, alignment, "aligned", measured, errors[aligned], aligned[aligned]
+                (group, alignment, "aligned"), measured, errors[aligned], aligned[aligned]
             )
         if alignment == "salient":
             correct = np.array([a.scan in right and b.scan in right for a, b in over], bool)
-            rows += rows_of(group, alignment, "right", measured, errors[correct], aligned[correct])
+            rows += rows_of(
+                (group, alignment, "right"), measured, errors[correct], aligned[correct]
+            )
         logger.info("%s: %s: %d pairs", group, alignment, len(over))
     return rows, coverage(pictures, names, structures, settings.near)
 
@@ -85,7 +86,6 @@ def run(batch: Batch) -> None:
     """Align every pair of each group, and write the tables."""
     settings, seed = batch.settings(AlignSettings), int(batch.values["seed"])
     groups = shown_by_group(batch, settings.measured)
-    structures = tuple(dict.fromkeys(n for names in settings.landmarks.values() for n in names))
     largest = int(batch.values["largest_gib"] * 2**30)
     paths = {task.scan: Path(task.row["image"]) for task in batch.tasks}
     rows, found = [], {}
@@ -95,7 +95,7 @@ def run(batch: Batch) -> None:
             one.scan: colours_of(paths[one.scan], largest).mean(axis=2, dtype=np.float32)
             for one in referenced
         }
-        more, found[group] = measured_group(group, referenced, structures, settings, images, seed)
+        more, found[group] = measured_group(group, referenced, settings, images, seed)
         rows += more
     write_alignment(batch, rows)
     write_coverage(batch, found)

@@ -36,8 +36,13 @@ class Lesson:
 
     def on(self, device: torch.device) -> "Lesson":
         """The same on a device."""
-        tensors = (self.pictures, self.where, self.target, self.counts)
-        return Lesson(*(value.to(device) for value in tensors), self.maps)
+        return Lesson(
+            self.pictures.to(device),
+            self.where.to(device),
+            self.target.to(device),
+            self.counts.to(device),
+            self.maps,
+        )
 
 
 def lesson_of(

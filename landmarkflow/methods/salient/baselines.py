@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import itk
 import numpy as np
@@ -80,7 +81,7 @@ def _elastix(
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     # elastix maps points of the fixed picture to the moving one: this is its inverse.
     linear = np.linalg.inv(scale * turn)
-    shift = centre - linear @ (centre + (right, down))
+    shift = centre - linear @ (centre + np.array([right, down]))
     return np.column_stack([linear, shift])
 
 
@@ -97,7 +98,7 @@ def by_keypoints(pictures: Pictures, count: int, seed: int) -> Aligner:
     def keypoints(scan: str, flip: bool) -> tuple[Array, NDArray[np.bool_]]:
         if (scan, flip) not in known:
             image = pictures[scan][:, ::-1] if flip else pictures[scan]
-            orb = ORB(n_keypoints=count, fast_threshold=0.05)
+            orb: Any = ORB(n_keypoints=count, fast_threshold=0.05)
             try:
                 orb.detect_and_extract(image.astype(np.float64) / 255)
                 known[scan, flip] = orb.keypoints[:, ::-1], orb.descriptors
@@ -113,7 +114,7 @@ def by_keypoints(pictures: Pictures, count: int, seed: int) -> Aligner:
             here, descriptors = keypoints(source.scan, flip)
             if min(len(here), len(there)) < FEWEST_MATCHES:
                 continue
-            matches = match_descriptors(descriptors, described, cross_check=True)
+            matches: NDArray[np.int64] = match_descriptors(descriptors, described, cross_check=True)
             if len(matches) < FEWEST_MATCHES:
                 continue
             model, agree = ransac(

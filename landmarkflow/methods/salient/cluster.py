@@ -192,7 +192,7 @@ def run(batch: Batch) -> None:
 
 
 def _number(name: str) -> int:
-    return int(name.split()[-1])
+    return int(name.rsplit(maxsplit=1)[-1])
 
 
 def _write_choices(batch: Batch, choices: Sequence[Choice]) -> None:
@@ -206,10 +206,13 @@ def _write_choices(batch: Batch, choices: Sequence[Choice]) -> None:
 
 
 def _join_histories(batch: Batch) -> None:
-    """The histories of all networks as one table, with the network's name in front."""
-    lines: list[str] = []
-    for name in batch.scans:
-        header, *rows = read_text(batch.path("history", name), "a history").splitlines()
-        lines = lines or [f"network,{header}"]
-        lines += [f"{name},{row}" for row in rows]
-    write_text(batch.path("histories"), "\n".join(lines) + "\n")
+    """One history of several networks, the mean of each number in each epoch."""
+    texts = [read_text(batch.path("history", name), "a history") for name in batch.scans]
+    tables = [list(csv.DictReader(io.StringIO(text))) for text in texts]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(tables[0][0]), lineterminator="\n")
+    writer.writeheader()
+    for rows in zip(*tables, strict=True):
+        known = {name: [float(row[name]) for row in rows] for name in rows[0]}
+        writer.writerow({name: f"{np.mean(values):.6g}" for name, values in known.items()})
+    write_text(batch.path("histories"), text.getvalue())

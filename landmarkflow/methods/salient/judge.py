@@ -73,7 +73,7 @@ def halves_of(observers: Sequence[str], count: int) -> Iterator[tuple[set[str], 
 
 
 def centre_bias(examples: Sequence[Example], one: Looked, blur: float) -> Array:
-    """Density of where the other pictures were looked at, those learned from, on this one's pixels."""
+    """Density of where the other pictures learned from were looked at, on this one's pixels."""
     shares = [
         (other.points + 0.5) / (other.frame.width, other.frame.height)
         for other in examples

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landmarkflow.methods.salient.examples import Frame
+from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.maps import Seen, features_at
 from landmarkflow.methods.salient.peaks import fit, maxima
 from landmarkflow.methods.salient.settings import DiscoverSettings

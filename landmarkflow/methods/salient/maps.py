@@ -23,8 +23,8 @@ class Seen:
 
     Attributes:
         saliency: (rows, columns) probability of each cell, of sum 1.
-        features: (channels, rows, columns) of levels of the first network, float32, the last layer's
-            at the end; the others have coarser cells, and all cover the whole input.
+        features: (channels, rows, columns) of levels of the first network, float32, those of the
+            last layer at the end; the others have coarser cells, and all cover the whole input.
     """
 
     saliency: NDArray[np.float32]

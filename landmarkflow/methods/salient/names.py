@@ -86,7 +86,7 @@ def named(
     """
     names = []
     for cluster in range(count):
-        own = [near[row] for row in np.flatnonzero(labels == cluster)]
+        own = [one for one, label in zip(near, labels, strict=True) if label == cluster]
         shares = {name: sum(name in one for one in own) / max(len(own), 1) for name in structures}
         best = max(shares, key=lambda name: shares[name], default="")
         names.append(best if best and shares[best] >= least else f"cluster {cluster + 1}")
@@ -118,7 +118,7 @@ def save_clusters(path: Path, clusters: dict[str, Clusters], more: dict[str, Any
     }
     known = {"names": {name: one.names for name, one in clusters.items()}, **more}
     with replacing(path) as beside, beside.open("wb") as file:
-        np.savez(file, known=np.array(json.dumps(known)), **arrays)  # type: ignore[arg-type]
+        np.savez(file, known=np.array(json.dumps(known)), **arrays)
 
 
 def load_clusters(path: Path) -> tuple[dict[str, Clusters], dict[str, Any]]:
@@ -132,7 +132,10 @@ def load_clusters(path: Path) -> tuple[dict[str, Clusters], dict[str, Any]]:
             known = json.loads(str(stored["known"]))
             found = {
                 network: Clusters(
-                    *(stored[f"{network}/{part}"] for part in ("mean", "axes", "centres", "reach")),
+                    mean=stored[f"{network}/mean"],
+                    axes=stored[f"{network}/axes"],
+                    centres=stored[f"{network}/centres"],
+                    reach=stored[f"{network}/reach"],
                     names=tuple(names),
                 )
                 for network, names in known.pop("names").items()

@@ -64,8 +64,8 @@ class SaliencyNetwork(nn.Module):
     def forward(self, pictures: Tensor, where: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits (n, rows, columns), float32, and features (n, channels, rows, columns) of levels.
 
-        These are the three coarsest levels of the encoder, the context that the decoder starts from,
-        and the last layer, whose cells are the map's.
+        These are the three coarsest levels of the encoder, the context that the decoder starts
+        from, and the last layer, whose cells are the map's.
 
         Args:
             pictures: (n, 3, height, width) intensities of 0 to 1.

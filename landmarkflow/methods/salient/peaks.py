@@ -1,4 +1,4 @@
-"""Landmarks as the local maxima of a saliency map, between its cells (Droste et al. 2020, Eq. 1, 2)."""
+"""Landmarks as the local maxima of a saliency map, between its cells (Droste 2020, Eq. 1, 2)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ def fit(saliency: Map, cells: NDArray[np.intp]) -> Array:
         y0 = int(np.clip(row, 1, rows - 2))
         peak = _peak(height[y0 - 1 : y0 + 2, x0 - 1 : x0 + 2])
         if peak is not None:
-            step = peak + (x0, y0) - (column, row)
+            step = peak + np.array([x0 - column, y0 - row])
             found[number] += np.clip(step, -LARGEST_STEP, LARGEST_STEP)
     return found
 

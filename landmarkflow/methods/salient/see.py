@@ -14,7 +14,6 @@ from landmarkflow.methods.salient.network import SaliencyNetwork
 from landmarkflow.methods.salient.settings import TrainSettings
 from landmarkflow.methods.salient.warps import coloured, places_of, warp_of, warped
 
-
 # How views of a picture differ, by which features that tell nothing of a landmark are known.
 CHANGED = TrainSettings(rotation_degrees=15, scale=0.15, shift=0.05)
 

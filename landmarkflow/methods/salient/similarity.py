@@ -70,8 +70,8 @@ def of_two(
 
     With C and D the landmarks after the mirroring, the picture is shifted by C_target - C_source,
     and then turned and scaled about C_target. As printed, Eq. 5 turns the other way than its angle
-    says: alpha = rho cos(theta) and beta = rho sin(theta) stand here as (alpha, -beta; beta, alpha),
-    with which D_source comes to lie on D_target exactly.
+    says: alpha = rho cos(theta) and beta = rho sin(theta) stand here as (alpha, -beta; beta,
+    alpha), with which D_source comes to lie on D_target exactly.
 
     Args:
         source: (2, 2) landmarks of the source.
@@ -125,9 +125,8 @@ def of_several(source: Array, target: Array, width: float, tolerance: float) -> 
 def _candidates(source: Array, target: Array, width: float) -> Iterator[Similarity]:
     for first, second in combinations(range(len(source)), 2):
         pair = [first, second]
-        flips = [None] if len(source) == 2 else [is_flipped(source[pair], target[pair])]
-        flips += [] if len(source) == 2 else [not flips[0]]
-        for flip in flips:
+        by_order = is_flipped(source[pair], target[pair])
+        for flip in (by_order,) if len(source) == 2 else (by_order, not by_order):
             if (found := of_two(source[pair], target[pair], width, flip=flip)) is not None:
                 yield found
 

@@ -71,14 +71,20 @@ class Row:
 
 
 def rows_of(
-    group: str,
-    alignment: str,
-    over: str,
+    key: tuple[str, str, str],
     landmarks: Sequence[str],
     errors: Array,
     aligned: NDArray[np.bool_],
 ) -> list[Row]:
-    """A row for each landmark, of (pairs, landmarks) errors."""
+    """A row for each landmark.
+
+    Args:
+        key: group, alignment, and which pairs.
+        landmarks: names.
+        errors: (pairs, landmarks).
+        aligned: (pairs,) whether a pair has an alignment.
+    """
+    group, alignment, over = key
     known = PUBLISHED.get((group, alignment), ()) if len(landmarks) == 3 else ()
     # The paper aligns by landmarks only pairs whose landmarks are right.
     published = known if (over == "right") == (alignment == "salient") else ()
