@@ -62,7 +62,28 @@ def lesson_of(
     else:
         pictures, where = warped(pictures, frames, maps)
         pictures = coloured(pictures, settings, random)
-    return Lesson(pictures, where, *_targets(examples, maps, where), tuple(maps))
+    lesson = Lesson(pictures, where, *_targets(examples, maps, where), tuple(maps))
+    if settings is not None and random is not None and random.random() < settings.mixed:
+        return mixed(lesson, random)
+    return lesson
+
+
+def mixed(lesson: Lesson, random: np.random.Generator) -> Lesson:
+    """Pictures of which one side, or the upper or lower part, is the next picture's."""
+    share, axis, first = random.uniform(0.3, 0.7), int(random.integers(2)), random.random() < 0.5
+
+    def put(values: Tensor) -> Tensor:
+        along = 3 - axis if values.ndim == 4 else 2 - axis
+        steps = (torch.arange(values.shape[along]) + 0.5) / values.shape[along]
+        taken = steps < share if first else steps >= share
+        shape = [1] * values.ndim
+        shape[along] = -1
+        return torch.where(taken.view(shape), values.roll(1, dims=0), values)
+
+    target = put(lesson.target)
+    whole = target.sum(dim=(1, 2), keepdim=True).clamp(min=1e-6)
+    where, counts = put(lesson.where), put(lesson.counts)
+    return Lesson(put(lesson.pictures), where, target / whole, counts, lesson.maps)
 
 
 def moved(cells: Array, change: Array, shape: tuple[int, int]) -> Array:

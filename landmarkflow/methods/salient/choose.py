@@ -13,8 +13,6 @@ from landmarkflow.methods.salient.settings import ClusterSettings
 
 Array = NDArray[np.float64]
 
-# A landmark's features are a cluster's up to so many times the distance of 95 % of its own.
-FARTHEST = 1.5
 # Samples that a silhouette is measured on; it compares all with all.
 MOST_SAMPLES = 3000
 # Share of the mean variance that is added to every direction, of which few views say little.
@@ -138,6 +136,8 @@ def clusters_of(
     labels = np.argsort(order)[found.labels_]
     centres = found.cluster_centers_[order]
     away = np.linalg.norm(points - centres[labels], axis=1)
-    reach = np.array([FARTHEST * np.percentile(away[labels == k], 95) for k in range(count)])
+    reach = np.array(
+        [settings.farthest * np.percentile(away[labels == k], 95) for k in range(count)]
+    )
     names = tuple(f"cluster {k + 1}" for k in range(count))
     return Clusters(mean, axes, centres, reach, names), labels

@@ -42,14 +42,14 @@ class Landmarks:
 
     Attributes:
         features: of each landmark, by this network.
-        of_first: of the same, by the first network; None where that did not learn the picture.
+        of_first: of the same, by the first network.
         near: structures that each lies near.
         changes: differences of the views of a landmark from their mean.
     """
 
     def __init__(self) -> None:
         self.features: list[NDArray[np.float32]] = []
-        self.of_first: list[NDArray[np.float32] | None] = []
+        self.of_first: list[NDArray[np.float32]] = []
         self.near: list[list[str]] = []
         self.changes: list[NDArray[np.float32]] = []
 
@@ -89,9 +89,11 @@ def gathered(
                 network, one.frame, one.picture, device, mirror=mirror, views=settings.views
             )
             for name, network in known.items()
-            if one.scan in learned[name]
+            if name == first or one.scan in learned[name]
         }
         for name, (maps, features) in looked.items():
+            if one.scan not in learned[name]:
+                continue
             rows, columns = one.frame.cells
             saliency = torch.stack(maps).mean(dim=0)[:rows, :columns].numpy().astype(np.float32)
             points = maxima_of(
@@ -105,11 +107,8 @@ def gathered(
             own.changes += list(np.concatenate(views - np.mean(views, axis=0)))
             own.near += structures_near(one, points.fitted, settings.near)
             own.features += list(points.features)
-            if first in looked:
-                there = Seen(saliency, mean_of(looked[first][1]))
-                own.of_first += list(features_at(there, one.frame, cells, settings.features))
-            else:
-                own.of_first += [None] * len(cells)
+            there = Seen(saliency, mean_of(looked[first][1]))
+            own.of_first += list(features_at(there, one.frame, cells, settings.features))
     return found
 
 
@@ -145,10 +144,9 @@ def clustered(
         clusters, labels = clusters_of(np.array(own.features), changes, count, settings, seed)
         names = named(labels, count, own.near, structures, settings.least_share)
         if name != first:
-            both = [row for row, values in enumerate(own.of_first) if values is not None]
-            there = made[first].of(np.array([own.of_first[row] for row in both]))
+            there = made[first].of(np.array(own.of_first))
             sure = there >= 0
-            same = matched(there[sure], labels[both][sure], count)
+            same = matched(there[sure], labels[sure], count)
             names = tuple(
                 made[first].names[int(same[k])] if not structures else names[k]
                 for k in range(count)

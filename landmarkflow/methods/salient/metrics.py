@@ -66,9 +66,10 @@ def auc_judd(found: Array, points: Array) -> float:
     columns, rows = cells_of(points, (found.shape[0], found.shape[1]))
     looked = np.zeros(found.shape, bool)
     looked[rows, columns] = True
-    positives, negatives = np.sort(found[looked])[::-1], np.sort(found[~looked])
-    true = np.arange(1, len(positives) + 1) / len(positives)
-    false = (len(negatives) - np.searchsorted(negatives, positives)) / max(len(negatives), 1)
+    positives, negatives = np.sort(found[looked]), np.sort(found[~looked])
+    thresholds = np.unique(positives)[::-1]
+    true = 1 - np.searchsorted(positives, thresholds) / len(positives)
+    false = (len(negatives) - np.searchsorted(negatives, thresholds)) / max(len(negatives), 1)
     heights = np.concatenate([[0.0], true, [1.0]])
     return float(np.trapezoid(heights, np.concatenate([[0.0], false, [1.0]])))
 

@@ -89,6 +89,9 @@ class TrainSettings(Settings):
         0.995, ge=0, lt=1, description="share of the running mean of weights that a step leaves"
     )
     dropout: float = Field(0.1, ge=0, lt=1, description="share of deep channels that are left out")
+    mixed: Share = Field(
+        0.0, description="share of steps in which a part of each picture is another picture's"
+    )
     mirror: Share = Field(0.5, description="share of pictures that are mirrored along x")
     scale: float = Field(0.25, ge=0, lt=0.7, description="largest relative change of size")
     shift: float = Field(0.12, ge=0, lt=0.5, description="largest shift, of the picture's size")
@@ -167,6 +170,12 @@ class ClusterSettings(Settings):
         gt=0,
         description="distance up to which a maximum is a structure's, percent of the picture's "
         "`scale`, or of its width",
+    )
+    farthest: float = Field(
+        2.0,
+        gt=0,
+        description="distance of a landmark's features from its cluster, in that which 95 % of the "
+        "cluster lie within, from which on it has no name",
     )
     least_share: Share = Field(
         0.5, description="share of a cluster near one structure, from which on it has its name"
