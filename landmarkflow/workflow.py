@@ -306,6 +306,7 @@ class Workflow:
             "teacher": lambda: run.train_on if run else "",
             "references_segmented": lambda: any(s.segmentation for s in self.study.scans.values()),
             "referenced": lambda: any(scan.landmarks for scan in self.study.scans.values()),
+            "grouped": lambda: any(scan.group for scan in self.study.scans.values()),
             "in_pixels": lambda: self.study.are_pictures,
             "simulate": self._simulated,
             "study_labels": lambda: list(self.study.labels),
