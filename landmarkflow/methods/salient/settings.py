@@ -63,7 +63,7 @@ class TrainSettings(Settings):
     """The training of the saliency network."""
 
     channels: int = Field(
-        24,
+        16,
         ge=4,
         description="channels at half resolution; deeper levels have more, up to six times",
     )
@@ -79,29 +79,29 @@ class TrainSettings(Settings):
     nss: float = Field(
         0.1, ge=0, description="weight of the normalised scanpath saliency; 0 in the paper"
     )
-    epochs: int = Field(60, ge=1, description="how often every picture is learned from")
+    epochs: int = Field(70, ge=1, description="how often every picture is learned from")
     pictures: int = Field(8, ge=2, description="pictures of a step")
     learning_rate: float = Field(
         0.004, gt=0, description="learning rate of AdamW at most; if too large, training diverges"
     )
-    weight_decay: float = Field(0.02, ge=0, description="weight decay of AdamW")
+    weight_decay: float = Field(0.1, ge=0, description="weight decay of AdamW")
     average: float = Field(
         0.995, ge=0, lt=1, description="share of the running mean of weights that a step leaves"
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of deep channels that are left out")
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of deep channels that are left out")
     mixed: Share = Field(
         0.0, description="share of steps in which a part of each picture is another picture's"
     )
     mirror: Share = Field(0.5, description="share of pictures that are mirrored along x")
-    scale: float = Field(0.25, ge=0, lt=0.7, description="largest relative change of size")
-    shift: float = Field(0.12, ge=0, lt=0.5, description="largest shift, of the picture's size")
-    rotation_degrees: float = Field(5.0, ge=0, le=180, description="largest rotation, degrees")
-    contrast: float = Field(0.3, ge=0, lt=1, description="largest relative change of contrast")
+    scale: float = Field(0.5, ge=0, lt=0.7, description="largest relative change of size")
+    shift: float = Field(0.2, ge=0, lt=0.5, description="largest shift, of the picture's size")
+    rotation_degrees: float = Field(8.0, ge=0, le=180, description="largest rotation, degrees")
+    contrast: float = Field(0.4, ge=0, lt=1, description="largest relative change of contrast")
     brightness: float = Field(
         0.15, ge=0, lt=1, description="largest shift of intensities of 0 to 1"
     )
-    colour: float = Field(0.3, ge=0, lt=1, description="largest relative change of colours")
-    gamma: float = Field(0.3, ge=0, description="largest logarithm of a gamma exponent")
+    colour: float = Field(0.5, ge=0, lt=1, description="largest relative change of colours")
+    gamma: float = Field(0.5, ge=0, description="largest logarithm of a gamma exponent")
     noise: float = Field(
         0.02, ge=0, description="largest deviation of noise on intensities of 0 to 1"
     )
