@@ -15,7 +15,17 @@ from landmarkflow.methods.salient.settings import TrainSettings
 from landmarkflow.methods.salient.warps import coloured, places_of, warp_of, warped
 
 # How views of a picture differ, by which features that tell nothing of a landmark are known.
-CHANGED = TrainSettings(rotation_degrees=15, scale=0.15, shift=0.05)
+CHANGED = TrainSettings(
+    mirror=0.5,
+    rotation_degrees=15,
+    scale=0.15,
+    shift=0.05,
+    contrast=0.3,
+    brightness=0.15,
+    colour=0.3,
+    gamma=0.3,
+    noise=0.02,
+)
 
 
 def looks(
