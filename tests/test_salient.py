@@ -13,6 +13,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.methods.salient import metrics
 from landmarkflow.methods.salient.align import drawn, measured_group
 from landmarkflow.methods.salient.choose import choices_of, clusters_of
+from landmarkflow.methods.salient.discover import labels_of
 from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.judge import halves_of
 from landmarkflow.methods.salient.maps import Seen, at_pixels, features_at
@@ -321,6 +322,13 @@ def test_clusters_have_the_name_of_the_structure_that_most_lie_near() -> None:
 def test_clusters_of_two_networks_are_matched_by_their_landmarks() -> None:
     first, other = np.array([0, 0, 1, 1, 2, 2]), np.array([2, 2, 0, 0, 1, 0])
     np.testing.assert_array_equal(matched(first, other, 3), [1, 2, 0])
+
+
+def test_a_picture_lists_what_is_found_and_what_its_group_should_show() -> None:
+    labels = ("csp", "lv", "cerebellum")
+    assert labels_of(labels, {"lv"}, ("csp", "lv")) == ["csp", "lv"]
+    assert labels_of(labels, {"cerebellum"}, ("csp", "lv")) == list(labels)
+    assert labels_of(labels, set(), ()) == list(labels)
 
 
 # Pairs

@@ -23,6 +23,17 @@ def chosen(labels: tuple[str, ...], names: list[str]) -> NDArray[np.intp]:
     return np.array([names.index(label) if label in names else -1 for label in labels], np.intp)
 
 
+def labels_of(labels: tuple[str, ...], found: set[str], expected: tuple[str, ...]) -> list[str]:
+    """The labels that a picture's files name: what is found, and what its group should show.
+
+    Args:
+        labels: of the study, in order.
+        found: those with a maximum.
+        expected: landmarks that the picture's group is aligned by; where none are stated, all.
+    """
+    return [label for label in labels if label in found or label in (expected or labels)]
+
+
 def lists_of(labels: tuple[str, ...], found: Maxima, rows: NDArray[np.intp]) -> list[PointList]:
     """The points of the fits, and those of the cells; a label of no maximum has no position."""
     lists = []
@@ -49,8 +60,10 @@ def run(batch: Batch) -> None:
         own = clusters[network]
         numbers = own.of_picture(found.features)
         names = [own.names[number] if number >= 0 else "" for number in numbers]
-        rows = chosen(labels, names)
-        lists = lists_of(labels, found, rows)
+        expected = align.landmarks.get(task.row["group"], ())
+        listed = tuple(labels_of(labels, set(names), expected))
+        rows = chosen(listed, names)
+        lists = lists_of(listed, found, rows)
         write_markups(task.outputs["landmarks"], lists[:1], "px", scan=task.scan)
         write_steps(task.outputs["steps"], lists[1:], "px", scan=task.scan)
         maxima = [
@@ -65,27 +78,25 @@ def run(batch: Batch) -> None:
                 zip(names, found.fitted, found.saliency, strict=True)
             )
         ]
-        doubts = _doubts(labels, rows, align, task.row.get("group", ""))
+        doubts = _doubts(set(names) - {""}, expected)
         return Record.judged(task.scan, "discover", doubts, {"maxima": maxima})
 
     def write_missing(task: Task, record: Record) -> None:
         note = f"{record.stage} {record.status}: {record.reason}"
-        places = Landmarks(labels, np.full((len(labels), 3), np.nan))
-        lists = [PointList(name, places, None, (note,) * len(labels)) for name in (FINAL, CELL)]
+        listed = tuple(labels_of(labels, set(), align.landmarks.get(task.row["group"], ())))
+        places = Landmarks(listed, np.full((len(listed), 3), np.nan))
+        lists = [PointList(name, places, None, (note,) * len(listed)) for name in (FINAL, CELL)]
         write_markups(task.outputs["landmarks"], lists[:1], "px", scan=task.scan)
         write_steps(task.outputs["steps"], lists[1:], "px", scan=task.scan)
 
     batch.run(compute, nothing=write_missing)
 
 
-def _doubts(
-    labels: tuple[str, ...], rows: NDArray[np.intp], align: AlignSettings, group: str
-) -> list[str]:
+def _doubts(found: set[str], expected: tuple[str, ...]) -> list[str]:
     """What a picture lacks of the landmarks that its group is aligned by."""
-    there = {label for label, row in zip(labels, rows, strict=True) if row >= 0}
-    lacking = [name for name in align.landmarks.get(group, ()) if name not in there]
+    lacking = [name for name in expected if name not in found]
     if lacking:
         return [f"is not aligned: found no {' and no '.join(lacking)}"]
-    if not there:
+    if not found:
         return ["no maximum of its map has the features of a landmark"]
     return []
