@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from landmarkflow.cohorts.fetal_head import simulate_fetal_head
+from landmarkflow.cohorts.fetal_head_settings import FetalHeadSettings
 from landmarkflow.cohorts.fundus import simulate_fundus
 from landmarkflow.cohorts.fundus_settings import FundusSettings
 from landmarkflow.cohorts.picture import LOOK_COLUMNS, Picture
@@ -33,7 +35,10 @@ class Simulator:
     simulate: Callable[[Any, int, int], Picture]
 
 
-SIMULATORS: Mapping[str, Simulator] = {"fundus": Simulator(FundusSettings, simulate_fundus)}
+SIMULATORS: Mapping[str, Simulator] = {
+    "fundus": Simulator(FundusSettings, simulate_fundus),
+    "fetal_head": Simulator(FetalHeadSettings, simulate_fetal_head),
+}
 
 
 def run(batch: Batch) -> None:
