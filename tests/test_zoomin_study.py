@@ -82,8 +82,8 @@ def test_each_picture_is_found_by_the_network_that_never_saw_it(eyes: Path) -> N
     splits = rows_of(results(eyes, "eyes") / "work/splits/splits.tsv")
     for scan, fold in splits.items():
         record = json.loads((run / f"landmarks/{scan}.json").read_text("utf-8"))
-        assert record["details"]["networks"] == [f"fold-{fold}"]
-        assert len(record["details"]["frames"]) == 4
+        assert record["networks"] == [f"fold-{fold}"]
+        assert len(record["frames"]) == 4
         training = json.loads((run / f"work/train/fold-{fold}.json").read_text("utf-8"))
         assert scan in training["held_back"] and scan not in training["learned_from"]
         placed = points(run / f"landmarks/{scan}.mrk.json")
