@@ -285,6 +285,7 @@ class Workflow:
             "teacher": lambda: run.train_on if run else "",
             "references_segmented": lambda: any(s.segmentation for s in self.study.scans.values()),
             "referenced": lambda: any(scan.landmarks for scan in self.study.scans.values()),
+            "counts_annotations": self._counts_annotations,
             "in_pixels": lambda: self.study.template.image.lower().endswith(PICTURES),
             "run": lambda: run and self._description(run),
             "study": lambda: self.study.config.model_dump(mode="json"),
@@ -295,6 +296,11 @@ class Workflow:
             name: known[name]() if name in known else self._setting(stage, run, name)
             for name in stage.settings
         }
+
+    def _counts_annotations(self) -> bool:
+        """Whether one of several runs states how many annotated scans it learns from."""
+        runs = self.study.runs.values()
+        return len(runs) > 1 and any(run.train for run in runs)
 
     def _setting(self, stage: Stage, run: Run | None, name: str) -> Any:
         config = self.study.config
@@ -322,6 +328,7 @@ class Workflow:
             "template": run.template,
             "preset": run.preset,
             "of": list(run.of),
+            "train": run.train,
             "steps": steps,
             "settings": run.settings.model_dump(mode="json"),
         }

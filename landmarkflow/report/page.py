@@ -17,18 +17,21 @@ from PIL import Image
 from landmarkflow.core import files
 from landmarkflow.core.errors import InputError
 from landmarkflow.engine.batch import Batch
-from landmarkflow.evaluation import comparison, published
+from landmarkflow.evaluation import annotations, comparison, published
 from landmarkflow.evaluation.errors import MAIN_STAGE, main_errors
 from landmarkflow.evaluation.failures import STOPPED
 from landmarkflow.evaluation.results import Run, read_rows, read_run, read_scans, read_table
 from landmarkflow.evaluation.settings import IN_WORDS
 from landmarkflow.evaluation.summary import ENOUGH
 from landmarkflow.evaluation.tables import number
+from landmarkflow.report.annotations import draw_annotations
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
-from landmarkflow.report.figures import png_bytes
+from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.histories import draw_history, read_history
 
 TEMPLATE = "report.html.j2"
+# Beside the page, where runs state how many annotated scans they learn from.
+ANNOTATIONS = "annotations.png"
 CURVE_DPI = 150
 # White for errors within the smallest radius, then warmer with every radius exceeded.
 SHADES = ("#ffffff", "#fdf6e3", "#fbe6bf", "#f6c794", "#eb9a80", "#dd7373")
@@ -60,7 +63,8 @@ def write_report(
 
     Curves are embedded; the scans' pictures are linked relatively, so that the results folder can
     be moved as a whole. Several runs stand side by side first, in the tables that
-    `write_comparison` writes, and then each in a section of its own.
+    `write_comparison` writes, and then each in a section of its own. Error against the number of
+    annotated scans is drawn in a PNG file, too.
 
     Args:
         path: The HTML file to write.
@@ -84,6 +88,12 @@ def write_report(
         tables["comparison", "Runs"] = comparison.print_comparison(entries, read[0])
         if read[0].summary["referenced"]:
             tables["steps", "Steps"] = comparison.print_steps(steps, read[0])
+    figures = {}
+    if found := annotations.annotations_of(read):
+        tables["annotations", "Error by annotated scans"] = annotations.print_annotations(found)
+        figure = draw_annotations(found, CURVE_DPI)
+        save_png(figure, path.parent / ANNOTATIONS)
+        figures["annotations"] = _embedded(figure)
     made = None
     if provenance is not None:
         made = _made(files.read_json(provenance), [] if several else sections[0]["made"])
@@ -91,7 +101,7 @@ def write_report(
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     pages.trim_blocks = pages.lstrip_blocks = True
     shown = {"title": study["study"], "study": _sections(study), "shades": SHADES, "enough": ENOUGH}
-    shown |= {"tables": tables, "runs": sections, "made": made}
+    shown |= {"tables": tables, "figures": figures, "runs": sections, "made": made}
     files.write_text(path, pages.get_template(TEMPLATE).render(shown))
 
 
