@@ -20,6 +20,7 @@ from landmarkflow.engine.batch import Batch
 from landmarkflow.evaluation import annotations, comparison, published
 from landmarkflow.evaluation.errors import MAIN_STAGE, main_errors
 from landmarkflow.evaluation.failures import STOPPED
+from landmarkflow.evaluation.published import PublishedFigures
 from landmarkflow.evaluation.results import Run, read_rows, read_run, read_scans, read_table
 from landmarkflow.evaluation.settings import IN_WORDS
 from landmarkflow.evaluation.summary import ENOUGH
@@ -126,8 +127,13 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
     header, *rows = read_rows(tables / "table1.csv") if referenced else [[]]
     radii = run.settings.radii
     scans = read_scans(run_files.folder)
-    sides, published_table = None, None
-    if summary["published"] is not None:
+    sides, published_table, published_figures = None, None, None
+    if isinstance(published.PUBLISHED.get(run.settings.published or ""), PublishedFigures):
+        compared = read_table(tables / "published.csv", ("figure",), ())
+        numbers = [name for name in compared if name != "figure"]
+        compared[numbers] = compared[numbers].replace("", "nan").astype("float64")
+        published_figures = published.print_figures(compared)
+    elif summary["published"] is not None:
         columns = ("landmark", "column", *published.BOTH_SIDES)
         compared = read_table(tables / "published.csv", columns, published.BOTH_SIDES)
         sides = published.print_sides(compared).rows
@@ -158,6 +164,7 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
         "table_rows": [[_cell(text, i, radii) for i, text in enumerate(row)] for row in rows],
         "published": sides,
         "published_table": published_table,
+        "published_figures": published_figures,
         "failures": failures,
         "curves": curves,
         "histories": histories,
