@@ -266,35 +266,6 @@ def test_windows_are_cut_off_and_backed_by_others_without_a_target_unmarked(
         assert bool((window.labels[~hidden] > 0).any())
 
 
-def test_another_background_leaves_a_target_and_shows_no_other_one(examples: Examples) -> None:
-    plain = TRAIN.model_copy(
-        update={"noise": 0.0, "blur_mm": 0.0, "contrast": 0.0, "brightness": 0.0, "gamma": 0.0}
-        | {"cut": 0.0, "other_background": 0.0}
-    )
-    backed = plain.model_copy(update={"other_background": 1.0})
-    changed = 0
-    for step in range(6):
-        one, other = (
-            Windows(examples.scans, "fine", settings, 4).draw(
-                step % 4, np.random.default_rng([3, step])
-            )
-            for settings in (plain, backed)
-        )
-        target = one.labels > 0
-        assert torch.equal(one.labels, other.labels)
-        assert torch.equal(one.points[~one.points.isnan()], other.points[~one.points.isnan()])
-        np.testing.assert_allclose(one.image[0][target], other.image[0][target], atol=1e-6)
-        changed += int((one.image - other.image).abs().max() > 0.05)
-    assert changed > 3
-    # What fills another scan's target is as bright as what lies around it, not as the target.
-    scans = Windows(examples.scans, "fine", plain, 4)
-    image = torch.full((1, 16, 16, 16), 0.3)
-    mask = torch.zeros((16, 16, 16), dtype=torch.bool)
-    mask[5:10, 5:10, 5:10] = True
-    image[0, mask] = 0.9
-    assert float(scans._filled(image, mask).max()) < 0.31
-
-
 def test_a_doubled_map_is_torchs_own_trilinear_one() -> None:
     maps = torch.rand((2, 3, 4, 6, 5), generator=torch.Generator().manual_seed(1))
     whole = torch.nn.functional.interpolate(maps, scale_factor=2.0, mode="trilinear")

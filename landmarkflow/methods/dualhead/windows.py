@@ -12,7 +12,6 @@ from landmarkflow.learning.augment import (
     Pose,
     random_intensities,
     random_pose,
-    random_rotation,
     sample,
 )
 from landmarkflow.methods.dualhead.examples import Crop, Example
@@ -20,10 +19,8 @@ from landmarkflow.methods.dualhead.settings import PassSettings, TrainSettings
 
 Array = NDArray[np.float64]
 
-# Between a target and another scan's background: narrowest and widest margin, and the seam, mm.
-MARGIN_MM, SEAM_MM = (0.5, 2.0), 1.0
-# A target is seen blurred so far beyond its labels, mm.
-BLUR_MM = 0.5
+# Width of the seam between a target with its margin and another scan's background, mm.
+MARGIN_MM, SEAM_MM = 1.5, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +83,7 @@ class Windows:
         if len(self.examples) > 1 and random.random() < settings.other_background:
             other = int(random.integers(len(self.examples) - 1))
             other += other >= number
-            image, labels = self._before_another(image, labels, self.examples[other], random)
+            image, labels = self._before_another(image, labels, self.examples[other], pose, example)
         image = random_intensities(
             image,
             random,
@@ -138,44 +135,25 @@ class Windows:
         return image, torch.cat([background, shares]).argmax(dim=0)
 
     def _before_another(
-        self,
-        image: Tensor,
-        labels: Tensor,
-        other: Example,
-        random: np.random.Generator,
+        self, image: Tensor, labels: Tensor, other: Example, pose: Pose, example: Example
     ) -> tuple[Tensor, Tensor]:
-        """The target with a margin, and another scan's background in any orientation around it.
+        """The target with its margin, and another scan's background around it.
 
-        What lies around a target says little of where its landmarks are, but a network that has
-        seen few scans takes it for a sign. The other scan's own target is filled with what
-        surrounds it, so that no target goes unmarked.
+        The other scan lies with its own target in the place of this one, so that what is left of
+        that beyond the margin is marked, too, and no target goes unmarked.
         """
+        there = replace(pose, centre=pose.centre + other.centre - example.centre)
+        behind, marked = self._cut(other, there)
         if not bool((labels > 0).any()):
             return image, labels
-        turned = Pose(other.centre, random_rotation(180, random), None, self.half_mm)
-        behind, marked = self._cut(other, turned)
-        behind = self._filled(behind, marked > 0)
-        margin = random.uniform(*MARGIN_MM)
-        near = self._grown(labels > 0, margin)
+        reach = max(1, round(MARGIN_MM / self.spacing))
         seam = max(1, round(SEAM_MM / self.spacing))
-        kept = nn.functional.avg_pool3d(near, 2 * seam + 1, 1, seam, count_include_pad=False)[0]
-        return kept * image + (1 - kept) * behind, labels * (kept[0] >= 0.5)
-
-    def _grown(self, mask: Tensor, margin_mm: float) -> Tensor:
-        """(1, 1, n, n, n) a mask, and all within a margin of it, as 0 and 1."""
-        near = mask.float()[None, None]
-        for _ in range(max(1, round(margin_mm / self.spacing))):
+        near = (labels > 0).float()[None, None]
+        for _ in range(reach):
             near = nn.functional.max_pool3d(near, 3, 1, 1)
-        return near
-
-    def _filled(self, image: Tensor, mask: Tensor) -> Tensor:
-        """An image without what a mask and its blurred border show: the tone of what is around."""
-        hole = self._grown(mask, BLUR_MM)[0]
-        shell = (self._grown(mask, BLUR_MM + SEAM_MM)[0] - hole) > 0
-        if not bool(shell.any()):
-            return image
-        soft = nn.functional.avg_pool3d(hole[None], 3, 1, 1, count_include_pad=False)[0]
-        return soft * image[shell].mean() + (1 - soft) * image
+        kept = nn.functional.avg_pool3d(near, 2 * seam + 1, 1, seam, count_include_pad=False)[0]
+        inside = kept[0] >= 0.5
+        return kept * image + (1 - kept) * behind, torch.where(inside, labels, marked)
 
     def _cut_off(self, window: Window, random: np.random.Generator) -> Window:
         """Nothing beyond a random plane, as at a scan's border; landmarks there do not count."""
