@@ -34,4 +34,4 @@ rule all:
         RESULTS / "report.html",
         RESULTS / "work/check/checked.txt",
         # A scan that is learned from must not be one that is evaluated.
-        FLOW.writes(data.SPLITS)["splits"] if STUDY.training else [],
+        FLOW.writes(data.SPLITS)["splits"] if STUDY.taught else [],

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from landmarkflow.cohorts.kinds import KINDS
 from landmarkflow.core.code_hash import code_hash
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import stamp
 from landmarkflow.core.records import TEMPLATE
-from landmarkflow.core.settings import merged
+from landmarkflow.core.settings import Settings, merged
 from landmarkflow.data.stages import SCANS
 from landmarkflow.engine.method import Method
 from landmarkflow.engine.stage import Places, Stage
-from landmarkflow.formats.scan_files import PICTURES
+from landmarkflow.study.config import CohortSource
 from landmarkflow.study.folder import Tell
 from landmarkflow.study.kept import check_source, remember_source, set_aside
 from landmarkflow.study.runs import MethodFacts, Run
@@ -55,7 +56,10 @@ def study_of(
         stated = merged(stated, {"data": {"folder": str(folder)}})
     if (seeds := stated.pop("seeds", None)) is not None:
         stated["runs"] = _with_seeds(stated.get("runs"), str(seeds))
-    facts = {m.name: MethodFacts(m.settings, m.shared, m.reads_runs) for m in methods.values()}
+    facts = {
+        m.name: MethodFacts(m.settings, m.shared, m.reads_runs, m.needs_template, m.learns_from)
+        for m in methods.values()
+    }
     return load_study(stated, facts, results, studies / "presets", tell)
 
 
@@ -97,15 +101,18 @@ class Workflow:
         return self.root / self.study.config.study
 
     def learned(self, run: Run) -> tuple[str, ...]:
-        """The scans that a run learns from: the annotated ones, its template first.
+        """The scans that a run learns from: the annotated ones, its template first, if it has one.
 
         Of these there are as many as the run states in `train`. With `train_on` they are those
         that another run annotates.
         """
         if run.train_on:
             return self.study.teaching
-        others = (scan for scan in self.study.training if scan != run.template)
-        return (TEMPLATE, *others)[: run.train]
+        method, study = self.methods[run.method], self.study
+        own = (TEMPLATE,) if self._has_template(run) else ()
+        column = "landmarks" if method.needs_template else method.learns_from
+        others = [scan for scan in study.taught if scan != run.template]
+        return (*own, *(s for s in others if getattr(study.entry(s), column)))[: run.train]
 
     def reads(self, stage: Stage, scans: Scans = (), runs: Sequence[str] = ()) -> dict[str, Any]:
         """The inputs of a stage's rule, by role.
@@ -274,8 +281,12 @@ class Workflow:
 
     def segments(self, run: Run) -> bool:
         """Whether a run leaves segmentations."""
-        given = bool(self.study.entry(run.template).segmentation)
+        given = self._has_template(run) and bool(self.study.entry(run.template).segmentation)
         return self.methods[run.method].segments(run.settings, given)
+
+    def _has_template(self, run: Run | None) -> bool:
+        """Whether there is an annotated scan that a run starts from, or all runs where none is."""
+        return self.study.template is not None or (run is not None and run.template != TEMPLATE)
 
     def values(self, stage: Stage, run: Run | None) -> dict[str, Any]:
         """A stage's settings by name, of a run or of what all runs share."""
@@ -286,7 +297,9 @@ class Workflow:
             "references_segmented": lambda: any(s.segmentation for s in self.study.scans.values()),
             "referenced": lambda: any(scan.landmarks for scan in self.study.scans.values()),
             "counts_annotations": self._counts_annotations,
-            "in_pixels": lambda: self.study.template.image.lower().endswith(PICTURES),
+            "in_pixels": lambda: self.study.are_pictures,
+            "simulate": self._simulated,
+            "study_labels": lambda: list(self.study.labels),
             "run": lambda: run and self._description(run),
             "study": lambda: self.study.config.model_dump(mode="json"),
             "modules": lambda: [(each.command, each.module) for each in self.stages],
@@ -301,6 +314,19 @@ class Workflow:
         """Whether one of several runs states how many annotated scans it learns from."""
         runs = self.study.runs.values()
         return len(runs) > 1 and any(run.train for run in runs)
+
+    def _simulated(self) -> dict[str, Any]:
+        """The cohort that is simulated: its kind, what is written of it, seed and settings."""
+        cohort = self.study.config.data.cohort or CohortSource()
+        kind = KINDS.get(cohort.kind)
+        settings: Settings = getattr(cohort, cohort.kind) if kind else cohort.anatomy
+        return {
+            "kind": cohort.kind,
+            "pictures": kind is not None,
+            "gaze": kind is not None and kind.gaze,
+            "seed": cohort.seed,
+            "settings": settings.model_dump(mode="json"),
+        }
 
     def _setting(self, stage: Stage, run: Run | None, name: str) -> Any:
         config = self.study.config
@@ -342,12 +368,14 @@ class Workflow:
         run = self._run_or_none(stage, wildcards)
         template = run.template if run else TEMPLATE
         rows = {}
-        for scan in (*scans, TEMPLATE):
+        for scan in (*scans, *([TEMPLATE] if self._has_template(run) else [])):
             name = template if scan == TEMPLATE else scan
             entry = self.study.entry(name)
             row = {column: getattr(entry, column, None) for column in stage.columns}
             if "refused" in row:
                 row["refused"] = self.study.refused.get(scan)
+            if "split" in row:
+                row["split"] = self.study.split_of(name)
             rows[scan] = {n: "" if value is None else str(value) for n, value in row.items()}
         return rows
 
@@ -392,7 +420,8 @@ class Workflow:
         return [c for c in stage.columns if c in FILE_COLUMNS and (c != "image" or stage == SCANS)]
 
     def _given(self, column: str, scans: Iterable[str]) -> list[str]:
-        names = dict.fromkeys((*scans, TEMPLATE) if column == "landmarks" else scans)
+        template = [TEMPLATE] if column == "landmarks" and self.study.template is not None else []
+        names = dict.fromkeys((*scans, *template))
         return [file for scan in names if (file := getattr(self.study.entry(scan), column, ""))]
 
     def _work(self, stage: Stage) -> Path:

@@ -25,6 +25,8 @@ DEFAULTS = OneShotSettings().model_dump(mode="json") | {
     "seed": 1,
     "labels": [],
     "landmarks": [],
+    "study_labels": [],
+    "raters": [],
     "largest_gib": 8.0,
 }
 

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "evaluation": FILES | {"engine", "data"},
     "report": FILES | {"engine", "data", "evaluation"},
     # Before and beside a run: they know the workflow, and nothing of a run knows them.
-    "console": FILES | {"engine", "study", "workflow"},
+    "console": FILES | {"cohorts", "engine", "study", "workflow"},
     "commands": FILES | {"engine", "study", "data", "console", "workflow", "registry"},
 }
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())

@@ -7,8 +7,6 @@ bright part lies at a known place has landmarks at known places, too.
 import html
 import json
 import os
-import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from PIL import Image
 from workflow_runs import (
     NOTHING,
     TINY,
+    add_method,
     by_batch,
     copy_repository,
     copy_run,
@@ -48,16 +47,7 @@ AT_THE_END = ("compare_runs", "record_provenance", "write_report", "check_scans"
 def house(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository with the stand-in among its methods."""
     folder = copy_repository(root, tmp_path_factory.mktemp("house") / "repository")
-    shutil.copytree(TOY / "method", folder / "landmarkflow/methods/toy")
-    shutil.copy(TOY / "toy.smk", folder / "workflow/rules/methods")
-    registry = folder / "landmarkflow/registry.py"
-    text = registry.read_text(encoding="utf-8")
-    imported = "from landmarkflow.methods.toy.stages import METHOD as TOY\n"
-    text, named = re.subn(r"for method in \(", "for method in (TOY, ", text)
-    assert named == 1
-    text = text.replace("from landmarkflow.report", f"{imported}from landmarkflow.report", 1)
-    registry.write_text(text, encoding="utf-8")
-    return folder
+    return add_method(folder, "toy", TOY)
 
 
 def study(path: Path, name: str, **stated: object) -> Path:

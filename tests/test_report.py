@@ -336,8 +336,8 @@ def test_a_point_beyond_a_picture_is_named_at_its_reference():
     assert name.get_position() == pytest.approx((48.7, 14.7), abs=0.3)
 
 
-def test_percent_of_a_picture_are_of_its_scale():
-    for scale, said in ((50.0, "10.00 %"), (None, None)):
+def test_errors_on_a_picture_are_in_the_study_s_unit():
+    for factor, said in ((2.0, "10.00 %"), (np.nan, None)):
         figure = draw_overview(
             scan=flat_scan(),
             detected=single([45, 10, 0]),
@@ -346,7 +346,7 @@ def test_percent_of_a_picture_are_of_its_scale():
             note=None,
             settings=SETTINGS,
             unit="%",
-            scale=scale,
+            factor=factor,
         )
         assert [text for text in texts(figure) if "%" in text] == ([said] if said else [])
 

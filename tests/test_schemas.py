@@ -75,7 +75,7 @@ def test_schema_of_the_configuration_finds_the_key(config: dict[str, Any], said:
 def test_schema_of_the_sheet_describes_a_row_of_its_columns() -> None:
     name = "samples.schema.json"
     row: dict[str, Any] = dict.fromkeys(SHEET_COLUMNS, "")
-    row |= {"scan": "p001", "image": "ct/p001", "scale": 12.5}
+    row |= {"scan": "p001", "image": "ct/p001.png", "scale": 12.5, "spacing": 4.0}
     assert findings(name, row) == []
     assert findings(name, row | {"sex": "f"}) != []
     assert findings(name, row | {"side": "up"}) == [

@@ -50,7 +50,7 @@ def config(**more: Any) -> dict[str, Any]:
     [
         (config(oneshot={"locate": {"spacing": 1}}), "`oneshot.locate.spacing` is not a known key"),
         ({"data": {}}, "`study` is missing"),
-        (config(data={"sheet": {"sheet": "a.tsv"}}), "`data.sheet.template` is missing"),
+        (config(data={"sheet": {}}), "`data.sheet.sheet` is missing"),
         (config(seed=-1), "`seed` is -1: input should be greater than or equal to 0"),
         (config(bad_scans="skip"), "`bad_scans` is 'skip': input should be 'refuse' or"),
         (config(unit="cm"), "`unit` is 'cm': input should be 'mm', 'px' or '%'"),

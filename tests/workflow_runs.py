@@ -121,6 +121,20 @@ def copy_repository(root: Path, folder: Path) -> Path:
     return folder
 
 
+def add_method(repository: Path, name: str, source: Path) -> Path:
+    """Adds a stand-in to the methods of a copy of the repository; returns the copy."""
+    shutil.copytree(source / "method", repository / f"landmarkflow/methods/{name}")
+    shutil.copy(source / f"{name}.smk", repository / "workflow/rules/methods")
+    registry = repository / "landmarkflow/registry.py"
+    text = registry.read_text(encoding="utf-8")
+    imported = f"from landmarkflow.methods.{name}.stages import METHOD as {name.upper()}\n"
+    text, named = re.subn(r"for method in \(", f"for method in ({name.upper()}, ", text)
+    assert named == 1
+    text = text.replace("from landmarkflow.report", f"{imported}from landmarkflow.report", 1)
+    registry.write_text(text, encoding="utf-8")
+    return repository
+
+
 def copy_run(folder: Path, copy: Path) -> Path:
     """Copies the folder of a finished run, without what Snakemake said; returns the copy."""
     return Path(shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("log", "locks")))

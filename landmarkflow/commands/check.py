@@ -89,7 +89,9 @@ def jobs_of(flow: Workflow) -> dict[str, int]:
     study, data = flow.study, flow.study.config.data
     absent = [SIMULATE] if not data.cohort or data.folder else []
     absent += [FETCH] if not data.origin or data.folder else []
-    absent += [] if study.training else [SPLITS]
+    absent += [] if study.taught else [SPLITS]
+    absent += [] if study.all_templates else [TARGET]
+    prepared = (*([TEMPLATE] if study.all_templates else []), *study.batches)
     found: dict[str, int] = {}
     for stage in flow.stages:
         runs = [study.runs[name] for name in flow.runs_of(stage)]
@@ -99,9 +101,9 @@ def jobs_of(flow: Workflow) -> dict[str, int]:
         if stage in absent or not count:
             continue
         if stage in (SIMULATE, FETCH):
-            found[stage.command] = len(study.scans) + 1
+            found[stage.command] = len(study.scans) + (study.template is not None)
         elif any("{scan}" in pattern for pattern in stage.writes.values()) and stage != TARGET:
-            found |= {f"{stage.command}_{batch}": count for batch in (TEMPLATE, *study.batches)}
+            found |= {f"{stage.command}_{batch}": count for batch in prepared}
         else:
             found[stage.command] = count
     return found
@@ -114,6 +116,9 @@ def _template(flow: Workflow) -> str:
         InputError: it cannot be used.
     """
     template = flow.study.template
+    if template is None:
+        learned = counted(len(flow.study.taught), "annotated scan")
+        return f"No template; {learned} to learn from."
     largest = int(flow.study.config.data.largest_gib * 2**30)
     grid = grid_of(read_volume(Path(template.image), largest, template.series))
     with tempfile.TemporaryDirectory() as folder:

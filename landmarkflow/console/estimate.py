@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from landmarkflow.cohorts.kinds import KINDS
 from landmarkflow.console.plan import Part, Plan
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.study.study import Study
@@ -70,6 +71,8 @@ STAGES_THAT_READ = ("simulate_scan", "fetch_file", "locate_regions")
 PACKED, PLAIN = 1.4, 2.0
 # Where nothing tells how large scans are.
 UNKNOWN_MEGAVOXELS = 10.0
+# Million pixels of a simulated picture, about.
+SIMULATED_PICTURE = 0.5
 MOST_LOOKED_AT = 10
 
 
@@ -137,6 +140,8 @@ def megavoxels_of(study: Study) -> float:
     """Million voxels of a scan of a study: as it is simulated, or by the sizes of some files."""
     data = study.config.data
     given = bool(data.folder or data.sheet)
+    if not given and data.cohort is not None and data.cohort.kind in KINDS:
+        return SIMULATED_PICTURE
     if not given and data.cohort is not None:
         x, y, z = data.cohort.anatomy.size
         return float(x * y * z) / 1e6

@@ -2,14 +2,34 @@
 
 import csv
 import io
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import read_json, write_text
+from landmarkflow.core.files import read_json, read_text, write_text
 from landmarkflow.engine.batch import Batch
 
 COLUMNS = ("scan", "split", "fold")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a scan that is learned from belongs: train or validation, and its fold, 0 for none."""
+
+    split: str
+    fold: int
+
+
+def read_splits(path: Path) -> dict[str, Part]:
+    """Read which scans are learned from, by id; a scan that is not among them is predicted by all.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
+    rows = csv.DictReader(read_text(path, "a table of splits").splitlines(), delimiter="\t")
+    return {row["scan"]: Part(row["split"], int(row["fold"])) for row in rows}
 
 
 def run(batch: Batch) -> None:

@@ -1,20 +1,36 @@
 """The stages that all runs of a study share: scans, references and segmentations as given."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from landmarkflow.engine.stage import Stage
 
 PACKAGE = "landmarkflow.data"
+
+
+def _pictures(settings: Mapping[str, Any]) -> bool:
+    return bool(settings["simulate"]["pictures"])
+
 
 SIMULATE = Stage(
     "simulate",
     "simulate_scan",
     f"{PACKAGE}.simulate",
-    "one scan of a simulated cohort, with its segmentation and landmarks",
+    "one scan of a simulated cohort, with its segmentation and landmarks, or one picture",
     writes={
         "image": "work/data/scans/{scan}.nii.gz",
         "segmentation": "work/data/segmentations/{scan}.nii.gz",
         "landmarks": "work/data/landmarks/{scan}.mrk.json",
+        "picture": "work/data/images/{scan}.png",
+        "marks": "work/data/landmarks/{scan}.csv",
+        "gaze": "work/data/gaze/{scan}.csv",
     },
     settings=("simulate",),
+    only_if={
+        **dict.fromkeys(("image", "segmentation", "landmarks"), lambda s: not _pictures(s)),
+        **dict.fromkeys(("picture", "marks"), _pictures),
+        "gaze": lambda settings: bool(settings["simulate"]["gaze"]),
+    },
 )
 FETCH = Stage(
     "fetch",
@@ -36,14 +52,14 @@ REFERENCES = Stage(
     "references",
     "check_references",
     f"{PACKAGE}.references",
-    "landmarks as given, in LPS and in the template's order; refused where they do not fit a scan",
+    "landmarks as given, in LPS and in one order of labels; refused where they do not fit a scan",
     reads=SCANS.gives("record"),
     writes={
         "reference": "work/references/{scan}.mrk.json",
         "record": "work/references/{scan}.json",
     },
     columns=("image", "series", "landmarks", "frame", "refused"),
-    settings=("landmarks", "largest_gib"),
+    settings=("landmarks", "study_labels", "raters", "largest_gib"),
 )
 SPLITS = Stage(
     "splits",

@@ -22,6 +22,10 @@ class Method:
         segments: whether a run leaves segmentations, by its settings and by whether its template
             was given one.
         reads_runs: whether a run of it is made of other runs (`of`).
+        needs_template: whether it starts from one annotated scan, the template. One that does not
+            learns from the study's annotated scans.
+        learns_from: column of the sheet that a scan must have to be learned from, of a method
+            that needs no template: landmarks or gaze.
     """
 
     name: str
@@ -32,3 +36,5 @@ class Method:
     histories: Mapping[str, str] = field(default_factory=dict)
     segments: Callable[[Any, bool], bool] = lambda settings, given: False
     reads_runs: bool = False
+    needs_template: bool = True
+    learns_from: str = "landmarks"

@@ -26,7 +26,8 @@ class ScanPoints:
         reference: Reference landmarks in the template's order, or None for a scan without.
         reason: Why `lists` is empty.
         factor: What a distance in the unit of the coordinates is multiplied by to be one in the
-            study's unit: 100 over the scan's own length for %, otherwise 1.
+            study's unit: 100 over the scan's own length for %, otherwise what a picture's pixel
+            measures, and 1 in a volume.
     """
 
     scan: str

@@ -56,13 +56,14 @@ def evaluate(
 
     Args:
         scans: The scans in the order of the sheet: their files by role, as the stage reads them,
-            and what the sheet says of `segmentation`, the reference, and of `scale`. One without a
-            reference, or without any position in it, is not evaluated.
+            and what the sheet says of `segmentation`, the reference, of `scale` and `spacing`, and
+            of `group`. One without a reference, or without any position in it, is not evaluated.
         folder: The run's folder.
         settings: What is measured and printed.
         seed: Seed of the bootstrap.
-        unit: The unit of all distances that are written. The coordinates are in it too, except for
-            "%": distances are then in percent of a length that each scan has.
+        unit: The unit of all distances that are written, radii among them. The coordinates are in
+            it too, except for "%", where distances are in percent of a length that each scan has,
+            and for pictures, whose pixels may measure something else (`spacing`).
         kind: Whether the study has references, and whether its scans are pictures.
 
     Raises:
@@ -221,8 +222,8 @@ def _points(scan: Task, chain: Sequence[Step], unit: Unit) -> ScanPoints:
     reference = references[0].landmarks if references else None
     if reference is not None and (reference.missing.all() or _is_copy(chain)):
         reference = None
-    stated = scan.row.get("scale")
-    factor = factor_of(unit, float(stated) if stated else None)
+    stated, spacing = scan.row.get("scale"), scan.row.get("spacing")
+    factor = factor_of(unit, float(stated) if stated else None, float(spacing) if spacing else None)
     if np.isnan(factor) and (reference is not None or _reference_segmentation(scan)):
         raise InputError(
             f"scan {scan.scan}: the length that distances are measured in % of is "

@@ -94,9 +94,10 @@ class Found:
 def coordinate_table(scans: Sequence[Found], in_pixels: bool) -> pd.DataFrame:
     """Returns every landmark of every scan, found or not: the columns `COORDINATES`.
 
-    Positions and radii are in the scan's own unit: LPS mm, or pixels of a picture. Where a
-    landmark was not found they are empty, the status is "missing" (or that of a scan without any
-    result) and the reason says why; otherwise status and reason are the scan's.
+    Positions are in the scan's own unit, LPS mm, or pixels of a picture; radii, as errors, are in
+    the study's. Where a landmark was not found they are empty, the status is "missing" (or that
+    of a scan without any result) and the reason says why; otherwise status and reason are the
+    scan's.
 
     Args:
         scans: In the order of the sheet.
@@ -113,7 +114,8 @@ def coordinate_table(scans: Sequence[Found], in_pixels: bool) -> pd.DataFrame:
             if final is not None and known:
                 i = final.landmarks.labels.index(label)
                 row |= dict(zip("xyz", final.landmarks.positions[i], strict=True))
-                row["radius"] = np.nan if final.radius is None else final.radius[i]
+                radius = np.nan if final.radius is None else final.radius[i]
+                row["radius"] = found.points.factor * radius
                 row["similarity"] = found.alike(label)
             if np.isnan(row["x"]):
                 row |= {"radius": np.nan, "similarity": np.nan}
@@ -157,7 +159,7 @@ def scan_table(scans: Sequence[Found], errors: pd.DataFrame) -> pd.DataFrame:
         and lowest `similarity`; `moved`, how far the last step moved the landmarks in the mean;
         `unusual`, how far the distances between landmarks are from the study's median, in the
         mean of the logarithms of their ratios, once their size is taken out; lengths in the
-        scan's own unit, `error` in the study's.
+        study's unit.
     """
     means = main_errors(errors).groupby("scan")["error"].mean()
     unusual = _unusual([found.landmarks for found in scans])
@@ -194,9 +196,10 @@ def _scan_row(found: Found, unusual: float) -> dict[str, object]:
     there = ~landmarks.missing
     radius = moved = np.full(len(there), np.nan)
     if final is not None and final.radius is not None:
-        radius = final.radius
+        radius = found.points.factor * final.radius
     if before is not None:
         moved = np.linalg.norm(landmarks.positions - before.landmarks.positions, axis=1)
+        moved = found.points.factor * moved
     alike = np.array([found.alike(label) for label in landmarks.labels])
     radius, similarity, moved = (values[there] for values in (radius, alike, moved))
     return {

@@ -13,14 +13,15 @@ Distance = Annotated[float, Field(gt=0)]
 IN_WORDS = {"mm": "mm", "px": "pixels", "%": "% of the length that each scan states"}
 
 
-def factor_of(unit: Unit, scale: float | None) -> float:
+def factor_of(unit: Unit, scale: float | None, spacing: float | None = None) -> float:
     """Returns what a distance of coordinates is multiplied by to be in a unit.
 
-    That is 1, and for "%" 100 over `scale`, the scan's own length in the unit of its coordinates;
-    NaN where no positive length is stated.
+    That is `spacing`, what a picture's pixel measures in the unit, 1 where none is stated; and for
+    "%" 100 over `scale`, the scan's own length in the unit of its coordinates, NaN where no
+    positive length is stated.
     """
     if unit != "%":
-        return 1.0
+        return spacing or 1.0
     return 100.0 / scale if scale is not None and scale > 0 else float("nan")
 
 

@@ -63,7 +63,7 @@ EVALUATE = Stage(
         *("evaluate", "seed", "unit", "segmented", "references_segmented"),
         *("referenced", "in_pixels"),
     ),
-    columns=("side", "segmentation", "scale"),
+    columns=("side", "segmentation", "scale", "spacing", "group"),
     only_if={
         "segmentation": lambda settings: bool(settings["segmented"]),
         "overlap": lambda settings: bool(settings["references_segmented"]),

@@ -3,6 +3,7 @@
 RAS and LPS differ in the signs of x and y: (x, y, z) in one is (-x, -y, z) in the other.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,17 +15,25 @@ from landmarkflow.formats.slicer import read_first_list
 from landmarkflow.formats.tables import read_csv, read_fcsv, read_plain_json
 
 
-def read_landmarks(path: Path, frame: Frame | None = None, image: str | None = None) -> Landmarks:
+def read_landmarks(
+    path: Path,
+    frame: Frame | None = None,
+    image: str | None = None,
+    raters: Sequence[str] = (),
+) -> Landmarks:
     """Reads the landmarks of one scan.
 
     Args:
         path: 3D Slicer markups (.mrk.json, the first list; .fcsv), a table (.csv) with the columns
-            label, x, y, z and its frame in a column `frame` or a line "# frame: LPS", or a plain
-            .json of {"label": [x, y, z], ..., "frame": "LPS"}. Millimetres; or, where the frame is
-            "pixels", x and y alone in a picture's pixels, the centre of the first at (0, 0).
+            label (or landmark), x, y, z and its frame in a column `frame` or a line
+            "# frame: LPS", or a plain .json of {"label": [x, y, z], ..., "frame": "LPS"}.
+            Millimetres; or, where the frame is "pixels", x and y alone in a picture's pixels, the
+            centre of the first at (0, 0).
         frame: The frame of a file that does not state its own.
         image: Whose rows to take of a table with a column `image`: the name of the scan's file,
             with or without its suffix; None where the table holds those of one image alone.
+        raters: Of a table with a column `rater`: whose marks count, all where none is named. A
+            landmark lies at the mean of those who marked it.
 
     Returns:
         The landmarks in the file's order, LPS mm or pixels (z = 0); NaN rows for points that a
@@ -41,7 +50,7 @@ def read_landmarks(path: Path, frame: Frame | None = None, image: str | None = N
         if suffix == ".fcsv":
             return read_fcsv(read_text(path, "a table of landmarks"), frame)
         if suffix == ".csv":
-            return read_csv(read_text(path, "a table of landmarks"), frame, image)
+            return read_csv(read_text(path, "a table of landmarks"), frame, image, raters)
         if suffix == ".json":
             data = read_json(path)
             if isinstance(data, dict) and "markups" in data:
@@ -52,10 +61,13 @@ def read_landmarks(path: Path, frame: Frame | None = None, image: str | None = N
 
 
 def read_complete_landmarks(
-    path: Path, frame: Frame | None = None, image: str | None = None
+    path: Path,
+    frame: Frame | None = None,
+    image: str | None = None,
+    raters: Sequence[str] = (),
 ) -> Landmarks:
     """Reads landmarks as `read_landmarks` does; refuses those that are undefined or missing."""
-    landmarks = read_landmarks(path, frame, image)
+    landmarks = read_landmarks(path, frame, image, raters)
     if landmarks.missing.any():
         label = landmarks.labels[int(landmarks.missing.argmax())]
         raise InputError(f'{path}: the landmark "{label}" has no position, expected one')

@@ -5,10 +5,12 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_text
@@ -25,6 +27,8 @@ from landmarkflow.formats.point_checks import (
     slicer_frame_of,
 )
 
+# Columns of a table of landmarks: `landmark` may stand for `label`.
+LABEL, IMAGE, RATER = "label", "image", "rater"
 FIRST_PIXEL = "the centre of the first pixel at (0, 0)"
 # The numbers of lines of a file, and their fields.
 Lines = Sequence[tuple[int, list[str]]]
@@ -54,15 +58,45 @@ def read_plain_json(data: Any, frame: Frame | None) -> Landmarks:
     return landmarks_of(points, frame)
 
 
-def read_csv(text: str, frame: Frame | None, image: str | None) -> Landmarks:
-    """Returns the points of a table, or those of one image where it has a column `image`."""
-    comments, lines = _read_lines(text)
-    if not lines:
-        raise InputError("is empty, expected the columns label, x, y, z")
-    columns, rows = [column.strip().lower() for column in lines[0][1]], lines[1:]
-    for separator, named in ((";", "semicolons"), ("\t", "tabs")):
-        if len(columns) == 1 and separator in lines[0][1][0]:
-            raise InputError(f"is separated by {named}, expected commas")
+@dataclass(frozen=True)
+class Marked:
+    """What a table of landmarks holds, before any position is read.
+
+    Attributes:
+        labels: each once, in the order in which they first stand.
+        raters: by image, who marked something there; "" in a table without raters.
+    """
+
+    labels: tuple[str, ...]
+    raters: Mapping[str, tuple[str, ...]]
+
+
+def marked_in(text: str) -> Marked:
+    """Returns which landmarks and images a table names; an image is "" where it names none.
+
+    Refuses a table without a column for the landmarks' names.
+    """
+    _, columns, rows = _header_and_rows(text)
+    if LABEL not in columns:
+        raise InputError(f'has no column "{LABEL}" among {shown(columns)}, expected {LABEL}, x, y')
+    labels: dict[str, None] = {}
+    raters: dict[str, dict[str, None]] = {}
+    for _, fields in rows:
+        row = dict(zip(columns, map(str.strip, fields), strict=False))
+        labels[row.get(LABEL, "")] = None
+        raters.setdefault(row.get(IMAGE, ""), {})[row.get(RATER, "")] = None
+    return Marked(tuple(labels), {image: tuple(names) for image, names in raters.items()})
+
+
+def read_csv(
+    text: str, frame: Frame | None, image: str | None, raters: Sequence[str] = ()
+) -> Landmarks:
+    """Returns the points of a table, or those of one image where it has a column `image`.
+
+    Where it has a column `rater`, each landmark lies at the mean of those who marked it, or of
+    those among `raters`.
+    """
+    comments, columns, rows = _header_and_rows(text)
     stated = set()
     for match in filter(None, map(_FRAME.fullmatch, comments)):
         name, more = match.groups()
@@ -83,9 +117,52 @@ def read_csv(text: str, frame: Frame | None, image: str | None) -> Landmarks:
     if len(stated) > 1:
         raise InputError(f"states the frames {shown(sorted(stated))}, expected one")
     frame = frame_of(next(iter(stated), None), frame)
-    if "image" in columns:
-        rows = _rows_of(rows, columns.index("image"), image)
+    if IMAGE in columns:
+        rows = _rows_of(rows, columns.index(IMAGE), image)
+    if RATER in columns:
+        return _mean_of_raters(rows, columns, frame, raters)
     return _read_rows(rows, columns, frame)
+
+
+def _header_and_rows(text: str) -> tuple[list[str], list[str], Lines]:
+    """Returns the comments of a table, the names of its columns, and its rows."""
+    comments, lines = _read_lines(text)
+    if not lines:
+        raise InputError("is empty, expected the columns label, x, y, z")
+    columns = [column.strip().lower() for column in lines[0][1]]
+    for separator, named in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and separator in lines[0][1][0]:
+            raise InputError(f"is separated by {named}, expected commas")
+    if LABEL not in columns:
+        columns = [LABEL if column == "landmark" else column for column in columns]
+    return comments, columns, lines[1:]
+
+
+def _mean_of_raters(
+    lines: Lines, columns: Sequence[str], frame: Frame, raters: Sequence[str]
+) -> Landmarks:
+    """Returns the mean of several raters' points, of each landmark of those who marked it."""
+    place = columns.index(RATER)
+    of_rater: dict[str, list[tuple[int, list[str]]]] = {}
+    for line in lines:
+        name = line[1][place].strip() if len(line[1]) > place else ""
+        if not raters or name in raters:
+            of_rater.setdefault(name, []).append(line)
+    if not of_rater:
+        raise InputError(f"has no rows of the raters {', '.join(raters)}, expected some")
+    placed: dict[str, list[NDArray[np.float64]]] = {}
+    for name, rows in of_rater.items():
+        try:
+            marked = _read_rows(rows, columns, frame)
+        except InputError as error:
+            raise InputError(f'has marks of the rater "{name}" that are wrong: {error}') from None
+        for label, position in zip(marked.labels, marked.positions, strict=True):
+            here = placed.setdefault(label, [])
+            if not np.isnan(position).any():
+                here.append(position)
+    nowhere = np.full(3, np.nan)
+    means = [np.mean(found, axis=0) if found else nowhere for found in placed.values()]
+    return Landmarks(tuple(placed), np.array(means))
 
 
 def read_fcsv(text: str, frame: Frame | None) -> Landmarks:

@@ -29,6 +29,8 @@ PANELS_INCHES = 3 * PANEL_INCHES + 2 * GAP_INCHES
 # A scan that is a picture fits into this width and height.
 PICTURE_INCHES = (PANELS_INCHES, 6.8)
 LABEL_LETTERS = 22
+# Columns of the sheet by which a distance becomes one in the study's unit.
+SIZES = ("scale", "spacing")
 # How far a label stands right of and below its point.
 LABEL_INCHES = 0.07
 
@@ -80,7 +82,7 @@ def draw_overview(
     note: str | None,
     settings: ReportSettings,
     unit: Unit = "mm",
-    scale: float | None = None,
+    factor: float = 1.0,
 ) -> Figure:
     """Draws a scan's landmarks on axial, coronal and sagittal slices, one row per landmark.
 
@@ -98,7 +100,7 @@ def draw_overview(
         note: A warning or the reason of a failure.
         settings: Window, rows, intensities and resolution.
         unit: The unit of printed errors.
-        scale: The scan's own length in the unit of its coordinates, for "%".
+        factor: What a distance of coordinates is multiplied by to be in it.
 
     Returns:
         The figure; the axes of row i and view j are `figure.axes[3 * i + j]`.
@@ -114,7 +116,7 @@ def draw_overview(
     elif reference is not None:
         truth = reference.positions
         detected = Landmarks(reference.labels, np.full_like(truth, np.nan))
-    points = _Points(detected, truth, unit, factor_of(unit, scale))
+    points = _Points(detected, truth, unit, factor)
     draw = _draw_whole if scan.GetSize()[2] == 1 else _draw_slices
     return draw(scan, points, title, note, settings)
 
@@ -147,6 +149,7 @@ def write_overview(task: Task, settings: ReportSettings, unit: Unit) -> Record:
     except InputError as error:
         scan = None
         reasons.append(str(error))
+    stated = [task.row.get(column) for column in SIZES]
     figure = draw_overview(
         scan=scan,
         detected=points.landmarks,
@@ -155,7 +158,7 @@ def write_overview(task: Task, settings: ReportSettings, unit: Unit) -> Record:
         note="; ".join(reasons) or None,
         settings=settings,
         unit=unit,
-        scale=float(task.row["scale"]) if task.row["scale"] else None,
+        factor=factor_of(unit, *(float(text) if text else None for text in stated)),
     )
     save_png(figure, task.outputs["picture"])
     return Record(task.scan, "pictures")

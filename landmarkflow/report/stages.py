@@ -41,7 +41,7 @@ PICTURES = Stage(
         "record": "{run}/work/pictures/{scan}.json",
     },
     settings=("report", "unit"),
-    columns=("image", "series", "scale"),
+    columns=("image", "series", "scale", "spacing"),
 )
 PAGE = Stage(
     "page",

@@ -80,14 +80,19 @@ class CohortSource(Settings):
     training: int = Field(
         0, ge=0, le=9999, description="annotated scans for supervised methods, numbered after these"
     )
-    anatomy: CohortSettings = Field(CohortSettings(), description="the scanner and the poses")
+    kind: Literal["ear"] = Field("ear", description="what they show")
+    anatomy: CohortSettings = Field(
+        CohortSettings(), description="of ears: the scanner and the poses"
+    )
 
 
 class SheetSource(Settings):
-    """A sheet of scans, tab-separated, with the template beside it."""
+    """A sheet of scans, tab-separated, with the template beside it, where there is one."""
 
     sheet: str = Field(min_length=1, description="file of the sheet")
-    template: Template = Field(description="the annotated scan")
+    template: Template | None = Field(
+        None, description="the annotated scan, for methods that start from one"
+    )
 
 
 class OriginFile(Settings):
@@ -116,7 +121,9 @@ class DataSource(Settings):
     """Where the scans come from: `folder` where it is set, else the one other that is given."""
 
     folder: str = Field(
-        "", description="folder with template/ and scans/; data_folder=<folder> on the command line"
+        "",
+        description="folder with template/ and scans/, or of pictures with images/; "
+        "data_folder=<folder> on the command line",
     )
     cohort: CohortSource | None = Field(None, description="scans that the workflow simulates")
     sheet: SheetSource | None = Field(None, description="a sheet of scans and a template")
@@ -131,7 +138,14 @@ class DataSource(Settings):
         (), description="of the template's segmentation that are the target; [] is all"
     )
     landmarks: tuple[str, ...] = Field(
-        (), description="of the template that are looked for and evaluated, in order; [] is all"
+        (),
+        description="of the template, or of the annotated scans where there is none, that are "
+        "looked for and evaluated, in order; [] is all",
+    )
+    raters: tuple[str, ...] = Field(
+        (),
+        description="of tables of landmarks with a column `rater`, whose marks count; a landmark "
+        "lies at the mean of those who marked it; [] is all",
     )
     targets: Literal["one", "all"] = Field(
         "one",
@@ -142,7 +156,8 @@ class DataSource(Settings):
         0,
         ge=0,
         description="into so many parts the annotated scans are split, each predicted by networks "
-        "that were trained without it; 0 for none",
+        "that were trained without it; 0 for none. Where no scans are there to learn from alone, "
+        "those that are evaluated are learned from, too, each by the networks of other parts",
     )
     largest_gib: float = Field(
         8.0, gt=0, description="GiB that a scan may hold in memory; a larger one is refused"

@@ -114,6 +114,11 @@ def references_in(
     return {scan: str(path) for scan, path in found.items()}
 
 
+def identifier(stem: str) -> str:
+    """A file's name without the suffix as an id, with - for what an id cannot hold."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", stem)
+
+
 def meant(name: str, names: Iterable[str]) -> str | None:
     """That of the names which is said, or the one that differs from it in capitals alone."""
     names = list(names)

@@ -22,11 +22,16 @@ class MethodFacts:
         settings: the model of its settings.
         shared: names of settings of stages that all runs share.
         reads_runs: whether a run of it is made of other runs.
+        needs_template: whether it starts from the template.
+        learns_from: column of the sheet that a scan must have to be learned from, where it needs
+            none.
     """
 
     settings: type[Settings]
     shared: tuple[str, ...] = ()
     reads_runs: bool = False
+    needs_template: bool = True
+    learns_from: str = "landmarks"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_text
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.core.settings import Settings, explain
+from landmarkflow.formats.scan_files import PICTURES
 from landmarkflow.study.config import Frame, ScanId, SeriesId, Side, Split, Template, scan_id
 
 SHEET_COLUMNS = (
@@ -25,6 +26,8 @@ SHEET_COLUMNS = (
     "gaze",
     "scale",
     "series",
+    "spacing",
+    "group",
 )
 # What other tables have for tabs; spaces last, which may stand beside the others.
 SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
@@ -44,6 +47,12 @@ class Scan(Settings):
     split: Split = Field("", description="train or validation: an annotated scan to learn from")
     gaze: str = Field("", description="file of gaze points")
     scale: float | None = Field(None, gt=0, description="length of which errors in % are parts")
+    spacing: float | None = Field(
+        None,
+        gt=0,
+        description="of a picture: what a pixel measures in the study's unit, 1 if empty",
+    )
+    group: str = Field("", description="such as the camera; each group has a row in the tables")
 
     @property
     def row(self) -> dict[str, str]:
@@ -172,6 +181,11 @@ def check_files(where: str, entry: Scan | Template) -> None:
             _check_path(f"{where}: `{column}`", name)
         if name and not _exists(Path(name)):
             raise InputError(f"{where}: the file {name} of column `{column}` does not exist")
+    if getattr(entry, "spacing", None) and not entry.image.lower().endswith(PICTURES):
+        raise InputError(
+            f"{where}: `spacing` is {getattr(entry, 'spacing', 0):g}, but {entry.image} is no "
+            "picture, expected none: a volume states the size of its voxels itself"
+        )
     if entry.series and not Path(entry.image).is_dir():
         raise InputError(
             f"{where}: `series` is {entry.series}, but {entry.image} is no folder, expected one "

@@ -1,13 +1,17 @@
 """Where a study's scans come from: a folder, a sheet, a simulated cohort, a public origin."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_letters
 
+from landmarkflow.cohorts.kinds import KINDS, PictureKind
 from landmarkflow.cohorts.settings import side_of
-from landmarkflow.core.errors import InputError
+from landmarkflow.core.errors import InputError, about
+from landmarkflow.core.files import read_text
 from landmarkflow.core.records import TEMPLATE
+from landmarkflow.formats.landmarks import frame_of, read_landmarks
+from landmarkflow.formats.tables import marked_in
 from landmarkflow.study.config import (
     CohortSource,
     DataSource,
@@ -20,6 +24,7 @@ from landmarkflow.study.folder import (
     IMAGE_SUFFIXES,
     LANDMARK_SUFFIXES,
     Tell,
+    identifier,
     images_in,
     listed,
     meant,
@@ -27,10 +32,11 @@ from landmarkflow.study.folder import (
     references_in,
     tell_unused,
 )
+from landmarkflow.study.pictures import is_of_pictures, pictures_in
 from landmarkflow.study.sheet import Scan, check_files, check_ids, read_rows, read_sheet, scan_of
 
-BESIDE_COLUMNS = ("scan", "side", "series", "scale")
-# Simulated scans are called so, with their number.
+BESIDE_COLUMNS = ("scan", "side", "series", "scale", "spacing", "group")
+# Simulated ears are called so, with their number.
 COHORT_PREFIX = "ear"
 # Names without suffix of the files in template/, and what lies in a folder of scans.
 ROLES = {"scan": IMAGE_SUFFIXES, "landmarks": LANDMARK_SUFFIXES, "segmentation": IMAGE_SUFFIXES}
@@ -39,10 +45,17 @@ KNOWN = ("template", "scans", "landmarks", "segmentations", "training", "samples
 
 @dataclass(frozen=True)
 class Source:
-    """The template and the scans of a study, before runs are known."""
+    """The template and the scans of a study, before runs are known.
 
-    template: Template
+    Attributes:
+        template: the annotated scan; None where there is none.
+        scans: all others.
+        labels: of the landmarks, as far as they are known without a template.
+    """
+
+    template: Template | None
     scans: tuple[Scan, ...]
+    labels: tuple[str, ...] = ()
 
 
 def source_of(config: StudyConfig, results: Path, tell: Tell) -> Source:
@@ -64,6 +77,10 @@ def source_of(config: StudyConfig, results: Path, tell: Tell) -> Source:
             f"(`data.sheet`) and of the folder {data.folder} (DATA, or `data.folder`), expected "
             "one of them; leave the folder out, or state another study without a sheet"
         )
+    if data.folder and is_of_pictures(Path(data.folder)):
+        found = pictures_in(Path(data.folder), data, config.unit, tell)
+        check_ids((scan.scan, scan.image) for scan in found.scans)
+        return Source(None, found.scans, found.labels)
     if data.folder:
         return _of_folder(Path(data.folder), data, tell)
     if len(given) != 1:
@@ -72,17 +89,21 @@ def source_of(config: StudyConfig, results: Path, tell: Tell) -> Source:
             "cohort, sheet and origin"
         )
     if data.sheet is not None:
-        check_files("config: `data.sheet.template`", data.sheet.template)
-        return Source(data.sheet.template, tuple(read_sheet(Path(data.sheet.sheet), tell)))
+        if data.sheet.template is not None:
+            check_files("config: `data.sheet.template`", data.sheet.template)
+        scans = tuple(read_sheet(Path(data.sheet.sheet), tell))
+        labels = () if data.sheet.template is not None else _labels_of(scans)
+        return Source(data.sheet.template, scans, labels)
     if data.cohort is not None:
-        return _of_cohort(data.cohort, made)
+        kind = KINDS.get(data.cohort.kind)
+        return _of_pictures(data.cohort, kind, made) if kind else _of_cohort(data.cohort, made)
     assert data.origin is not None
     return _of_origin(data.origin, made, data.template_side)
 
 
 def cohort_number(scan: str) -> int:
     """A subject's number in a simulated cohort; the template is 0."""
-    return 0 if scan == TEMPLATE else int(scan.removeprefix(COHORT_PREFIX))
+    return 0 if scan == TEMPLATE else int(scan.lstrip(ascii_letters + "_"))
 
 
 def origin_file(origin: OriginSource, name: str) -> dict[str, str]:
@@ -152,7 +173,7 @@ def _scans_in(folder: Path, split: str, tell: Tell) -> list[Scan]:
     scans = []
     for stem, path in images:
         row = {
-            "scan": _identifier(stem),
+            "scan": identifier(stem),
             "image": str(path),
             "landmarks": landmarks.get(stem, ""),
             "segmentation": segmentations.get(stem, ""),
@@ -171,7 +192,7 @@ def _rows_beside(path: Path, scans: Sequence[str], tell: Tell) -> dict[str, dict
         return {}
     found: dict[str, dict[str, str]] = {}
     for number, row in read_rows(path, required=("scan",), known=BESIDE_COLUMNS):
-        where, stated = f"{path}, row {number}", _identifier(row["scan"])
+        where, stated = f"{path}, row {number}", identifier(row["scan"])
         name = meant(stated, scans)
         if name is None:
             raise InputError(f"{where}: there is no scan {row['scan']!r} in scans/")
@@ -183,11 +204,6 @@ def _rows_beside(path: Path, scans: Sequence[str], tell: Tell) -> dict[str, dict
         scan_of({"scan": name, "image": name, **cells}, where)
         found[name] = cells
     return found
-
-
-def _identifier(stem: str) -> str:
-    """A file's name without the suffix as an id, with - for what an id cannot hold."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", stem)
 
 
 def _of_cohort(source: CohortSource, data: Path) -> Source:
@@ -213,6 +229,42 @@ def _of_cohort(source: CohortSource, data: Path) -> Source:
             )
         )
     return Source(template, tuple(scans))
+
+
+def _of_pictures(source: CohortSource, kind: PictureKind, data: Path) -> Source:
+    """The pictures of a simulated cohort, which has no template; what is said of each is known."""
+    settings = getattr(source, source.kind)
+    scans = []
+    for number in range(1, source.scans + source.training + 1):
+        name = f"{kind.prefix}{number:03d}"
+        trains = number > source.scans
+        annotated = trains or number <= source.evaluated
+        scans.append(
+            Scan(
+                scan=name,
+                image=f"{data}/images/{name}.png",
+                landmarks=f"{data}/landmarks/{name}.csv" if annotated else "",
+                frame="pixels" if annotated else "",
+                gaze=f"{data}/gaze/{name}.csv" if annotated and kind.gaze else "",
+                group=kind.group_of(settings, source.seed, number),
+                scale=kind.scale_of(settings, source.seed, number),
+                split="train" if trains else "",
+            )
+        )
+    return Source(None, tuple(scans), kind.labels)
+
+
+def _labels_of(scans: Sequence[Scan]) -> tuple[str, ...]:
+    """The landmarks in the file of the first annotated scan, in its order."""
+    first = next((scan for scan in scans if scan.landmarks), None)
+    if first is None:
+        return ()
+    path = Path(first.landmarks)
+    if path.suffix.lower() == ".csv":
+        # One table may hold those of all scans, of which the first may lack some.
+        with about(path):
+            return marked_in(read_text(path, "a table of landmarks")).labels
+    return read_landmarks(path, frame_of(first.frame), Path(first.image).name).labels
 
 
 def _of_origin(source: OriginSource, data: Path, side: Side) -> Source:

@@ -53,8 +53,8 @@ except InputError as error:
 CONFIG = STUDY.config
 RESULTS = FLOW.results
 # Scans that are templates of runs, in a batch of their own: one without a result stops the study.
-TEMPLATES = (TEMPLATE, *STUDY.templates)
-PREPARED = {TEMPLATE: TEMPLATES, **STUDY.batches}
+TEMPLATES = STUDY.all_templates
+PREPARED = ({TEMPLATE: TEMPLATES} if TEMPLATES else {}) | STUDY.batches
 
 
 CONSOLE = attach(workflow, plan_of(FLOW, megavoxels_of(STUDY)))

@@ -28,9 +28,10 @@ rule write_sheet:
 
 
 if COHORT:
+    SIMULATED = FLOW.values(data.SIMULATE, None)["simulate"]
 
     rule simulate_scan:
-        """One temporal bone of the simulated cohort."""
+        """One temporal bone, or one picture, of the simulated cohort."""
         output:
             **FLOW.writes(data.SIMULATE, ["{scan}"]),
         log:
@@ -46,13 +47,7 @@ if COHORT:
         params:
             scans="{scan}",
             settings=lambda wildcards: as_json(
-                {
-                    "simulate": {
-                        "anatomy": COHORT.anatomy.model_dump(mode="json"),
-                        "seed": COHORT.seed,
-                        "number": cohort_number(wildcards.scan),
-                    }
-                }
+                {"simulate": SIMULATED | {"number": cohort_number(wildcards.scan)}}
             ),
             code=code_hash(data.SIMULATE.module),
         shell:
@@ -137,7 +132,7 @@ for batch, scans in {**PREPARED, **DIGESTED}.items():
             FLOW.command(data.REFERENCES)
 
 
-if STUDY.training:
+if STUDY.taught:
 
     rule split_scans:
         """Which annotated scans are learned from; an evaluated scan among them is refused."""
@@ -161,22 +156,24 @@ if STUDY.training:
             FLOW.command(data.SPLITS)
 
 
-rule prepare_targets:
-    """The templates' target: the labels as given, or derived from scan and landmarks."""
-    input:
-        **FLOW.reads(data.TARGET, TEMPLATES),
-    output:
-        **FLOW.writes(data.TARGET, TEMPLATES),
-    log:
-        FLOW.log(data.TARGET),
-    priority: 100
-    conda:
-        "../../envs/imaging.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(3000),
-        runtime=growing(10),
-    params:
-        **FLOW.decides(data.TARGET, TEMPLATES),
-    shell:
-        FLOW.command(data.TARGET)
+if TEMPLATES:
+
+    rule prepare_targets:
+        """The templates' target: the labels as given, or derived from scan and landmarks."""
+        input:
+            **FLOW.reads(data.TARGET, TEMPLATES),
+        output:
+            **FLOW.writes(data.TARGET, TEMPLATES),
+        log:
+            FLOW.log(data.TARGET),
+        priority: 100
+        conda:
+            "../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(3000),
+            runtime=growing(10),
+        params:
+            **FLOW.decides(data.TARGET, TEMPLATES),
+        shell:
+            FLOW.command(data.TARGET)

@@ -4,7 +4,7 @@
 report: "../report/study.rst"
 
 
-GIVEN = (TEMPLATE, *STUDY.templates, *STUDY.scans, *STUDY.training)
+GIVEN = (*TEMPLATES, *STUDY.scans, *STUDY.training)
 
 
 rule record_run:

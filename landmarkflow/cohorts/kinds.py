@@ -1,0 +1,31 @@
+"""Kinds of simulated pictures, as a study knows them before any is simulated.
+
+A further kind is a line in `KINDS`, a field of its settings beside `data.cohort.kind`, and a line
+in `landmarkflow.data.simulate`, which simulates. Nothing here is slow to import.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PictureKind:
+    """A kind of simulated pictures.
+
+    Attributes:
+        prefix: pictures are called so, with their number.
+        labels: of their landmarks, in order.
+        group_of: the group of a picture, by settings, seed and number; empty for none.
+        scale_of: the length in pixels of which errors in % are parts; None for none.
+        gaze: whether simulated observers look at them.
+    """
+
+    prefix: str
+    labels: tuple[str, ...]
+    group_of: Callable[[Any, int, int], str] = lambda settings, seed, number: ""
+    scale_of: Callable[[Any, int, int], float | None] = lambda settings, seed, number: None
+    gaze: bool = False
+
+
+KINDS: Mapping[str, PictureKind] = {}
