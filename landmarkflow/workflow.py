@@ -297,6 +297,7 @@ class Workflow:
             "references_segmented": lambda: any(s.segmentation for s in self.study.scans.values()),
             "referenced": lambda: any(scan.landmarks for scan in self.study.scans.values()),
             "counts_annotations": self._counts_annotations,
+            "grouped": lambda: any(scan.group for scan in self.study.scans.values()),
             "in_pixels": lambda: self.study.are_pictures,
             "simulate": self._simulated,
             "study_labels": lambda: list(self.study.labels),

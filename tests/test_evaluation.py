@@ -19,6 +19,7 @@ from landmarkflow.evaluation.errors import ScanPoints, error_table
 from landmarkflow.evaluation.evaluate import evaluate
 from landmarkflow.evaluation.failures import failure_table
 from landmarkflow.evaluation.overlap import overlap_table
+from landmarkflow.evaluation.parts import LENGTHS, by_group, in_lengths, with_lengths
 from landmarkflow.evaluation.published import (
     PUBLISHED,
     beside_figures,
@@ -26,7 +27,7 @@ from landmarkflow.evaluation.published import (
     published_texts,
 )
 from landmarkflow.evaluation.results import ALL_LABELS
-from landmarkflow.evaluation.settings import EvaluateSettings
+from landmarkflow.evaluation.settings import EvaluateSettings, LengthSettings, factor_of
 from landmarkflow.evaluation.summary import (
     ALL,
     bootstrap_interval,
@@ -557,3 +558,56 @@ def test_files_that_do_not_belong_are_refused(tmp_path):
 def test_settings_that_make_no_sense(wrong):
     with pytest.raises(ValidationError):
         EvaluateSettings(**wrong)
+
+
+# Groups and lengths ---------------------------------------------------------------------------
+
+DISCS = LengthSettings(name="discs", between=("disc", "fovea"), times=0.5, radii=(0.5, 1.0))
+
+
+def fundus(scan: str, apart: float, error: float, factor: float = 1.0) -> ScanPoints:
+    """A scan whose fovea is found some way off, and whose disc is not found."""
+    reference = landmarks(disc=[0, 0, 0], fovea=[apart, 0, 0])
+    found = final(disc=NAN, fovea=[apart + error, 0, 0])
+    return ScanPoints(scan, (found,), reference, factor=factor)
+
+
+def test_errors_in_a_length_are_of_each_scan_s_own_references():
+    nowhere = ScanPoints("c", (final(disc=[1, 0, 0]),), landmarks(disc=[0, 0, 0], fovea=NAN))
+    # What a pixel measures changes the error and the length alike.
+    scans = [fundus("a", 10, 5), fundus("b", 40, 5, factor=4.0), nowhere]
+    table = with_lengths(error_table(scans), scans, DISCS)
+    assert list(table["error"].dropna()) == [5, 20, 1]
+    assert list(table[LENGTHS].dropna()) == pytest.approx([1.0, 0.25])
+    told = in_lengths(table, EvaluateSettings(length=DISCS), 1).set_index("landmark")
+    # The missing disc counts as not within; a scan without the length does not count.
+    assert (told.loc["fovea", "n"], told.loc["disc", "n"], told.loc["disc", "missing"]) == (2, 0, 2)
+    assert told.loc["fovea", ["within_0.5_percent", "within_1_percent"]].tolist() == [50, 100]
+    assert told.loc[ALL, "mean"] == pytest.approx(0.625)
+
+
+def test_a_length_between_unknown_landmarks_is_refused():
+    scans = [fundus("a", 10, 5)]
+    other = DISCS.model_copy(update={"between": ("disc", "macula")})
+    with pytest.raises(InputError, match=r'length.between`: no landmark has the label "m'):
+        with_lengths(error_table(scans), scans, other)
+    with pytest.raises(ValidationError, match="expected two landmarks"):
+        LengthSettings(name="discs", between=("disc", "disc"))
+
+
+def test_each_group_has_a_row_of_its_own_scans():
+    errors = table_of({"a": [1, 2], "b": [3, 4], "c": [5, 6]})
+    groups = {"a": "one", "b": "two", "c": "one"}
+    table = by_group(errors, groups, EvaluateSettings(), 1)
+    overall = table[table["landmark"] == ALL].set_index("group")
+    assert overall["mean"].to_dict() == {"one": 3.5, "two": 3.5}
+    assert overall["scans"].to_dict() == {"one": 2, "two": 1}
+    assert by_group(errors, {"a": "", "b": "two"}, EvaluateSettings(), 1)["group"].unique() == "two"
+
+
+@pytest.mark.parametrize(
+    ("unit", "scale", "spacing", "factor"),
+    [("px", None, None, 1), ("px", 50, 4, 4), ("mm", None, 0.4, 0.4), ("%", 50, 4, 2)],
+)
+def test_a_distance_becomes_one_in_the_study_s_unit(unit, scale, spacing, factor):
+    assert factor_of(unit, scale, spacing) == factor

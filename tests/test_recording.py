@@ -30,7 +30,8 @@ def test_a_run_says_what_made_it(tmp_path: Path) -> None:
         write_record(path_of(tmp_path, MADE, "record", scan), record)
     refused = Record("c", "locate", "refused", "is empty")
     write_record(path_of(tmp_path, MADE, "record", "c"), refused)
-    assert run_stage(MADE, tmp_path, "abc", settings={"run": FACTS, "segmented": True}).status == 0
+    settings = {"run": FACTS, "segmented": True, "in_pixels": False}
+    assert run_stage(MADE, tmp_path, "abc", settings=settings).status == 0
     made = read_json(path_of(tmp_path, MADE, "made"))
     assert made.pop("versions")["numpy"] == version("numpy")
     assert made == {**FACTS, "device": ["Some GPU", "cpu"]}

@@ -27,7 +27,7 @@ from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.histories import draw_history, read_history
 from landmarkflow.report.page import RunFiles, worst_first, write_report
-from landmarkflow.report.panels import VIEWS
+from landmarkflow.report.panels import VIEWS, Beside
 from landmarkflow.report.pictures import (
     choose_landmarks,
     draw_overview,
@@ -381,7 +381,7 @@ def test_a_picture_without_any_point_shows_its_references(tmp_path):
     assert "missing" in texts(figure)
 
 
-def test_a_colour_picture_is_drawn_in_grey(tmp_path):
+def test_a_colour_picture_is_drawn_in_its_colours_or_in_grey(tmp_path):
     colours = np.zeros((40, 60, 3), np.uint8)
     colours[:, :30] = (255, 0, 0)
     colours[:, 30:] = (0, 255, 0)
@@ -399,6 +399,44 @@ def test_a_colour_picture_is_drawn_in_grey(tmp_path):
     )
     # Green is brighter than red.
     assert shown_at(figure, figure.axes[0], 50, 30) > shown_at(figure, figure.axes[0], 10, 30) + 40
+    figure = draw_overview(
+        scan=read_volume(tmp_path / "s.png"),
+        detected=single([30, 20, 0]),
+        reference=None,
+        title="s",
+        note=None,
+        settings=SETTINGS,
+        beside=Beside(colours),
+    )
+    # Of red and green the first channel.
+    assert shown_at(figure, figure.axes[0], 10, 30) > 240
+    assert shown_at(figure, figure.axes[0], 50, 30) < 10
+
+
+def test_radius_frames_and_earlier_points_of_a_picture_lie_where_they_are():
+    beside = Beside(
+        radius=np.array([6.0]),
+        earlier=np.array([[44.0, 13.0, 0.0], [np.nan] * 3]),
+        frames=((20.0, 4.0, 36.0, 20.0),),
+    )
+    figure = draw_overview(
+        scan=flat_scan(),
+        detected=single([45, 10, 0]),
+        reference=single([48, 14, 0]),
+        title="s",
+        note=None,
+        settings=SETTINGS,
+        beside=beside,
+    )
+    (axes,) = figure.axes
+    (earlier,) = marks(axes, "earlier")
+    assert np.concatenate(earlier.get_data()) == pytest.approx([44, 13])
+    found = {patch.get_gid(): patch for patch in axes.patches}
+    circle, frame = found["radius"], found["frame"]
+    assert (*circle.center, circle.radius) == (45, 10, 6)
+    assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (20, 4, 16, 16)
+    said = " ".join(texts(figure))
+    assert "A circle is to hold" in said and "Dashed: where the method looked" in said
 
 
 def test_few_landmarks_are_all_shown_in_their_order():

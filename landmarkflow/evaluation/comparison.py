@@ -17,10 +17,9 @@ from landmarkflow.evaluation.annotations import (
 from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.results import ALL_LABELS, Run, pooled_entries, read_run
 from landmarkflow.evaluation.settings import IN_WORDS, EvaluateSettings
-from landmarkflow.evaluation.summary import reliability, statistics, within
+from landmarkflow.evaluation.summary import ALL_LANDMARKS, reliability, statistics, within
 from landmarkflow.evaluation.tables import Printed, frame_csv, print_columns
 
-ALL_LANDMARKS = "all landmarks"
 # How a column with the mean of one landmark begins.
 LANDMARK = "mean_"
 NAMES = ("run", "step", "landmark", "seeds")

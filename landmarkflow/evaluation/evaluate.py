@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from landmarkflow.core.files import write_json, write_text
 from landmarkflow.core.records import STATUSES, Record, Step, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.evaluation import overlap, published, summary, tables
+from landmarkflow.evaluation import overlap, parts, published, summary, tables
 from landmarkflow.evaluation.copies import copies_among
 from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, error_table
 from landmarkflow.evaluation.failures import LARGE_ERROR, STAGE_HERE, failure_table, first_stop
@@ -52,7 +53,7 @@ def evaluate(
     and evaluation/failures.csv and summary.json; where scans have references, errors.csv,
     statistics.csv, table1.csv, table1.md and table1.tex there; with a published table
     published.csv, published.md and published_table.csv; and overlap.csv where a scan has a
-    reference segmentation.
+    reference segmentation; groups.csv where scans have groups, and lengths.csv with a length.
 
     Args:
         scans: The scans in the order of the sheet: their files by role, as the stage reads them,
@@ -86,7 +87,8 @@ def evaluate(
             path, factor = scan.inputs.get("segmentation"), found[-1].points.factor
             labels = settings.overlap_labels
             rows += overlap.scan_overlap(scan.scan, path, reference, labels, factor)
-    errors = error_table([each.points for each in found])
+    measured = [each.points for each in found]
+    errors = parts.with_lengths(error_table(measured), measured, settings.length)
     stages = summary.summarise(errors, settings, seed)
     failures = failure_table(chains, errors, settings.large_error, unit)
     written = _of_every_scan(found, errors, in_pixels=kind.in_pixels)
@@ -98,6 +100,17 @@ def evaluate(
     if kind.referenced:
         written["evaluation/errors.csv"] = errors
         written["evaluation/statistics.csv"] = stages[stages["landmark"] != summary.ALL]
+    groups = {scan.scan: scan.row.get("group", "") for scan in scans}
+    more: dict[str, Any] = {"groups": None, "length": None}
+    if kind.referenced and any(groups.values()):
+        table = parts.by_group(errors, groups, settings, seed)
+        written["evaluation/groups.csv"] = _named(table)
+        more["groups"] = summary.plain(parts.group_data(table, settings.radii))
+    if kind.referenced and settings.length is not None:
+        table = parts.in_lengths(errors, settings, seed)
+        written["evaluation/lengths.csv"] = _named(table)
+        data = summary.plain(summary.stage_data(table, settings.length.radii))
+        more["length"] = {"name": settings.length.name, "stages": data}
     texts = {name: tables.frame_csv(table) for name, table in written.items()}
     if kind.referenced:
         texts |= _printed(errors, written.get("evaluation/overlap.csv"), settings, unit)
@@ -108,6 +121,7 @@ def evaluate(
     data = {
         "unit": unit,
         "referenced": kind.referenced,
+        "in_pixels": kind.in_pixels,
         "scans": {"total": len(scans), "evaluated": int(errors["scan"].nunique())},
         "statuses": _statuses(found),
         "failures": _counts(failures),
@@ -116,10 +130,16 @@ def evaluate(
         "published": other and {"source": other.source, "note": other.note},
         "definitions": summary.DEFINITIONS,
         "stages": summary.plain(summary.stage_data(stages, settings.radii)),
+        **more,
         "seed": seed,
         "settings": settings.model_dump(mode="json"),
     }
     write_json(folder / "evaluation/summary.json", data)
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table of statistics whose row of all landmarks has a name."""
+    return table.replace({"landmark": {summary.ALL: summary.ALL_LANDMARKS}})
 
 
 def _of_every_scan(

@@ -1,5 +1,7 @@
 """The settings of the evaluation, and the units in which a study measures."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,6 +13,11 @@ Distance = Annotated[float, Field(gt=0)]
 
 # How captions and axes name a unit.
 IN_WORDS = {"mm": "mm", "px": "pixels", "%": "% of the length that each scan states"}
+
+
+def _check_ascending(radii: Sequence[float]) -> None:
+    if any(b <= a for a, b in pairwise(radii)):
+        raise ValueError(f"radii must ascend, found {list(radii)}")
 
 
 def factor_of(unit: Unit, scale: float | None, spacing: float | None = None) -> float:
@@ -25,6 +32,26 @@ def factor_of(unit: Unit, scale: float | None, spacing: float | None = None) -> 
     return 100.0 / scale if scale is not None and scale > 0 else float("nan")
 
 
+class LengthSettings(Settings):
+    """A length that each scan has by its own references, in which errors are told, too."""
+
+    name: str = Field(min_length=1, description='what it is, such as "disc diameters"')
+    between: tuple[str, str] = Field(description="two landmarks, whose reference distance it is of")
+    times: Distance = Field(1.0, description="what their distance is multiplied by")
+    radii: tuple[Distance, ...] = Field(
+        (0.125, 0.25, 0.5, 1.0),
+        min_length=1,
+        description="radii of the success detection rate, in this length, in ascending order",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.between[0] == self.between[1]:
+            raise ValueError(f"between is {list(self.between)}, expected two landmarks")
+        _check_ascending(self.radii)
+        return self
+
+
 class EvaluateSettings(Settings):
     """What the evaluation measures and how its tables look; distances are in the study's unit."""
 
@@ -37,6 +64,9 @@ class EvaluateSettings(Settings):
         2.0,
         description="a scan whose mean error exceeds this, in the study's unit, is listed as a "
         "failure",
+    )
+    length: LengthSettings | None = Field(
+        None, description="a length of each scan, in which errors are told, too; null for none"
     )
     columns: dict[str, str] = Field(
         {}, description="column titles of Table 1: landmark label to printed name"
@@ -63,8 +93,7 @@ class EvaluateSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if any(b <= a for a, b in zip(self.radii, self.radii[1:], strict=False)):
-            raise ValueError(f"radii must ascend, found {list(self.radii)}")
+        _check_ascending(self.radii)
         names = list(self.columns.values())
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

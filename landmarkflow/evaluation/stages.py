@@ -16,6 +16,8 @@ PRODUCTS = {
 TABLES = {
     "errors": "errors.csv",
     "statistics": "statistics.csv",
+    "groups": "groups.csv",
+    "lengths": "lengths.csv",
     "summary": "summary.json",
     "failures": "failures.csv",
     "table1": "table1.csv",
@@ -37,6 +39,14 @@ def _referenced(settings: Mapping[str, Any]) -> bool:
 def _by_annotations(settings: Mapping[str, Any]) -> bool:
     """Whether one of several runs states how many annotated scans it learns from."""
     return _referenced(settings) and bool(settings["counts_annotations"])
+
+
+def _grouped(settings: Mapping[str, Any]) -> bool:
+    return _referenced(settings) and bool(settings["grouped"])
+
+
+def _in_lengths(settings: Mapping[str, Any]) -> bool:
+    return _referenced(settings) and bool(settings["evaluate"]["length"])
 
 
 def _beside_published(settings: Mapping[str, Any]) -> bool:
@@ -61,13 +71,15 @@ EVALUATE = Stage(
     },
     settings=(
         *("evaluate", "seed", "unit", "segmented", "references_segmented"),
-        *("referenced", "in_pixels"),
+        *("referenced", "in_pixels", "grouped"),
     ),
     columns=("side", "segmentation", "scale", "spacing", "group"),
     only_if={
         "segmentation": lambda settings: bool(settings["segmented"]),
         "overlap": lambda settings: bool(settings["references_segmented"]),
         **dict.fromkeys(MEASURED, _referenced),
+        "groups": _grouped,
+        "lengths": _in_lengths,
         "published": _beside_published,
         "published_markdown": _beside_published,
         "published_table": _beside_published,

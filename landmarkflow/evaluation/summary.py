@@ -32,6 +32,8 @@ FIGURES = ("n", "missing", "mean", "sd", "median", "p95", "max")
 ENOUGH = 10
 # In the place of a landmark's name; no landmark is called this.
 ALL = ""
+# What it is called in tables.
+ALL_LANDMARKS = "all landmarks"
 
 
 def statistics(errors: NDArray[np.float64], radii: Sequence[float]) -> dict[str, Any]:

@@ -85,10 +85,10 @@ def write_legend(figure: Figure, reference: str, bar: str, text: str) -> None:
     """
     width, height = figure.get_size_inches()
     shown = {str(line.get_gid()) for axes in figure.axes for line in axes.lines}
-    names = {"detected": "detected", "reference": reference}
+    names = {"detected": "detected", "reference": reference, "earlier": "after earlier steps"}
     found = {gid: names[gid] for gid in names if {gid, f"{gid} {BEYOND}"} & shown}
     lines = [*(mark(gid, [], []) for gid in found), Line2D([], [], color="black", linewidth=2)]
-    style: Style = {"ncols": 3, "frameon": False, "fontsize": 8, "borderpad": 0}
+    style: Style = {"ncols": len(lines), "frameon": False, "fontsize": 8, "borderpad": 0}
     style |= {"loc": "lower left", "bbox_to_anchor": (MARGIN_INCHES / width, 0.42 / height)}
     figure.legend(lines, [*found.values(), bar], borderaxespad=0.2, **style)
     if any(gid.endswith(BEYOND) for gid in shown):

@@ -16,13 +16,12 @@ Run {run} of method {method}
 
 What lies here:
 
-  landmarks/<scan>.mrk.json    a scan's landmarks: drag the file into 3D Slicer. Positions are in
-                               the scan's own space (LPS: left, posterior, superior are positive;
-                               mm). Each has a radius that is to hold the true place in 9 of 10
-                               cases. The file is empty where a scan has no landmarks.
+  landmarks/<scan>.mrk.json    {points}
+                               Each has a radius that is to hold the true place in 9 of 10 cases.
+                               The file is empty where a scan has no landmarks.
   landmarks/<scan>.json        how the scan fared: ok, doubtful (look at it), failed (no answer)
                                or refused (the scan cannot be used), with the reason
-{segmentations}  pictures/<scan>.png          three views through each landmark of a scan
+{segmentations}  pictures/<scan>.png          {pictures}
   landmarks.csv                all landmarks of all scans: place, radius, status, reason
   landmarks_wide.csv           the same, one row a scan
   scans.csv                    all scans, those most in doubt first
@@ -34,17 +33,32 @@ What lies here:
 Where to begin: ../report.html, which shows the scans that need a look first.
 Every file and column: docs/results.md of landmarkflow.
 """
+# What holds of volumes, and of pictures.
+POINTS = {
+    False: """\
+a scan's landmarks: drag the file into 3D Slicer. Positions are in
+                               the scan's own space (LPS: left, posterior, superior are positive;
+                               mm).""",
+    True: """\
+a picture's landmarks, for 3D Slicer. Positions are in its pixels,
+                               x to the right and y down, the centre of the first at (0, 0).""",
+}
+PICTURES = {
+    False: "three views through each landmark of a scan",
+    True: "each picture with its landmarks",
+}
 SEGMENTATIONS = """\
   segmentations/<scan>.nii.gz  the target in a scan: the template's labels on the scan's voxels
 """
 
 
-def readme(described: Mapping[str, Any], *, segmented: bool) -> str:
+def readme(described: Mapping[str, Any], *, segmented: bool, in_pixels: bool = False) -> str:
     """What lies in a run's folder, in plain words.
 
     Args:
         described: what the study states of the run: its name and method at least.
         segmented: whether it leaves segmentations.
+        in_pixels: whether the scans are pictures.
     """
     first = f"Run {described['run']} of method {described['method']}"
     return LAID_OUT.format(
@@ -52,6 +66,8 @@ def readme(described: Mapping[str, Any], *, segmented: bool) -> str:
         method=described["method"],
         line="=" * len(first),
         segmentations=SEGMENTATIONS if segmented else "",
+        points=POINTS[in_pixels],
+        pictures=PICTURES[in_pixels],
     )
 
 
@@ -65,5 +81,6 @@ def run(batch: Batch) -> None:
     # A rule's own environment has just the packages that it needs.
     versions = {name: number for name, number in packages().items() if name in DECISIVE}
     write_json(batch.path("made"), {**batch.values["run"], "device": devices, "versions": versions})
-    text = readme(batch.values["run"], segmented=bool(batch.values["segmented"]))
+    segmented, in_pixels = (bool(batch.values[name]) for name in ("segmented", "in_pixels"))
+    text = readme(batch.values["run"], segmented=segmented, in_pixels=in_pixels)
     write_text(batch.path("readme"), text)

@@ -148,6 +148,7 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
     main = summary["stages"].get(MAIN_STAGE, {"overall": None, "landmarks": {}})
     statistics = [(stage, None, entry["overall"]) for stage, entry in summary["stages"].items()]
     statistics += [(MAIN_STAGE, name, entry) for name, entry in main["landmarks"].items()]
+    entries = _picture_entries(run_files.pictures, base, run, failures, list(scans["scan"]))
     return {
         "name": run.made["run"],
         "prefix": prefix,
@@ -159,6 +160,9 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
         "scans": _scan_rows(scans, run.unit, _anchors(run_files.pictures)),
         "overall": main["overall"],
         "statistics": statistics,
+        "groups": _group_rows(summary["groups"]),
+        "length": summary["length"],
+        "in_lengths": _stage_rows(summary["length"]),
         "radii": [f"{radius:g}" for radius in radii],
         "table_header": header,
         "table_rows": [[_cell(text, i, radii) for i, text in enumerate(row)] for row in rows],
@@ -170,8 +174,38 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
         "histories": histories,
         "made": _flattened({k: v for k, v in run.made.items() if k not in _ELSEWHERE}),
         "settings": _sections(run.made.get("settings") or {}),
-        "pictures": _picture_entries(run_files.pictures, base, run, failures, list(scans["scan"])),
+        "pictures": entries,
+        "examples": _examples(entries, errors) if summary["in_pixels"] else [],
     }
+
+
+def _group_rows(groups: Mapping[str, Any] | None) -> list[tuple[str, str, Any]]:
+    """Returns group, step and figures of all landmarks, and the number of scans in the group."""
+    return [
+        (f"{group} ({entry['scans']})", stage, figures["overall"])
+        for group, entry in (groups or {}).items()
+        for stage, figures in entry["stages"].items()
+    ]
+
+
+def _stage_rows(length: Mapping[str, Any] | None) -> list[tuple[str, str, Any]]:
+    """Returns step, landmark and figures in a length: of each step, and of the last by landmark."""
+    if length is None:
+        return []
+    rows = [(s, "all landmarks", entry["overall"]) for s, entry in length["stages"].items()]
+    main = length["stages"].get(MAIN_STAGE, {"landmarks": {}})
+    return rows + [(MAIN_STAGE, name, entry) for name, entry in main["landmarks"].items()]
+
+
+def _examples(entries: Sequence[dict[str, Any]], errors: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns the pictures with the least, the median and the largest mean error, if there are."""
+    means = main_errors(errors).groupby("scan")["error"].mean().dropna()
+    ranked = list(means.sort_values(kind="stable").index)
+    by_scan = {entry["scan"]: entry for entry in entries}
+    places = {"best": 0, "median": (len(ranked) - 1) // 2, "worst": len(ranked) - 1}
+    if len(ranked) < len(places) or not by_scan.keys() >= set(ranked):
+        return []
+    return [by_scan[ranked[place]] | {"rank": rank} for rank, place in places.items()]
 
 
 def _anchors(pictures: Sequence[Path]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Single views of a scan: slices along LPS axes, whole pictures, and the points on them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from matplotlib import colormaps, patheffects
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Rectangle
 from matplotlib.path import Path as Shape
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from landmarkflow.images.sampling import resample
 from landmarkflow.report.figures import Style
 from landmarkflow.report.settings import ReportSettings
 
-COLOURS = {"detected": "#19d3ff", "reference": "#ff9f1c"}
+COLOURS = {"detected": "#19d3ff", "reference": "#ff9f1c", "earlier": "#ff6fb5"}
 OUTSIDE_COLOUR = "#2b3a4a"
 BEYOND = "beyond the view"
 
@@ -118,16 +119,51 @@ def draw_slice(
     _draw_scale_bar(axes, place.window)
 
 
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What is drawn on a picture beside its points and their references, in its pixels.
+
+    Attributes:
+        colours: (rows, columns, 3) uint8, red, green and blue; None for grey.
+        radius: (n,) around each detected point, NaN for none; None where none has one.
+        earlier: (m, 3) points after earlier steps.
+        frames: (left, top, right, bottom) of the parts that the method looked at.
+    """
+
+    colours: NDArray[Any] | None = None
+    radius: Positions | None = None
+    earlier: Positions = field(default_factory=lambda: np.empty((0, 3)))
+    frames: Sequence[Sequence[float]] = ()
+
+
 def draw_picture(
-    axes: Axes, scan: sitk.Image, detected: Positions, reference: Positions, intensity: Intensity
+    axes: Axes,
+    scan: sitk.Image,
+    detected: Positions,
+    reference: Positions,
+    *,
+    intensity: Intensity,
+    beside: Beside,
 ) -> None:
     """Draws a scan (x, y, 1) as it is, its axes in pixels, x to the right and y down.
 
     On it are detected points (n, 2), in pixels, with lines to the references (n, 2) of the same
-    landmarks. The axes have the scan's proportions.
+    landmarks, their radii, and what else there is. The axes have the scan's proportions.
     """
     width, height = scan.GetSize()[:2]
-    _show(axes, array_of(scan)[0], (-0.5, width - 0.5, -0.5, height - 0.5), intensity)
+    image = array_of(scan)[0] if beside.colours is None else beside.colours
+    _show(axes, image, (-0.5, width - 0.5, -0.5, height - 0.5), intensity)
+    for left, top, right, bottom in beside.frames:
+        style: Style = {"fill": False, "edgecolor": "white", "linewidth": 0.8, "gid": "frame"}
+        corner, size = (left, top), (right - left, bottom - top)
+        axes.add_patch(Rectangle(corner, *size, linestyle=(0, (4, 3)), alpha=0.8, **style))
+    for across, down in beside.earlier[np.isfinite(beside.earlier).all(axis=1), :2]:
+        axes.add_line(mark("earlier", [across], [down]))
+    radii = np.full(len(detected), np.nan) if beside.radius is None else beside.radius
+    for place, radius in zip(detected, radii, strict=True):
+        if np.isfinite([*place, radius]).all():
+            style = {"fill": False, "edgecolor": COLOURS["detected"], "linewidth": 0.9}
+            axes.add_patch(Circle((place[0], place[1]), radius, gid="radius", **style))
     axes.invert_yaxis()
     for here, there in zip(detected, reference, strict=True):
         axes.plot(*zip(here, there, strict=True), color="white", linewidth=0.8, gid="error")
@@ -165,8 +201,9 @@ def draw_sides(axes: Axes, view: View) -> None:
 
 
 def mark(gid: str, across: Sequence[float], up: Sequence[float]) -> Line2D:
-    """Returns the mark of a detected point, a cross, or of a reference, a ring."""
-    marker, size = (_CROSS, 15) if gid == "detected" else ("o", 8)
+    """Returns the mark of a point: detected a cross, reference a ring, earlier a small diamond."""
+    marker: Shape | str = _CROSS if gid == "detected" else {"earlier": "D"}.get(gid, "o")
+    size = {"detected": 15, "earlier": 4}.get(gid, 8)
     style: Style = {"linestyle": "none", "markerfacecolor": "none", "markeredgewidth": 1.2}
     color = COLOURS[gid]
     return Line2D(across, up, marker=marker, markersize=size, color=color, gid=gid, **style)

@@ -16,12 +16,13 @@ from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.results import read_lists
 from landmarkflow.evaluation.settings import Unit, factor_of
+from landmarkflow.formats.pictures import read_picture
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.images.operations import array_of, grid_of
 from landmarkflow.report import layout, panels
 from landmarkflow.report.figures import Style, save_png
 from landmarkflow.report.layout import BOTTOM_INCHES, GAP_INCHES, TEXT_INCHES, TOP_INCHES, Line
-from landmarkflow.report.panels import VIEWS, Place
+from landmarkflow.report.panels import VIEWS, Beside, Place
 from landmarkflow.report.settings import ReportSettings
 
 PANEL_INCHES = 2.05
@@ -29,6 +30,9 @@ PANELS_INCHES = 3 * PANEL_INCHES + 2 * GAP_INCHES
 # A scan that is a picture fits into this width and height.
 PICTURE_INCHES = (PANELS_INCHES, 6.8)
 LABEL_LETTERS = 22
+# Where a method's record says which parts of a picture it looked at: left, top, right, bottom.
+FRAMES = "frames"
+NOTHING = Beside()
 # Columns of the sheet by which a distance becomes one in the study's unit.
 SIZES = ("scale", "spacing")
 # How far a label stands right of and below its point.
@@ -83,6 +87,7 @@ def draw_overview(
     settings: ReportSettings,
     unit: Unit = "mm",
     factor: float = 1.0,
+    beside: Beside = NOTHING,
 ) -> Figure:
     """Draws a scan's landmarks on axial, coronal and sagittal slices, one row per landmark.
 
@@ -101,6 +106,7 @@ def draw_overview(
         settings: Window, rows, intensities and resolution.
         unit: The unit of printed errors.
         factor: What a distance of coordinates is multiplied by to be in it.
+        beside: What else is drawn on a picture.
 
     Returns:
         The figure; the axes of row i and view j are `figure.axes[3 * i + j]`.
@@ -117,8 +123,9 @@ def draw_overview(
         truth = reference.positions
         detected = Landmarks(reference.labels, np.full_like(truth, np.nan))
     points = _Points(detected, truth, unit, factor)
-    draw = _draw_whole if scan.GetSize()[2] == 1 else _draw_slices
-    return draw(scan, points, title, note, settings)
+    if scan.GetSize()[2] == 1:
+        return _draw_whole(scan, points, title, note, settings=settings, beside=beside)
+    return _draw_slices(scan, points, title, note, settings)
 
 
 def write_overview(task: Task, settings: ReportSettings, unit: Unit) -> Record:
@@ -146,10 +153,11 @@ def write_overview(task: Task, settings: ReportSettings, unit: Unit) -> Record:
         reasons += dict.fromkeys(stated)
     try:
         scan = read_volume(Path(task.row["image"]), series=task.row.get("series", ""))
+        beside = _beside(task, stage, points, scan)
     except InputError as error:
-        scan = None
+        scan, beside = None, NOTHING
         reasons.append(str(error))
-    stated = [task.row.get(column) for column in SIZES]
+    cells = [task.row.get(column) for column in SIZES]
     figure = draw_overview(
         scan=scan,
         detected=points.landmarks,
@@ -158,10 +166,26 @@ def write_overview(task: Task, settings: ReportSettings, unit: Unit) -> Record:
         note="; ".join(reasons) or None,
         settings=settings,
         unit=unit,
-        factor=factor_of(unit, *(float(text) if text else None for text in stated)),
+        factor=factor_of(unit, *(float(text) if text else None for text in cells)),
+        beside=beside,
     )
     save_png(figure, task.outputs["picture"])
     return Record(task.scan, "pictures")
+
+
+def _beside(task: Task, stage: Record, points: PointList, scan: sitk.Image) -> Beside:
+    """What is drawn on a picture beside its points: nothing of a volume."""
+    if scan.GetSize()[2] > 1:
+        return NOTHING
+    colours = read_picture(Path(task.row["image"]))
+    earlier = [one.landmarks.positions for one in read_lists(task.inputs.get("steps"))]
+    frames = stage.details.get(FRAMES, ()) if stage.has_result else ()
+    return Beside(
+        colours if colours.shape[2] == 3 else None,
+        points.radius,
+        np.concatenate([np.empty((0, 3)), *earlier]),
+        frames,
+    )
 
 
 def choose_landmarks(
@@ -243,7 +267,13 @@ def _draw_slices(
 
 
 def _draw_whole(
-    scan: sitk.Image, points: _Points, title: str, note: str | None, settings: ReportSettings
+    scan: sitk.Image,
+    points: _Points,
+    title: str,
+    note: str | None,
+    *,
+    settings: ReportSettings,
+    beside: Beside,
 ) -> Figure:
     """Draws a scan of one slice with all of its points, the errors of some written beside it."""
     labels = points.detected.labels
@@ -262,7 +292,7 @@ def _draw_whole(
     intensity = panels.intensity_window([array_of(scan)], settings)
     grid = grid_of(scan)
     found, truth = (grid.to_index(p)[:, :2] for p in (points.detected.positions, points.truth))
-    panels.draw_picture(axes, scan, found, truth, intensity)
+    panels.draw_picture(axes, scan, found, truth, intensity=intensity, beside=beside)
     style: Style = {"transform": axes.transData, "size": 6.5, "clip_on": True}
     for label, here, there in zip(labels, found, truth, strict=True):
         shown = bool(((here >= 0) & (here < (columns, count))).all())
@@ -271,8 +301,13 @@ def _draw_whole(
             panels.side_text(axes, place[0], place[1], label, **style)
     text = (
         "The whole picture; coordinates in pixels, x to the right and y down from the centre of "
-        f"the first pixel. Intensities {intensity[0]:.0f} to {intensity[1]:.0f}."
+        "the first pixel."
     )
+    if beside.colours is None:
+        text += f" Intensities {intensity[0]:.0f} to {intensity[1]:.0f}."
+    drawn = {patch.get_gid() for patch in axes.patches}
+    text += " A circle is to hold the true place in 9 of 10 cases." if "radius" in drawn else ""
+    text += " Dashed: where the method looked closer." if "frame" in drawn else ""
     layout.write_legend(figure, "reference", f"{panels.bar_length(columns):g} pixels", text)
     return figure
 

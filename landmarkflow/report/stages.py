@@ -12,7 +12,7 @@ MADE = Stage(
     "what made a run: its method, seed, settings, steps, devices and versions",
     reads={"record": "{run}/landmarks/{scan}.json"},
     writes={"made": "{run}/made.json", "readme": "{run}/README.txt"},
-    settings=("run", "segmented"),
+    settings=("run", "segmented", "in_pixels"),
 )
 PROVENANCE = Stage(
     "provenance",
@@ -33,6 +33,7 @@ PICTURES = Stage(
     reads={
         **SCANS.gives("record"),
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
+        "steps": "{run}/landmarks/{scan}.steps.mrk.json",
         "landmarks_record": "{run}/landmarks/{scan}.json",
         **REFERENCES.gives("reference"),
     },
@@ -40,8 +41,9 @@ PICTURES = Stage(
         "picture": "{run}/pictures/{scan}.png",
         "record": "{run}/work/pictures/{scan}.json",
     },
-    settings=("report", "unit"),
+    settings=("report", "unit", "in_pixels"),
     columns=("image", "series", "scale", "spacing"),
+    only_if={"steps": lambda settings: bool(settings["in_pixels"])},
 )
 PAGE = Stage(
     "page",
