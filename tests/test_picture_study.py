@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,17 @@ def test_what_is_not_used_is_told_and_counted(tmp_path: Path) -> None:
         f"{tmp_path}/landmarks.csv: names images that are not in images/ (2, `gone` first); their "
         "rows are not used",
     ]
+
+
+def test_one_picture_under_two_names_is_not_learned_from(tmp_path: Path) -> None:
+    fill(tmp_path)
+    shutil.copy(tmp_path / "images/eye_01.png", tmp_path / "images/eye_03.png")
+    looks = [(name, "ann", 3, 4, 200, 1) for name in NAMES]
+    write_table(tmp_path / "fixations.csv", "image,observer,x,y,duration_ms,order", looks)
+    for column in ("landmarks", "gaze"):
+        found = study(tmp_path, method=method_that(learns_from=column))
+        assert found.taught == ("eye_00", "eye_02", "eye_04", "eye_05")
+        assert "holds the same image as the scan eye_03" in found.refused["eye_01"]
 
 
 # What is refused

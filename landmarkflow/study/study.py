@@ -227,7 +227,7 @@ def _by_side(scans: Mapping[str, Scan], template: Template | None, tell: Tell) -
 
 
 def _without_references(scan: Scan) -> Scan:
-    return scan.model_copy(update={"landmarks": "", "segmentation": ""})
+    return scan.model_copy(update={"landmarks": "", "segmentation": "", "gaze": ""})
 
 
 def _further_template(run: Run, scans: Mapping[str, Scan]) -> Template:
