@@ -28,7 +28,11 @@ MAY_IMPORT = {
     "report": FILES | {"engine", "data", "evaluation"},
     # Before and beside a run: they know the workflow, and nothing of a run knows them.
     "console": FILES | {"cohorts", "engine", "study", "workflow"},
-    "commands": FILES | {"engine", "study", "data", "console", "workflow", "registry"},
+    "packs": FILES | {"engine", "study", "data", "workflow", "registry"},
+    # Beside a finished run: pages on which people look at it. It knows no study and no method.
+    "review": FILES | {"evaluation"},
+    "commands": FILES
+    | {"engine", "study", "data", "console", "packs", "review", "workflow", "registry"},
 }
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 

@@ -69,7 +69,7 @@ def slice_of(number: int) -> FileDataset:
 
 
 def save(data: FileDataset, path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     data.save_as(path, enforce_file_format=True)
 
 

@@ -39,7 +39,8 @@ def test_commands_for_people_come_first(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["--help"])
     said = capsys.readouterr().out
-    assert re.findall(r"^    (\w+)  ", said, re.MULTILINE) == ["run", "check", "clean", "stage"]
+    names = ["init", "check", "run", "pack", "detect", "review", "clean", "stage"]
+    assert re.findall(r"^    (\w+)  ", said, re.MULTILINE) == names
     assert "locate_regions" not in said
 
 

@@ -1,3 +1,5 @@
+import base64
+import io
 import math
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -24,6 +26,7 @@ from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import image_on
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
+from landmarkflow.report.embedded import Budget
 from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.histories import draw_history, read_history
 from landmarkflow.report.page import RunFiles, worst_first, write_report
@@ -781,19 +784,70 @@ def test_the_share_within_the_radius_is_the_plots(tmp_path):
     assert percent[-1] == 100
 
 
-def test_page_links_pictures_worst_first_and_nothing_from_elsewhere(tmp_path):
+def shown_scans(page):
+    """The headings over the scans' pictures, without what else the page's headings say."""
+    scans = ("lost", "bad 100%", HOSTILE, "good")
+    return [heading for heading in page.headings if heading.endswith(scans)]
+
+
+def test_page_holds_its_pictures_worst_first_and_nothing_from_elsewhere(tmp_path):
     run = write_study(tmp_path, EvaluateSettings())
     text = page_of(tmp_path, run)
     page = Page(text)
     lazy = [image for image in page.images if image.get("loading") == "lazy"]
-    assert page.headings[-4:] == ["lost", "bad 100%", HOSTILE, "good"]
-    assert lazy[1]["src"] == "oneshot/pictures/bad%20100%25.png"
-    assert lazy[3]["src"] == "oneshot/pictures/good.png"
+    examples = ["Worst: bad 100%", f"Median: {HOSTILE}", "Best: good"]
+    assert shown_scans(page) == [*examples, "lost"]
+    assert "oneshot/pictures/bad%20100%25.png" in page.links
+    assert all(image["src"].startswith("data:image/webp;base64,") for image in lazy)
     assert int(lazy[3]["width"]) > 100
     others = [image["src"] for image in page.images if image not in lazy]
     assert all(source.startswith("data:image/png;base64,") for source in others)
     assert "http" not in text and "<link" not in text
     assert str(tmp_path) not in text
+
+
+def test_pictures_share_a_number_of_bytes_and_the_last_ones_are_linked(tmp_path):
+    picture = tmp_path / "a.png"
+    noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(picture)
+    budget = Budget(count=2, left=60_000)
+    found = [budget.embed(picture) for _ in range(9)]
+    assert budget.each == 30_000
+    assert 0 <= budget.left < budget.each
+    embedded = [one for one in found if one.source]
+    assert found[: len(embedded)] == embedded
+    assert 2 <= len(embedded) < 9
+    for one in embedded:
+        data = base64.b64decode(one.source.partition(",")[2])
+        assert len(data) <= budget.each
+        with Image.open(io.BytesIO(data)) as shown:
+            assert shown.format == "WEBP"
+            assert shown.width / shown.height == pytest.approx(4 / 3, abs=0.01)
+    assert {(one.width, one.height) for one in found} == {(1200, 900)}
+
+
+def test_the_map_shades_errors_and_leads_to_the_picture(tmp_path):
+    run = write_study(tmp_path, EvaluateSettings(), radii=[0.5, 0.25])
+    text = page_of(tmp_path, run)
+    page = Page(text)
+    rows = {row[0]: row for row in page.rows["heat"]}
+    assert list(rows)[1:] == ["lost", "bad 100%", HOSTILE, "good"]
+    assert rows["scan"][1:] == ["apex", "window"]
+    # Errors are 0.1, 1.1 and 3.1 for the apex, 0.2, 1.2 and 3.2 for the window: the median is 1.15.
+    assert 'class="s5" title="bad 100% apex: 3.10 mm off, radius 0.50 mm"' in text
+    assert 'class="s0" title="good apex: 0.10 mm off, radius 0.50 mm"' in text
+    assert 'class="s8" title="lost window: missing"' in text
+    assert set(page.ids) >= {link[1:] for link in page.links if link.startswith("#")}
+
+
+def test_the_map_of_a_study_without_references_shows_radii(tmp_path):
+    run = write_study(tmp_path, EvaluateSettings(), references=False, radii=[0.5, 0.1])
+    text = page_of(tmp_path, run)
+    assert "Every landmark of every scan: radius, mm" in text
+    assert 'title="good apex: radius 0.50 mm"' in text
+    assert (
+        "map" not in Page(page_of(tmp_path, write_study(tmp_path, EvaluateSettings(), False))).ids
+    )
 
 
 def write_provenance(path: Path, changed: list[str] | None) -> Path:
@@ -858,7 +912,8 @@ def test_page_of_a_study_without_references(tmp_path):
     run = write_study(tmp_path, EvaluateSettings(), references=False)
     page = Page(page_of(tmp_path, run))
     assert "table1" not in page.rows
-    assert page.headings[-4:] == ["lost", "good", HOSTILE, "bad 100%"]
+    first = [f"Look first: {scan}" for scan in ("lost", "good", HOSTILE)]
+    assert shown_scans(page) == [*first, "bad 100%"]
     assert [row[0] for row in page.rows["failure-table"]] == ["scan", "lost"]
     assert [row[0] for row in page.rows["scan-table"][1:]] == ["lost", "good", HOSTILE, "bad 100%"]
     assert "statistics" not in page.rows

@@ -115,8 +115,12 @@ def _run(stage: Stage, arguments: argparse.Namespace) -> None:
     locks.join(arguments.results)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(arguments.threads)
-    # A module is imported only when its command is run: some take seconds.
-    importlib.import_module(stage.module).run(batch_of(stage, arguments))
+    run_stage(stage, batch_of(stage, arguments))
+
+
+def run_stage(stage: Stage, batch: Batch) -> None:
+    """Do a stage's work; its module is imported only here, since some take seconds."""
+    importlib.import_module(stage.module).run(batch)
 
 
 def _start_log(path: Path | None) -> None:

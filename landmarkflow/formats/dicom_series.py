@@ -125,7 +125,7 @@ def choose_series(folder: Path, wanted: str = "") -> Chosen:
             of the series is not whole.
     """
     files = files_below(folder)
-    found = _series_among(files)
+    found = series_below(files)
     series = _wanted(found, wanted, files) if wanted else _only(found, files)
     for one in series.images:
         with about(one.path):
@@ -136,7 +136,7 @@ def choose_series(folder: Path, wanted: str = "") -> Chosen:
     return Chosen(series, tuple(one for one in found if one.uid != series.uid), over)
 
 
-def _series_among(files: Sequence[Path]) -> list[Series]:
+def series_below(files: Sequence[Path]) -> list[Series]:
     """The series of all DICOM files, in the order of their first files."""
     by_uid: dict[str, list[DicomHeader]] = {}
     for path in files:

@@ -74,6 +74,13 @@ def write_markups(
     which Slicer shows, and in a key of its own, which programs read. Slicer shows the first list;
     the others can be switched on. Refuses no list, and two of the same name.
     """
+    write_json(Path(path), markups_of(path, lists, unit, scan))
+
+
+def markups_of(
+    path: Path, lists: Sequence[PointList], unit: Unit = "mm", scan: str = ""
+) -> dict[str, Any]:
+    """Returns the content that `write_markups` writes to a path, as plain data."""
     names = [one.name for one in lists]
     if not names or len(set(names)) != len(names):
         raise InputError(
@@ -95,7 +102,7 @@ def write_markups(
             "display": {"visibility": one is lists[0]},
         }
         nodes.append(node)
-    write_json(Path(path), {"@schema": SCHEMA, "markups": nodes})
+    return {"@schema": SCHEMA, "markups": nodes}
 
 
 def write_steps(path: Path, lists: Sequence[PointList], unit: Unit = "mm", scan: str = "") -> None:

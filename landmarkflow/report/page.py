@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
-from PIL import Image
 
 from landmarkflow.core import files
-from landmarkflow.core.errors import InputError
 from landmarkflow.engine.batch import Batch
 from landmarkflow.evaluation import annotations, comparison, published
 from landmarkflow.evaluation.errors import MAIN_STAGE, main_errors
 from landmarkflow.evaluation.failures import STOPPED
+from landmarkflow.evaluation.found import COORDINATES
 from landmarkflow.evaluation.published import PublishedFigures
 from landmarkflow.evaluation.results import Run, read_rows, read_run, read_scans, read_table
 from landmarkflow.evaluation.settings import IN_WORDS
@@ -27,13 +26,18 @@ from landmarkflow.evaluation.summary import ENOUGH
 from landmarkflow.evaluation.tables import number
 from landmarkflow.report.annotations import draw_annotations
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
+from landmarkflow.report.embedded import Budget
 from landmarkflow.report.figures import png_bytes, save_png
+from landmarkflow.report.heat import SHADES as HEAT
+from landmarkflow.report.heat import heat_of
 from landmarkflow.report.histories import draw_history, read_history
 
 TEMPLATE = "report.html.j2"
 # Beside the page, where runs state how many annotated scans they learn from.
 ANNOTATIONS = "annotations.png"
 CURVE_DPI = 150
+# Scans with a reason to look at them that the page's first lines link.
+MOST_NAMED = 12
 # White for errors within the smallest radius, then warmer with every radius exceeded.
 SHADES = ("#ffffff", "#fdf6e3", "#fbe6bf", "#f6c794", "#eb9a80", "#dd7373")
 # Of made.json: what the section of a run shows in another place.
@@ -62,10 +66,11 @@ def write_report(
 ) -> None:
     """Writes the report: one HTML file without scripts and without anything from elsewhere.
 
-    Curves are embedded; the scans' pictures are linked relatively, so that the results folder can
-    be moved as a whole. Several runs stand side by side first, in the tables that
-    `write_comparison` writes, and then each in a section of its own. Error against the number of
-    annotated scans is drawn in a PNG file, too.
+    Curves and pictures are part of the file, so that it can be mailed; where there are more
+    pictures than `embedded.PAGE_BYTES` hold, the least doubtful ones are linked relatively.
+    Several runs stand side by side first, in the tables that `write_comparison` writes, and then
+    each in a section of its own. Error against the number of annotated scans is drawn in a PNG
+    file, too.
 
     Args:
         path: The HTML file to write.
@@ -79,8 +84,9 @@ def write_report(
     """
     read = [read_run(run.folder) for run in runs]
     several = len(runs) > 1
+    budget = Budget(sum(len(run.pictures) for run in runs))
     sections = [
-        _section(run_files, run, path.parent, f"run{number}-" if several else "")
+        _section(run_files, run, path.parent, f"run{number}-" if several else "", budget)
         for number, (run_files, run) in enumerate(zip(runs, read, strict=True), start=1)
     ]
     tables = {}
@@ -102,6 +108,7 @@ def write_report(
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     pages.trim_blocks = pages.lstrip_blocks = True
     shown = {"title": study["study"], "study": _sections(study), "shades": SHADES, "enough": ENOUGH}
+    shown |= {"heat_shades": HEAT}
     shown |= {"tables": tables, "figures": figures, "runs": sections, "made": made}
     files.write_text(path, pages.get_template(TEMPLATE).render(shown))
 
@@ -119,7 +126,9 @@ def worst_first(
     return list(means.sort_values(ascending=False, kind="stable").index)
 
 
-def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str, Any]:
+def _section(
+    run_files: RunFiles, run: Run, base: Path, prefix: str, budget: Budget
+) -> dict[str, Any]:
     """Returns what the page shows of one run; `prefix` tells its anchors from other runs'."""
     tables, summary, errors = run_files.folder / "evaluation", run.summary, run.errors
     failures = read_rows(tables / "failures.csv")[1:]
@@ -148,7 +157,13 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
     main = summary["stages"].get(MAIN_STAGE, {"overall": None, "landmarks": {}})
     statistics = [(stage, None, entry["overall"]) for stage, entry in summary["stages"].items()]
     statistics += [(MAIN_STAGE, name, entry) for name, entry in main["landmarks"].items()]
-    entries = _picture_entries(run_files.pictures, base, run, failures, list(scans["scan"]))
+    doubt = list(scans["scan"])
+    entries = _picture_entries(run_files, base, run, failures, doubt)
+    for entry in entries:
+        _embed(entry, budget)
+    points = read_table(run_files.folder / "landmarks.csv", COORDINATES, ("radius",))
+    order = [entry["scan"] for entry in entries] or doubt
+    examples = _examples(entries, errors)
     return {
         "name": run.made["run"],
         "prefix": prefix,
@@ -174,8 +189,10 @@ def _section(run_files: RunFiles, run: Run, base: Path, prefix: str) -> dict[str
         "histories": histories,
         "made": _flattened({k: v for k, v in run.made.items() if k not in _ELSEWHERE}),
         "settings": _sections(run.made.get("settings") or {}),
-        "pictures": entries,
-        "examples": _examples(entries, errors) if summary["in_pixels"] else [],
+        "examples": examples,
+        "pictures": [e for e in entries if e["scan"] not in {one["scan"] for one in examples}],
+        "heat": heat_of(run, points, order, _anchors(run_files.pictures)),
+        "first": [entry for entry in entries if entry["failure"]][:MOST_NAMED],
     }
 
 
@@ -198,13 +215,16 @@ def _stage_rows(length: Mapping[str, Any] | None) -> list[tuple[str, str, Any]]:
 
 
 def _examples(entries: Sequence[dict[str, Any]], errors: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns the pictures with the least, the median and the largest mean error, if there are."""
+    """Returns the pictures with the largest, the median and the least mean error.
+
+    Without so many errors they are the first three of the entries, which are those in most doubt.
+    """
     means = main_errors(errors).groupby("scan")["error"].mean().dropna()
     ranked = list(means.sort_values(kind="stable").index)
     by_scan = {entry["scan"]: entry for entry in entries}
-    places = {"best": 0, "median": (len(ranked) - 1) // 2, "worst": len(ranked) - 1}
+    places = {"worst": len(ranked) - 1, "median": (len(ranked) - 1) // 2, "best": 0}
     if len(ranked) < len(places) or not by_scan.keys() >= set(ranked):
-        return []
+        return [entry | {"rank": "look first"} for entry in entries[: len(places)]]
     return [by_scan[ranked[place]] | {"rank": rank} for rank, place in places.items()]
 
 
@@ -298,24 +318,20 @@ def _cell(text: str, column: int, radii: Sequence[float]) -> tuple[str, str]:
 
 
 def _picture_entries(
-    paths: Sequence[Path],
+    run_files: RunFiles,
     base: Path,
     run: Run,
     failures: Sequence[Sequence[str]],
     by_doubt: Sequence[str],
 ) -> list[dict[str, Any]]:
+    """Returns what is said of each scan that has a picture, the worst first."""
+    paths = run_files.pictures
     by_scan = {path.name.removesuffix(".png"): path for path in paths}
     anchors = _anchors(paths)
     main = main_errors(run.errors)
     entries = []
     for scan in worst_first([s for s in by_doubt if s in by_scan], run.errors, failures):
         path = by_scan[scan]
-        try:
-            # With its size, a browser lays the page out before it loads the picture.
-            with Image.open(path, formats=("PNG",)) as picture:
-                width, height = picture.size
-        except OSError:
-            raise InputError(f"{path}: is not a PNG file, expected a scan's picture") from None
         reasons = [f"{row[2]} ({row[1]}): {row[3]}" for row in failures if row[0] == scan]
         caption = _error_caption(main[main["scan"] == scan], run.unit)
         link = quote(Path(os.path.relpath(path, base)).as_posix())
@@ -325,9 +341,18 @@ def _picture_entries(
             "caption": caption,
             "failure": "; ".join(reasons),
             "link": link,
+            "path": path,
+            "rank": "",
         }
-        entries.append(entry | {"width": width, "height": height})
+        entries.append(entry)
     return entries
+
+
+def _embed(entry: dict[str, Any], budget: Budget) -> None:
+    """Adds the picture, or its link, and its size, by which a browser lays the page out."""
+    picture = budget.embed(entry["path"])
+    entry["source"] = picture.source or entry["link"]
+    entry |= {"width": picture.width, "height": picture.height}
 
 
 def _error_caption(rows: pd.DataFrame, unit: str) -> str:

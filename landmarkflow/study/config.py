@@ -147,6 +147,11 @@ class DataSource(Settings):
         description="of tables of landmarks with a column `rater`, whose marks count; a landmark "
         "lies at the mean of those who marked it; [] is all",
     )
+    reviewed: str = Field(
+        "",
+        description="folder of `landmarkflow review`, results/<study>/<run>/reviewed: references "
+        "of the scans that have none of their own",
+    )
     targets: Literal["one", "all"] = Field(
         "one",
         description="of a scan x whose side is not stated: one, or all, its left as the scan "

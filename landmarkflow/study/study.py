@@ -11,6 +11,7 @@ from landmarkflow.core.settings import merged
 from landmarkflow.formats.scan_files import PICTURES
 from landmarkflow.study.config import StudyConfig, Template, load_config
 from landmarkflow.study.folder import Tell
+from landmarkflow.study.reviewed import with_reviewed
 from landmarkflow.study.runs import MethodFacts, Run, read_yaml, runs_of
 from landmarkflow.study.same import refused_images
 from landmarkflow.study.sheet import Scan, check_ids, scan_of
@@ -116,7 +117,8 @@ def load_study(
     config = load_config(raw, {name: facts.settings for name, facts in methods.items()})
     source = source_of(config, results / config.study, tell)
     runs = runs_of(config, methods, presets)
-    scans = {scan.scan: scan for scan in source.scans}
+    given_scans = with_reviewed(source.scans, config.data.reviewed)
+    scans = {scan.scan: scan for scan in given_scans}
     of_scan = [run for run in runs.values() if run.template != TEMPLATE]
     templates = {run.template: _further_template(run, scans) for run in of_scan}
     training = {name: scan for name, scan in scans.items() if scan.split}
@@ -125,7 +127,8 @@ def load_study(
             raise InputError(f"scan {name}: is to be learned from and has no landmarks")
     looked_in = {n: s for n, s in scans.items() if n not in templates and n not in training}
     if config.data.targets == "all":
-        looked_in = _by_side(looked_in, source.template, tell)
+        by_side = _by_side(looked_in, source.template, tell)
+        looked_in = {s.scan: s for s in with_reviewed(by_side.values(), config.data.reviewed)}
     if not looked_in:
         raise InputError(f"study {config.study}: there is no scan, expected at least one")
     # What the workflow itself makes or fetches need not be there yet.

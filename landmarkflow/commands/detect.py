@@ -1,0 +1,127 @@
+"""`landmarkflow detect`: landmarks of further scans by a pack, without a study around them."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landmarkflow.commands.studies import say
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import replacing
+from landmarkflow.packs.model import Detection, Model
+
+# What each role is called beside the others of its scan.
+NAMES = {"landmarks": ".mrk.json", "record": ".json", "found": ".nii.gz", "picture": ".png"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How scans are seen and answers are given.
+
+    Attributes:
+        side: that all scans show; empty where it is not known.
+        series: number or UID of the DICOM series of each.
+        picture: whether each scan is drawn.
+        as_json: whether a line a scan is JSON.
+        device: cpu, or auto for a GPU where there is one.
+    """
+
+    side: str = ""
+    series: str = ""
+    picture: bool = True
+    as_json: bool = False
+    device: str = "auto"
+
+
+def detect(pack: Path, scans: Sequence[Path], output: Path, options: Options) -> int:
+    """Find the landmarks of scans, one after the other, and say one line of each.
+
+    Args:
+        pack: a file of `landmarkflow pack`.
+        scans: files, or folders of DICOM series.
+        output: folder of the answers: `<scan>.mrk.json`, `.json`, `.nii.gz` and `.png`.
+        options: of the command line.
+
+    Returns:
+        0, or 1 where a scan has no landmarks.
+
+    Raises:
+        InputError: the pack cannot be used, a scan is not there, or two have one name.
+    """
+    if options.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    for scan in scans:
+        if not scan.exists():
+            raise InputError(f"{scan}: no such file, expected a scan")
+    # What stages say of their work is in the records.
+    logging.getLogger("landmarkflow").addHandler(logging.NullHandler())
+    logging.getLogger("landmarkflow").propagate = False
+    failed, seen = 0, dict[str, Path]()
+    with Model(pack) as model:
+        if others := model.other_code:
+            sys.stderr.write(
+                f"landmarkflow: {pack}: was made by other code of {', '.join(others)}: results "
+                "may differ from its study's\n"
+            )
+        for number, scan in enumerate(scans, start=1):
+            found = model.detect(
+                scan, side=options.side, series=options.series, picture=options.picture
+            )
+            if found.scan in seen:
+                raise InputError(f"{scan}: has the name of {seen[found.scan]}, expected another")
+            seen[found.scan] = scan
+            _write(found, output)
+            failed += found.status in ("failed", "refused")
+            place = f"{number}/{len(scans)} " if len(scans) > 1 else ""
+            unit = "pixels" if model.contents.unit == "px" else "mm"
+            as_text = json.dumps(_plain(found, scan, output, unit))
+            say(as_text if options.as_json else f"{place}{_line(found, unit)}")
+    return 1 if failed else 0
+
+
+def _write(found: Detection, output: Path) -> None:
+    for role, path in found.files.items():
+        if role in NAMES:
+            with replacing(_target(found, output, role)) as beside:
+                shutil.copyfile(path, beside)
+
+
+def _target(found: Detection, output: Path, role: str) -> Path:
+    return output / f"{found.scan}{NAMES[role]}"
+
+
+def _line(found: Detection, unit: str) -> str:
+    count = int((~found.landmarks.missing).sum())
+    if found.status in ("failed", "refused"):
+        return f"{found.scan}: {found.status}: {found.reason}"
+    text = f"{found.scan}: {found.status}, {count} of {len(found.landmarks.labels)} landmarks"
+    if np.isfinite(found.radius).any():
+        text += f", radius {np.nanmedian(found.radius):.2f} {unit}"
+    return f"{text}: {found.reason}" if found.reason else text
+
+
+def _plain(found: Detection, scan: Path, output: Path, unit: str) -> dict[str, Any]:
+    """A detection as plain data; a missing landmark, or radius, is null."""
+    rows = zip(found.landmarks.labels, found.landmarks.positions, found.radius, strict=True)
+    return {
+        "scan": found.scan,
+        "image": str(scan),
+        "status": found.status,
+        "reason": found.reason,
+        "frame": "pixels" if unit == "pixels" else "LPS",
+        "landmarks": {
+            label: {
+                "position": [float(x) for x in position] if np.isfinite(position).all() else None,
+                "radius": float(radius) if np.isfinite(radius) else None,
+            }
+            for label, position, radius in rows
+        },
+        "files": {r: str(_target(found, output, r)) for r in found.files if r in NAMES},
+    }

@@ -1,0 +1,79 @@
+"""Pictures as parts of the page itself, which can then be mailed, within a number of bytes."""
+
+import base64
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from landmarkflow.core.errors import InputError
+
+# Of all pictures of a page. In base64 they take a third more.
+PAGE_BYTES = 7_000_000
+# More shows nothing more in the page's width; less cannot be read.
+MOST_BYTES, FEWEST_BYTES = 120_000, 24_000
+WIDTH = 940
+QUALITY = 70
+# Each further attempt is smaller by the area that the last one had too much.
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture as the page shows it.
+
+    Attributes:
+        source: what its element names: data, or empty where only the file is linked.
+        width: pixels of the file.
+        height: pixels of the file.
+    """
+
+    source: str
+    width: int
+    height: int
+
+
+@dataclass
+class Budget:
+    """The bytes that are left for a page's pictures, of which there are `count`."""
+
+    count: int
+    left: int = PAGE_BYTES
+    each: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.each = min(MOST_BYTES, max(FEWEST_BYTES, self.left // max(self.count, 1)))
+
+    def embed(self, path: Path) -> Embedded:
+        """A picture as WebP, no larger than its share; as it is where nothing is left for it.
+
+        Raises:
+            InputError: the file is no PNG.
+        """
+        try:
+            with Image.open(path, formats=("PNG",)) as stored:
+                width, height = stored.size
+                if self.left < self.each:
+                    return Embedded("", width, height)
+                picture = stored.convert("RGB")
+        except OSError:
+            raise InputError(f"{path}: is not a PNG file, expected a scan's picture") from None
+        data = _smaller(picture, self.each)
+        self.left -= len(data)
+        encoded = base64.b64encode(data).decode("ascii")
+        return Embedded(f"data:image/webp;base64,{encoded}", width, height)
+
+
+def _smaller(picture: Image.Image, most: int) -> bytes:
+    scale = min(1.0, WIDTH / picture.width)
+    for _ in range(ATTEMPTS):
+        size = [max(1, round(side * scale)) for side in picture.size]
+        data = io.BytesIO()
+        picture.resize((size[0], size[1]), Image.Resampling.LANCZOS).save(
+            data, format="WEBP", quality=QUALITY, method=2
+        )
+        if len(data.getvalue()) <= most:
+            break
+        scale *= 0.95 * (most / len(data.getvalue())) ** 0.5
+    return data.getvalue()
