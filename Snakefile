@@ -28,6 +28,7 @@ rule all:
     input:
         FLOW.every("{run}/landmarks/{scan}.mrk.json"),
         FLOW.every("{run}/landmarks.csv"),
+        FLOW.ends(),
         RESULTS / "samples.tsv",
         RESULTS / "comparison.md",
         RESULTS / "provenance.json",

@@ -232,6 +232,16 @@ class Workflow:
         runs = self.study.runs.values()
         return [file for run in runs for file in self.places(run).paths(pattern, scans)]
 
+    def ends(self) -> list[str]:
+        """The files of stages that nothing else reads, of every run; runs differ in method."""
+        found = []
+        for run in self.study.runs.values():
+            for stage in self.methods[run.method].ends:
+                values, places = self.values(stage, run), self.places(run)
+                patterns = [p for role, p in stage.writes.items() if stage.has(role, values)]
+                found += [file for pattern in patterns for file in places.paths(pattern, ())]
+        return found
+
     def check_source(self) -> None:
         """Refuse results of other scans in the study's folder.
 

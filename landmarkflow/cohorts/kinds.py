@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from landmarkflow.cohorts.fetal_head_settings import LABELS as FETAL_HEAD
+from landmarkflow.cohorts.fetal_head_settings import long_axis_of, plane_of
+
 
 @dataclass(frozen=True)
 class PictureKind:
@@ -28,4 +31,6 @@ class PictureKind:
     gaze: bool = False
 
 
-KINDS: Mapping[str, PictureKind] = {}
+KINDS: Mapping[str, PictureKind] = {
+    "fetal_head": PictureKind("head", FETAL_HEAD, plane_of, long_axis_of, gaze=True),
+}

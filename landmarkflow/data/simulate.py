@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from landmarkflow.cohorts.fetal_head import simulate_fetal_head
+from landmarkflow.cohorts.fetal_head_settings import FetalHeadSettings
 from landmarkflow.cohorts.picture import LOOK_COLUMNS, Picture
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.cohorts.simulate import simulate_subject
@@ -31,7 +33,9 @@ class Simulator:
     simulate: Callable[[Any, int, int], Picture]
 
 
-SIMULATORS: Mapping[str, Simulator] = {}
+SIMULATORS: Mapping[str, Simulator] = {
+    "fetal_head": Simulator(FetalHeadSettings, simulate_fetal_head),
+}
 
 
 def run(batch: Batch) -> None:

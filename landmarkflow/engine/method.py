@@ -26,6 +26,7 @@ class Method:
             learns from the study's annotated scans.
         learns_from: column of the sheet that a scan must have to be learned from, of a method
             that needs no template: landmarks or gaze.
+        ends: stages that nothing else reads, whose files a run is asked for.
     """
 
     name: str
@@ -38,3 +39,4 @@ class Method:
     reads_runs: bool = False
     needs_template: bool = True
     learns_from: str = "landmarks"
+    ends: tuple[Stage, ...] = ()

@@ -13,6 +13,7 @@ from pydantic import (
     create_model,
 )
 
+from landmarkflow.cohorts.fetal_head_settings import FetalHeadSettings
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.settings import Settings, explain
@@ -80,9 +81,12 @@ class CohortSource(Settings):
     training: int = Field(
         0, ge=0, le=9999, description="annotated scans for supervised methods, numbered after these"
     )
-    kind: Literal["ear"] = Field("ear", description="what they show")
+    kind: Literal["ear", "fetal_head"] = Field("ear", description="what they show")
     anatomy: CohortSettings = Field(
         CohortSettings(), description="of ears: the scanner and the poses"
+    )
+    fetal_head: FetalHeadSettings = Field(
+        FetalHeadSettings(), description="of fetal heads: size, pose and observers"
     )
 
 

@@ -1,0 +1,114 @@
+"""Look at a picture with networks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from landmarkflow.methods.salient.frames import Frame
+from landmarkflow.methods.salient.maps import Seen
+from landmarkflow.methods.salient.network import SaliencyNetwork
+from landmarkflow.methods.salient.settings import TrainSettings
+from landmarkflow.methods.salient.warps import coloured, places_of, warp_of, warped
+
+# How views of a picture differ, by which features that tell nothing of a landmark are known.
+CHANGED = TrainSettings(
+    mirror=0.5,
+    rotation_degrees=15,
+    scale=0.15,
+    shift=0.05,
+    contrast=0.3,
+    brightness=0.15,
+    colour=0.3,
+    gamma=0.3,
+    noise=0.02,
+)
+
+
+def looks(
+    network: SaliencyNetwork,
+    frame: Frame,
+    picture: NDArray[np.uint8],
+    device: torch.device,
+    *,
+    mirror: bool,
+    views: int,
+) -> tuple[list[Tensor], list[list[Tensor]]]:
+    """Look at a picture as it is, mirrored, and changed.
+
+    Args:
+        network: in evaluation mode.
+        frame: of the picture.
+        picture: (3, height, width) uint8, fitted into the input.
+        device: where the network is.
+        mirror: whether the mirror image is looked at.
+        views: number of changed views, the same for every picture.
+
+    Returns:
+        Probabilities (rows, columns) of the picture and its mirror image, and of every look the
+        levels (channels, rows, columns), laid back onto the picture.
+    """
+    shown = torch.from_numpy(picture.copy())[None].float() / 255
+    where = places_of([frame], torch.eye(3)[None, :2])
+    maps, features = [], []
+    with torch.inference_mode():
+        for turned in (False, True) if mirror else (False,):
+            # Of a picture that does not fill its input, the mirror image lies at the right.
+            view, at = (shown.flip(3), _mirrored(where)) if turned else (shown, where)
+            logits, levels = network(view.to(device), at.to(device))
+            found = torch.softmax(logits.double().flatten(), 0).view(logits.shape[1:])
+            maps.append((found.flip(1) if turned else found).cpu())
+            features.append([(x.flip(3) if turned else x)[0].float().cpu() for x in levels])
+        for number in range(views):
+            random = np.random.default_rng([11, number])
+            change = warp_of(frame, CHANGED, random)
+            view, at = warped(shown, [frame], [change])
+            _, levels = network(coloured(view, CHANGED, random).to(device), at.to(device))
+            features.append([_laid_back(x.float().cpu(), change)[0] for x in levels])
+    return maps, features
+
+
+def _mirrored(where: Tensor) -> Tensor:
+    sign, shift = torch.tensor([-1.0, 1.0]), torch.tensor([1.0, 0.0])
+    return where.flip(3) * sign.view(1, 2, 1, 1) + shift.view(1, 2, 1, 1)
+
+
+def _laid_back(level: Tensor, change: NDArray[np.float64]) -> Tensor:
+    """Features (1, channels, rows, columns) of a changed view, as if it had not been changed."""
+    theta = torch.tensor(np.linalg.inv(change)[None, :2], dtype=torch.float32)
+    grid = functional.affine_grid(theta, list(level.shape), align_corners=False)
+    return functional.grid_sample(level, grid, padding_mode="border", align_corners=False)
+
+
+def see(
+    networks: Sequence[SaliencyNetwork],
+    frame: Frame,
+    picture: NDArray[np.uint8],
+    device: torch.device,
+    *,
+    mirror: bool,
+    views: int,
+) -> Seen:
+    """What networks say of a picture: maps of all, features of the first; arguments as in `looks`.
+
+    Features are means over all looks: a structure has the same ones on either side.
+    """
+    total = torch.zeros(())
+    features: list[list[Tensor]] = []
+    for number, network in enumerate(networks):
+        maps, found = looks(
+            network, frame, picture, device, mirror=mirror, views=0 if number else views
+        )
+        total = total + torch.stack(maps).mean(dim=0)
+        features = features or found
+    rows, columns = frame.cells
+    kept = total[:rows, :columns].numpy()
+    return Seen((kept / kept.sum()).astype(np.float32), mean_of(features))
+
+
+def mean_of(features: Sequence[Sequence[Tensor]]) -> tuple[NDArray[np.float32], ...]:
+    """The mean of every level over looks."""
+    return tuple(torch.stack(same).mean(dim=0).numpy() for same in zip(*features, strict=True))

@@ -1,0 +1,256 @@
+"""Train the saliency network of one fold."""
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import sha256, write_json
+from landmarkflow.engine.batch import Batch
+from landmarkflow.learning.checkpoints import load_checkpoint, load_optimiser, save_checkpoint
+from landmarkflow.learning.device import best_device, device_name
+from landmarkflow.learning.history import write_history
+from landmarkflow.learning.precision import uses_bfloat16
+from landmarkflow.methods.salient.augment import lesson_of
+from landmarkflow.methods.salient.examples import Example, load_examples
+from landmarkflow.methods.salient.losses import saliency_loss
+from landmarkflow.methods.salient.metrics import cc, kld
+from landmarkflow.methods.salient.network import SaliencyNetwork, architecture, save_networks
+from landmarkflow.methods.salient.settings import GazeSettings, TrainSettings
+from landmarkflow.methods.salient.stages import networks
+
+logger = logging.getLogger(__name__)
+
+# The share of the steps in which the rate rises, and that of the rate which is left at the end.
+WARM_UP, LAST_RATE = 0.05, 0.01
+# The gradient's largest norm: single steps must not throw the weights away.
+LARGEST_GRADIENT = 2.0
+# Pictures held back that are looked at after each epoch.
+LOOKED_AT = 24
+# Names of the two sets of weights in a checkpoint: as they are, and their running mean.
+LEARNING, AVERAGE = "learning", "average"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to; NaN where nothing is measured.
+
+    Attributes:
+        epoch: from 1 on.
+        learning_rate: at its end.
+        train_loss: mean over its steps.
+        validation_kld: Kullback-Leibler divergence of pictures held back, on the map's cells.
+        validation_cc: correlation, of the same.
+        seconds: it took.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    validation_kld: float
+    validation_cc: float
+    seconds: float
+
+
+def train(
+    learned: Sequence[Example],
+    held: Sequence[Example],
+    name: str,
+    *,
+    settings: TrainSettings,
+    stride: int,
+    seed: int,
+    fold: int,
+    checkpoint: Path,
+    device: torch.device,
+) -> tuple[SaliencyNetwork, list[Epoch]]:
+    """Train a network on pictures; return the running mean of its weights.
+
+    Every step has a random stream of its own, made of seed, fold and step, so that a training that
+    goes on at a checkpoint ends with the weights of one that nothing disturbed.
+
+    Raises:
+        InputError: the loss is not finite.
+    """
+    both = nn.ModuleDict()
+    for part in (LEARNING, AVERAGE):
+        torch.manual_seed(seed * 1009 + fold)
+        both[part] = SaliencyNetwork(settings, stride).to(device)
+    network, average = both[LEARNING], both[AVERAGE]
+    assert isinstance(network, SaliencyNetwork)
+    assert isinstance(average, SaliencyNetwork)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    history: list[Epoch] = []
+    if (memo := load_checkpoint(checkpoint, both)) is not None:
+        load_optimiser(checkpoint, optimiser)
+        history = [Epoch(**epoch) for epoch in memo["history"]]
+        logger.info("%s: goes on after epoch %d", name, len(history))
+    for epoch in range(len(history), settings.epochs):
+        started, losses, rate = time.monotonic(), [], 0.0
+        network.train()
+        steps = max(1, len(learned) // settings.pictures)
+        order = np.random.default_rng([seed, fold, epoch, 1]).permutation(len(learned))
+        for step in range(steps):
+            number = epoch * steps + step
+            rate = settings.learning_rate * _rate(number, settings.epochs * steps)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            chosen = order[step * settings.pictures : (step + 1) * settings.pictures]
+            random = np.random.default_rng([seed, fold, number, 2])
+            lesson = lesson_of([learned[at] for at in chosen], settings, random).on(device)
+            # Dropout draws from torch's own stream.
+            torch.manual_seed(int(random.integers(2**31)))
+            logits, _ = network(lesson.pictures, lesson.where)
+            loss = saliency_loss(
+                logits,
+                lesson.target,
+                lesson.counts,
+                kld=settings.kld,
+                cc=settings.cc,
+                nss=settings.nss,
+            )
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"training diverges: the loss of step {number + 1} is {loss.item()}; expected "
+                    "a finite loss, choose a lower `learning_rate`"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+            optimiser.step()
+            _follow(average, network, min(settings.average, (1 + number) / (10 + number)))
+            losses.append(float(loss.detach()))
+        found = _validated(average, held[:LOOKED_AT], device)
+        history.append(
+            Epoch(epoch + 1, rate, float(np.mean(losses)), *found, time.monotonic() - started)
+        )
+        _tell(name, history, settings)
+        save_checkpoint(
+            checkpoint, both, optimiser, {"history": [asdict(each) for each in history]}
+        )
+    return average.eval(), history
+
+
+def _rate(step: int, whole: int) -> float:
+    """Rises over the first steps, then falls as a cosine."""
+    rising = min(1.0, (step + 1) / max(1.0, WARM_UP * whole))
+    return rising * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * step / whole)) / 2)
+
+
+def _follow(average: nn.Module, network: nn.Module, share: float) -> None:
+    """Move the running mean of the weights, and of the statistics of their layers."""
+    with torch.no_grad():
+        own = average.state_dict()
+        for key, value in network.state_dict().items():
+            if value.dtype.is_floating_point:
+                own[key].lerp_(value, 1 - share)
+            else:
+                own[key].copy_(value)
+
+
+def _validated(
+    network: SaliencyNetwork, held: Sequence[Example], device: torch.device
+) -> tuple[float, float]:
+    """Mean divergence and correlation of pictures held back."""
+    network.eval()
+    found = []
+    with torch.inference_mode():
+        for one in held:
+            lesson = lesson_of([one])
+            logits, _ = network(lesson.pictures.to(device), lesson.where.to(device))
+            shown = torch.softmax(logits.flatten(), 0).view(logits.shape[1:]).double().cpu().numpy()
+            true = lesson.target[0].double().numpy()
+            rows, columns = one.frame.cells
+            shown, true = shown[:rows, :columns], true[:rows, :columns]
+            found.append((kld(shown, true), cc(shown, true)))
+    means = np.mean(found, axis=0) if found else (math.nan, math.nan)
+    return float(means[0]), float(means[1])
+
+
+def _tell(name: str, history: Sequence[Epoch], settings: TrainSettings) -> None:
+    latest = history[-1]
+    left = (settings.epochs - latest.epoch) * latest.seconds / 60
+    logger.info(
+        "%s: epoch %d of %d: loss %.3f, held back: KLD %.3f, CC %.3f; about %.0f minutes left",
+        name,
+        latest.epoch,
+        settings.epochs,
+        latest.train_loss,
+        latest.validation_kld,
+        latest.validation_cc,
+        left,
+    )
+
+
+def parts_of(
+    examples: Sequence[Example], fold: int, settings: TrainSettings, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """The pictures that a network learns from, and those held back from it."""
+    if fold:
+        learned = [one for one in examples if one.fold != fold]
+        return learned, [one for one in examples if one.fold == fold]
+    order = np.random.default_rng([seed, 3]).permutation(len(examples))
+    count = round(settings.held_back * len(examples))
+    held = set(order[:count].tolist())
+    return (
+        [one for number, one in enumerate(examples) if number not in held],
+        [one for number, one in enumerate(examples) if number in held],
+    )
+
+
+def run(batch: Batch) -> None:
+    """Train the networks that are asked for; leave weights, history and what was trained."""
+    torch.set_num_threads(batch.threads)
+    settings, gaze = batch.settings(TrainSettings), batch.settings(GazeSettings, "gaze")
+    seed, folds, device = int(batch.values["seed"]), int(batch.values["folds"]), best_device()
+    examples = load_examples(batch.path("examples"))
+    for name in batch.scans:
+        fold = networks(folds).index(name) + 1 if folds else 0
+        learned, held = parts_of(examples, fold, settings, seed)
+        if len(learned) < settings.pictures:
+            raise InputError(
+                f"{name}: there are {len(learned)} pictures to learn from that are not held back, "
+                f"expected at least {settings.pictures} (`train.pictures`)"
+            )
+        weights = batch.path("weights", name)
+        made_by = json.dumps([settings.model_dump(mode="json"), seed, fold, batch.threads])
+        key = hashlib.sha256(f"{made_by} {sha256(batch.path('examples'))}".encode()).hexdigest()
+        checkpoint = weights.with_name(f".{name}.{key[:16]}.npz")
+        network, history = train(
+            learned,
+            held,
+            name,
+            settings=settings,
+            stride=gaze.stride,
+            seed=seed,
+            fold=fold,
+            checkpoint=checkpoint,
+            device=device,
+        )
+        save_networks(weights, {name: network}, architecture(settings, gaze))
+        write_history(batch.path("history", name), history)
+        summary = {
+            "network": name,
+            "fold": fold,
+            "seed": seed,
+            "threads": batch.threads,
+            "device": device_name(device),
+            "bfloat16": uses_bfloat16(device, settings.precision),
+            "torch": torch.__version__,
+            "learned_from": [one.scan for one in learned],
+            "held_back": [one.scan for one in held],
+        }
+        write_json(batch.path("training", name), summary)
+        for left in weights.parent.glob(f".{name}.*.npz"):
+            left.unlink()
