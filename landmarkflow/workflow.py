@@ -306,6 +306,7 @@ class Workflow:
             "teacher": lambda: run.train_on if run else "",
             "references_segmented": lambda: any(s.segmentation for s in self.study.scans.values()),
             "referenced": lambda: any(scan.landmarks for scan in self.study.scans.values()),
+            "counts_annotations": self._counts_annotations,
             "grouped": lambda: any(scan.group for scan in self.study.scans.values()),
             "in_pixels": lambda: self.study.are_pictures,
             "simulate": self._simulated,
@@ -319,6 +320,11 @@ class Workflow:
             name: known[name]() if name in known else self._setting(stage, run, name)
             for name in stage.settings
         }
+
+    def _counts_annotations(self) -> bool:
+        """Whether one of several runs states how many annotated scans it learns from."""
+        runs = self.study.runs.values()
+        return len(runs) > 1 and any(run.train for run in runs)
 
     def _simulated(self) -> dict[str, Any]:
         """The cohort that is simulated: its kind, what is written of it, seed and settings."""
@@ -359,6 +365,7 @@ class Workflow:
             "template": run.template,
             "preset": run.preset,
             "of": list(run.of),
+            "train": run.train,
             "steps": steps,
             "settings": run.settings.model_dump(mode="json"),
         }

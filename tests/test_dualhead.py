@@ -30,7 +30,7 @@ from landmarkflow.methods.dualhead.examples import (
 )
 from landmarkflow.methods.dualhead.find import Finder, Found, kept_pieces
 from landmarkflow.methods.dualhead.gather import deal, example_of
-from landmarkflow.methods.dualhead.network import DualHead
+from landmarkflow.methods.dualhead.network import DualHead, doubled
 from landmarkflow.methods.dualhead.predict import answer, segmented
 from landmarkflow.methods.dualhead.seen import Seer, blocks, proper_rotations
 from landmarkflow.methods.dualhead.settings import (
@@ -265,6 +265,12 @@ def test_windows_are_cut_off_and_backed_by_others_without_a_target_unmarked(
         assert 0.03 < float(hidden.float().mean()) < 0.5
         assert int(window.labels[hidden].sum()) == 0
         assert bool((window.labels[~hidden] > 0).any())
+
+
+def test_a_doubled_map_is_torchs_own_trilinear_one() -> None:
+    maps = torch.rand((2, 3, 4, 6, 5), generator=torch.Generator().manual_seed(1))
+    whole = torch.nn.functional.interpolate(maps, scale_factor=2.0, mode="trilinear")
+    torch.testing.assert_close(doubled(maps), whole)
 
 
 def test_examples_come_back_from_their_file(examples: Examples, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -18,8 +18,15 @@ from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.errors import ScanPoints, error_table
 from landmarkflow.evaluation.evaluate import evaluate
 from landmarkflow.evaluation.failures import failure_table
+from landmarkflow.evaluation.overlap import overlap_table
 from landmarkflow.evaluation.parts import LENGTHS, by_group, in_lengths, with_lengths
-from landmarkflow.evaluation.published import PUBLISHED, beside_published
+from landmarkflow.evaluation.published import (
+    PUBLISHED,
+    beside_figures,
+    beside_published,
+    published_texts,
+)
+from landmarkflow.evaluation.results import ALL_LABELS
 from landmarkflow.evaluation.settings import EvaluateSettings, LengthSettings, factor_of
 from landmarkflow.evaluation.summary import (
     ALL,
@@ -265,6 +272,25 @@ def test_ten_scans_have_a_deviation():
     # One of the two landmarks was found in nine scans alone.
     assert scans_csv(table, 4).splitlines()[-1] == "Mean,,0.40±0.20,1.00"
     assert "mean ± standard deviation (divided by n)" in accuracy_caption(table, "mm")
+
+
+def test_means_beside_published_ones_in_mm_and_in_their_voxels():
+    errors = table_of({"a": [0.0988], "b": [0.2964]})
+    rows = [("a", "1", 0.5), ("a", ALL_LABELS, 0.9), ("b", ALL_LABELS, 0.8)]
+    overlap = overlap_table([(*row, 0.7, 0.1, 0.2, 0.05, "") for row in rows])
+    published = PUBLISHED["stebani2023"]
+    table = beside_figures(errors, overlap, published).set_index("figure")
+    assert table.loc["landmark error, mm", "mean"] == pytest.approx(0.1976)
+    assert table.loc["landmark error, voxels", "mean"] == pytest.approx(2)
+    assert table.loc["Dice", ["n", "mean"]].tolist() == pytest.approx([2, 0.85])
+    theirs = table["A (43 cadaveric)"]
+    assert theirs.tolist() == pytest.approx([0.326, 3.3, 0.97, 0.94, 0.065], abs=1e-3)
+    assert table.iloc[0]["B (9 clinical)"] == pytest.approx(0.514, abs=1e-3)
+    alone = beside_figures(errors, None, published).set_index("figure")
+    assert math.isnan(alone.loc["IoU", "mean"])
+    texts = published_texts("stebani2023", errors, None, EvaluateSettings())
+    assert "| landmark error, voxels |" in texts["published.md"]
+    assert texts["published_table.csv"].splitlines()[2] == '"landmark error, voxels",3.3000,5.2000'
 
 
 def test_published_table_in_the_same_layout():

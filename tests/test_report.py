@@ -709,6 +709,32 @@ def page_of(folder: Path, *runs: RunFiles, provenance: Path | None = None) -> st
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
+def test_page_shows_published_means_beside_ours(tmp_path):
+    settings = EvaluateSettings(published="stebani2023")
+    page = Page(page_of(tmp_path, write_study(tmp_path, settings)))
+    header, error, voxels, dice = page.rows["published"][:4]
+    assert header == ["Figure", "n", "Ours, mean ± sd", "A (43 cadaveric)", "B (9 clinical)"]
+    assert error == ["landmark error, mm", "6", "1.483", "0.326", "0.514"]
+    assert voxels[2:] == ["15.014", "3.300", "5.200"]
+    assert dice[1:] == ["0", "–", "0.970", "0.940"]
+    assert "published-table" not in page.rows
+
+
+def test_page_shows_error_by_annotated_scans(tmp_path):
+    runs = []
+    for name, far, train in (("net-1", 1.0, 1), ("net-2", 0.0, 2), ("oneshot", 0.5, None)):
+        runs.append(write_study(tmp_path, EvaluateSettings(), run=name, far=far))
+        made = read_json(runs[-1].folder / "made.json")
+        write_json(runs[-1].folder / "made.json", made | {"train": train})
+    text = page_of(tmp_path, *runs)
+    rows = Page(text).rows["annotations-table"]
+    assert [row[:2] for row in rows[1:]] == [["net-1", "1"], ["net-2", "2"], ["oneshot", "–"]]
+    assert "oneshot is worth about 1 annotated scan (" not in text
+    assert "oneshot is worth about 1 annotated scan: " in text
+    with Image.open(tmp_path / "annotations.png") as picture:
+        assert picture.width == 1215
+
+
 def test_page_shows_tables_and_escapes_names(tmp_path):
     settings = EvaluateSettings(published="wang2020", columns={"apex": "TOP"})
     text = page_of(tmp_path, write_study(tmp_path, settings))

@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,19 @@ SPLIT = {f"t{n:02d}": "train" for n in range(10)} | {"v": "validation", "a": "",
 
 
 def split(
-    folder: Path, folds: int = 0, seed: int = 1, digests: Sequence[str] = ()
+    folder: Path,
+    folds: int = 0,
+    seed: int = 1,
+    digests: Sequence[str] = (),
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[Outcome, list[dict[str, str]]]:
     """Split scans whose content the digests tell apart; by default no two are alike."""
     for name, digest in zip(SPLIT, digests or SPLIT, strict=True):
         record = {"scan": name, "image": f"{name}.nii", "files": 1, "bytes": 7, "sha256": digest}
         write_json(path_of(folder, SCANS, "record", name), record)
-    sheet = {name: {"split": value} for name, value in SPLIT.items()}
-    settings = {"folds": folds, "seed": seed}
+    sheet = {n: {"split": v, "group": (groups or {}).get(n, "")} for n, v in SPLIT.items()}
+    by = "scan" if groups is None else "group"
+    settings = {"folds": folds, "folds_by": by, "seed": seed}
     done = run_stage(SPLITS, folder, list(SPLIT), settings=settings, sheet=sheet)
     path = path_of(folder, SPLITS, "splits")
     if not path.exists():
@@ -68,6 +73,17 @@ def test_more_folds_than_scans_are_refused(tmp_path: Path) -> None:
     done, rows = split(tmp_path, 12)
     assert_refused(done, "`data.folds` is 12, expected at most the 11 scans to learn from")
     assert rows == []
+
+
+def test_no_group_is_in_two_folds(tmp_path: Path) -> None:
+    # One specimen of four scans, two of two, and three scans of no group.
+    groups = {f"t{n:02d}": name for n, name in enumerate("AAAABBCC")}
+    _, rows = split(tmp_path, 3, groups=groups)
+    of_group = {(groups[r["scan"]], r["fold"]) for r in rows if r["scan"] in groups}
+    assert len(of_group) == 3
+    assert sorted(Counter(row["fold"] for row in rows).values()) == [3, 4, 4]
+    done, _ = split(tmp_path / "more", 7, groups=groups)
+    assert_refused(done, "is 7, expected at most the 6 groups of scans to learn from")
 
 
 def test_an_image_is_not_learned_from_and_evaluated(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +54,20 @@ def run(batch: Batch) -> None:
             )
     learned_from = [scan for scan in batch.scans if splits[scan]]
     folds = int(batch.values["folds"])
-    if folds > len(learned_from):
+    groups = {task.scan: task.scan for task in batch.tasks}
+    counted = "scans"
+    if batch.values["folds_by"] == "group":
+        # A scan of no group is one of its own.
+        groups = {task.scan: task.row["group"] or f"/{task.scan}" for task in batch.tasks}
+        counted = "groups of scans"
+    members = Counter(groups[scan] for scan in learned_from)
+    if folds > len(members):
         raise InputError(
-            f"config: `data.folds` is {folds}, expected at most the {len(learned_from)} scans to "
+            f"config: `data.folds` is {folds}, expected at most the {len(members)} {counted} to "
             "learn from"
         )
-    of_fold = dict(zip(learned_from, _folds(len(learned_from), folds, batch), strict=True))
+    of_group = _folds(members, folds, int(batch.values["seed"]))
+    of_fold = {scan: of_group[groups[scan]] for scan in learned_from}
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -65,9 +75,18 @@ def run(batch: Batch) -> None:
     write_text(batch.path("splits"), text.getvalue())
 
 
-def _folds(count: int, folds: int, batch: Batch) -> list[int]:
-    """A fold for each scan, as many of each as can be, drawn by the study's seed; 0 for none."""
+def _folds(members: Mapping[str, int], folds: int, seed: int) -> dict[str, int]:
+    """A fold for each group, folds as large as each other as can be; 0 for none.
+
+    Groups are drawn by the seed, and the largest dealt out first, each to the smallest fold.
+    """
     if not folds:
-        return [0] * count
-    order = np.random.default_rng([batch.values["seed"], folds]).permutation(count)
-    return [int(place) % folds + 1 for place in np.argsort(order)]
+        return dict.fromkeys(members, 0)
+    names = list(members)
+    order = np.random.default_rng([seed, folds]).permutation(len(names))
+    sizes, found = [0] * folds, {}
+    for place in sorted(order, key=lambda place: -members[names[place]]):
+        smallest = sizes.index(min(sizes))
+        sizes[smallest] += members[names[place]]
+        found[names[place]] = smallest + 1
+    return found

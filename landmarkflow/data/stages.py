@@ -68,8 +68,8 @@ SPLITS = Stage(
     "which annotated scans are learned from, and in which fold; a scan on both sides is refused",
     reads=SCANS.gives("record"),
     writes={"splits": "work/splits/splits.tsv"},
-    columns=("split",),
-    settings=("seed", "folds"),
+    columns=("split", "group"),
+    settings=("seed", "folds", "folds_by"),
 )
 TARGET = Stage(
     "target",

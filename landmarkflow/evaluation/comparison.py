@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_text
 from landmarkflow.engine.batch import Batch
+from landmarkflow.evaluation.annotations import (
+    annotations_of,
+    annotations_table,
+    print_annotations,
+)
 from landmarkflow.evaluation.errors import main_errors
-from landmarkflow.evaluation.results import ALL_LABELS, Run, read_run
+from landmarkflow.evaluation.results import ALL_LABELS, Run, pooled_entries, read_run
 from landmarkflow.evaluation.settings import IN_WORDS, EvaluateSettings
 from landmarkflow.evaluation.summary import ALL_LANDMARKS, reliability, statistics, within
 from landmarkflow.evaluation.tables import Printed, frame_csv, print_columns
@@ -31,6 +35,7 @@ _SPREAD += [("Median", "median", 3), ("p95", "p95", 3)]
 def write_comparison(folder: Path, runs: Sequence[Run]) -> None:
     """Writes comparison.csv, .md and .tex into a study's folder, with references the steps, too.
 
+    Where runs state how many annotated scans they learn from, annotations.csv and .md are beside.
     Equal input gives equal bytes. Raises what `compare_runs` raises.
     """
     table = compare_runs(runs)
@@ -43,6 +48,9 @@ def write_comparison(folder: Path, runs: Sequence[Run]) -> None:
     steps = compare_steps(runs)
     write_text(folder / "steps.csv", frame_csv(steps))
     write_text(folder / "steps.md", print_steps(steps, runs[0]).markdown())
+    if annotations := annotations_of(runs):
+        write_text(folder / "annotations.csv", frame_csv(annotations_table(annotations)))
+        write_text(folder / "annotations.md", print_annotations(annotations).markdown())
 
 
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
@@ -59,7 +67,7 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     Raises:
         InputError: Two runs do not measure the same landmarks of the same scans.
     """
-    return pd.DataFrame([_row(entry, *pooled) for entry, pooled in _pool(runs).items()])
+    return pd.DataFrame([_row(entry, *pooled) for entry, pooled in pooled_entries(runs).items()])
 
 
 def compare_steps(runs: Sequence[Run]) -> pd.DataFrame:
@@ -80,7 +88,7 @@ def compare_steps(runs: Sequence[Run]) -> pd.DataFrame:
     settings = runs[0].settings
     radius = _radius(settings)
     rows = []
-    for entry, (members, errors) in _pool(runs).items():
+    for entry, (members, errors) in pooled_entries(runs).items():
         by_stage = dict(list(errors.groupby("stage", sort=False)))
         names = {stage: name for run in members for stage, name in run.made["steps"].items()}
         for stage in [stage for stage in dict.fromkeys([*names, *by_stage]) if stage in by_stage]:
@@ -162,25 +170,6 @@ def print_steps(table: pd.DataFrame, run: Run) -> Printed:
     )
     wide = overall.join(means.add_prefix(LANDMARK), on=["run", "step"])
     return print_columns(wide, caption, columns)
-
-
-def _pool(runs: Sequence[Run]) -> dict[str, tuple[list[Run], pd.DataFrame]]:
-    """Returns by entry its runs, and their errors below each other with the column `seed`."""
-    first, *others = [set(zip(r.errors["scan"], r.errors["landmark"], strict=True)) for r in runs]
-    for run, measured in zip(runs[1:], others, strict=True):
-        if differing := first ^ measured:
-            scan, label = min(differing)
-            raise InputError(
-                f'{run.made["run"]}: landmark "{label}" of scan {scan} is measured in only one of '
-                f"this run and {runs[0].made['run']}, expected the same scans in both"
-            )
-    entries: dict[str, list[Run]] = {}
-    for run in runs:
-        entries.setdefault(str(run.made["entry"]), []).append(run)
-    return {
-        entry: (members, pd.concat([run.errors.assign(seed=run.made["seed"]) for run in members]))
-        for entry, members in entries.items()
-    }
 
 
 def _figures(errors: pd.DataFrame, radii: Sequence[float]) -> dict[str, Any]:

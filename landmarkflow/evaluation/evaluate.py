@@ -113,7 +113,7 @@ def evaluate(
         more["length"] = {"name": settings.length.name, "stages": data}
     texts = {name: tables.frame_csv(table) for name, table in written.items()}
     if kind.referenced:
-        texts |= _printed(errors, settings, unit)
+        texts |= _printed(errors, written.get("evaluation/overlap.csv"), settings, unit)
     for name, text in texts.items():
         write_text(folder / name, text)
     flagged = failures.loc[failures["status"] != LARGE_ERROR, "scan"]
@@ -154,7 +154,9 @@ def _of_every_scan(
     }
 
 
-def _printed(errors: pd.DataFrame, settings: EvaluateSettings, unit: Unit) -> dict[str, str]:
+def _printed(
+    errors: pd.DataFrame, overlaps: pd.DataFrame | None, settings: EvaluateSettings, unit: Unit
+) -> dict[str, str]:
     """Returns Table 1, and the comparison with a published table, by the names of their files."""
     table = tables.accuracy_table(errors, settings)
     said = tables.accuracy_caption(table, unit)
@@ -166,11 +168,8 @@ def _printed(errors: pd.DataFrame, settings: EvaluateSettings, unit: Unit) -> di
         "evaluation/table1.tex": printed.latex("tab:landmark-errors", 2),
     }
     if settings.published is not None:
-        other = published.PUBLISHED[settings.published]
-        compared = published.beside_published(errors, other, settings)
-        texts["evaluation/published.csv"] = tables.frame_csv(compared)
-        texts["evaluation/published.md"] = published.published_markdown(compared, other)
-        texts["evaluation/published_table.csv"] = tables.scans_csv(other.errors, 6)
+        beside = published.published_texts(settings.published, errors, overlaps, settings)
+        texts |= {f"evaluation/{name}": text for name, text in beside.items()}
     return texts
 
 

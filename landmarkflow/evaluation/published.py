@@ -9,9 +9,17 @@ import pandas as pd
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.errors import main_errors
+from landmarkflow.evaluation.results import ALL_LABELS
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit
 from landmarkflow.evaluation.summary import statistics, within
-from landmarkflow.evaluation.tables import Printed, mean_and_sd, number, print_scans
+from landmarkflow.evaluation.tables import (
+    Printed,
+    frame_csv,
+    mean_and_sd,
+    number,
+    print_scans,
+    scans_csv,
+)
 
 UNIT: Unit = "mm"
 RADIUS = 1.0
@@ -33,6 +41,37 @@ class PublishedTable:
     note: str
     errors: pd.DataFrame
 
+
+@dataclass(frozen=True, eq=False)
+class PublishedFigures:
+    """Published means, where single errors are not known.
+
+    Attributes:
+        source: Where they stand.
+        note: What they are.
+        voxel_mm: Edge of their voxels.
+        sets: Columns are their sets of scans; rows are `MEASURES`.
+    """
+
+    source: str
+    note: str
+    voxel_mm: float
+    sets: pd.DataFrame
+
+
+# What is laid beside published figures: its name in the overlap table, or none, and its unit.
+MEASURES = {
+    "landmark error, mm": "",
+    "landmark error, voxels": "",
+    "Dice": "dice",
+    "IoU": "iou",
+    "average Hausdorff of all voxels, voxels": "all_voxels",
+}
+_STEBANI_2023 = {
+    "A (43 cadaveric)": (3.3, 0.97, 0.94, 0.065),
+    "B (9 clinical)": (5.2, 0.94, 0.89, 0.14),
+}
+_STEBANI_VOXEL_MM = 0.0988
 
 _WANG_2020 = """CENTER TOP WINDOW
 0.877104 0.702200 0.862706
@@ -57,13 +96,27 @@ _WANG_2020 = """CENTER TOP WINDOW
 0.389453 0.391017 0.880967
 """
 
-PUBLISHED = {
+PUBLISHED: dict[str, PublishedTable | PublishedFigures] = {
     "wang2020": PublishedTable(
         source="Wang et al. 2020, Table 1",
         note="The paper prints 0.58±0.19, 0.73±0.39 and 0.79±0.36 mm: its means and deviations "
         "are cut off after two decimals, and its deviations are divided by n - 1.",
         errors=pd.read_csv(io.StringIO(_WANG_2020), sep=" "),
-    )
+    ),
+    "stebani2023": PublishedFigures(
+        source="Stebani et al. 2023, abstract",
+        note="The paper states landmark errors in voxels of 0.0988 mm. Its average Hausdorff "
+        "distance, as far as Dice and distance fit each other, runs over all voxels, interior "
+        "included; that of either side is in its own voxels.",
+        voxel_mm=_STEBANI_VOXEL_MM,
+        sets=pd.DataFrame(
+            {
+                name: [_STEBANI_VOXEL_MM * landmark, landmark, *overlaps]
+                for name, (landmark, *overlaps) in _STEBANI_2023.items()
+            },
+            index=list(MEASURES),
+        ),
+    ),
 }
 
 
@@ -99,6 +152,46 @@ def beside_published(
     return pd.DataFrame(rows, columns=["landmark", "column", *BOTH_SIDES])
 
 
+def beside_figures(
+    errors: pd.DataFrame, overlap: pd.DataFrame | None, published: PublishedFigures
+) -> pd.DataFrame:
+    """Sets a run's means beside published ones.
+
+    Args:
+        errors: The error table, mm.
+        overlap: The overlap table, None where no scan has a reference segmentation.
+        published: The other means.
+
+    Returns:
+        figure, n, mean and sd (divided by n) of ours, then a column for each published set.
+        Landmark errors in voxels are in those of the published scans. Dice and what follows are
+        of all labels as one.
+    """
+    found = main_errors(errors)["error"].to_numpy(np.float64)
+    rows = []
+    for figure, column in MEASURES.items():
+        values = found / (published.voxel_mm if figure.endswith("voxels") else 1.0)
+        if column:
+            whole = overlap[overlap["label"] == ALL_LABELS] if overlap is not None else None
+            values = np.zeros(0) if whole is None else whole[column].to_numpy(np.float64)
+        own = statistics(values, ())
+        row = {"figure": figure, **{name: own[name] for name in ("n", "mean", "sd")}}
+        rows.append(row | published.sets.loc[figure].to_dict())
+    return pd.DataFrame(rows)
+
+
+def print_figures(table: pd.DataFrame) -> Printed:
+    """Returns what `beside_figures` returned as texts."""
+    sets = list(table.columns[4:])
+    header = ["Figure", "n", "Ours, mean ± sd", *sets]
+    rows = [
+        [row["figure"], number(row["n"], 0), mean_and_sd(row, 3, " ± ")]
+        + [number(row[name], 3) for name in sets]
+        for row in table.to_dict("records")
+    ]
+    return Printed("Ours beside the published figures (sd divided by n).", header, rows)
+
+
 def published_markdown(table: pd.DataFrame, published: PublishedTable) -> str:
     """Returns both sides and the whole published table as Markdown."""
     source = f"{published.source}, {UNIT}. {published.note}"
@@ -122,6 +215,27 @@ def print_sides(table: pd.DataFrame) -> Printed:
         rows.append(cells)
     said = "Ours beside the published figures, both recomputed (sd divided by n)."
     return Printed(said, header, rows)
+
+
+def published_texts(
+    name: str, errors: pd.DataFrame, overlap: pd.DataFrame | None, settings: EvaluateSettings
+) -> dict[str, str]:
+    """Returns published.csv, .md and published_table.csv of a published table, by these names.
+
+    Raises:
+        InputError: No printed name is one of the published table's.
+    """
+    other = PUBLISHED[name]
+    if isinstance(other, PublishedFigures):
+        compared = beside_figures(errors, overlap, other)
+        theirs = other.sets.rename_axis("figure").reset_index()
+        said = f"{print_figures(compared).markdown()}\n{other.source}. {other.note}\n"
+        texts = (frame_csv(compared), said, frame_csv(theirs))
+    else:
+        compared = beside_published(errors, other, settings)
+        said = published_markdown(compared, other)
+        texts = (frame_csv(compared), said, scans_csv(other.errors, 6))
+    return dict(zip(("published.csv", "published.md", "published_table.csv"), texts, strict=True))
 
 
 def _figures(errors: "pd.Series[float]", prefix: str) -> dict[str, float]:

@@ -71,6 +71,29 @@ def read_run(folder: Path) -> Run:
     return Run(made, errors, summary, overlap)
 
 
+def pooled_entries(runs: Sequence[Run]) -> dict[str, tuple[list[Run], pd.DataFrame]]:
+    """Returns by entry its runs, and their errors below each other with the column `seed`.
+
+    Raises:
+        InputError: Two runs do not measure the same landmarks of the same scans.
+    """
+    first, *others = [set(zip(r.errors["scan"], r.errors["landmark"], strict=True)) for r in runs]
+    for run, measured in zip(runs[1:], others, strict=True):
+        if differing := first ^ measured:
+            scan, label = min(differing)
+            raise InputError(
+                f'{run.made["run"]}: landmark "{label}" of scan {scan} is measured in only one of '
+                f"this run and {runs[0].made['run']}, expected the same scans in both"
+            )
+    entries: dict[str, list[Run]] = {}
+    for run in runs:
+        entries.setdefault(str(run.made["entry"]), []).append(run)
+    return {
+        entry: (members, pd.concat([run.errors.assign(seed=run.made["seed"]) for run in members]))
+        for entry, members in entries.items()
+    }
+
+
 def read_scans(folder: Path) -> pd.DataFrame:
     """Reads scans.csv, the scans by doubt, from a run's folder.
 

@@ -71,10 +71,10 @@ class EvaluateSettings(Settings):
     columns: dict[str, str] = Field(
         {}, description="column titles of Table 1: landmark label to printed name"
     )
-    published: Literal["wang2020"] | None = Field(
+    published: Literal["wang2020", "stebani2023"] | None = Field(
         None,
-        description="published table (in mm) to compare with, matched by the printed names; null "
-        "for none",
+        description="published figures (in mm) to compare with: wang2020, a table matched by the "
+        "printed names, or stebani2023, means of errors and overlaps; null for none",
     )
     bootstrap: int = Field(
         2000, ge=100, le=100_000, description="resamples of the interval of the mean"

@@ -36,6 +36,11 @@ def _referenced(settings: Mapping[str, Any]) -> bool:
     return bool(settings["referenced"])
 
 
+def _by_annotations(settings: Mapping[str, Any]) -> bool:
+    """Whether one of several runs states how many annotated scans it learns from."""
+    return _referenced(settings) and bool(settings["counts_annotations"])
+
+
 def _grouped(settings: Mapping[str, Any]) -> bool:
     return _referenced(settings) and bool(settings["grouped"])
 
@@ -84,21 +89,26 @@ COMPARE = Stage(
     "compare",
     "compare_runs",
     f"{PACKAGE}.comparison",
-    "all runs of a study side by side, and what each step of them is worth",
+    "all runs of a study side by side, what each step of them is worth, and annotations",
     writes={
         "comparison": "comparison.csv",
         "comparison_markdown": "comparison.md",
         "comparison_latex": "comparison.tex",
         "steps": "steps.csv",
         "steps_markdown": "steps.md",
+        "annotations": "annotations.csv",
+        "annotations_markdown": "annotations.md",
     },
-    settings=("referenced",),
+    settings=("referenced", "counts_annotations"),
     of={
         "made": "{of}/made.json",
         "errors": "{of}/evaluation/errors.csv",
         "summary": "{of}/evaluation/summary.json",
     },
-    only_if={"errors": _referenced, "steps": _referenced, "steps_markdown": _referenced},
+    only_if={
+        **dict.fromkeys(("errors", "steps", "steps_markdown"), _referenced),
+        **dict.fromkeys(("annotations", "annotations_markdown"), _by_annotations),
+    },
 )
 CHECK = Stage(
     "check",

@@ -15,22 +15,26 @@ from matplotlib.figure import Figure
 
 from landmarkflow.core import files
 from landmarkflow.engine.batch import Batch
-from landmarkflow.evaluation import comparison, published
+from landmarkflow.evaluation import annotations, comparison, published
 from landmarkflow.evaluation.errors import MAIN_STAGE, main_errors
 from landmarkflow.evaluation.failures import STOPPED
 from landmarkflow.evaluation.found import COORDINATES
+from landmarkflow.evaluation.published import PublishedFigures
 from landmarkflow.evaluation.results import Run, read_rows, read_run, read_scans, read_table
 from landmarkflow.evaluation.settings import IN_WORDS
 from landmarkflow.evaluation.summary import ENOUGH
 from landmarkflow.evaluation.tables import number
+from landmarkflow.report.annotations import draw_annotations
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.embedded import Budget
-from landmarkflow.report.figures import png_bytes
+from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.heat import SHADES as HEAT
 from landmarkflow.report.heat import heat_of
 from landmarkflow.report.histories import draw_history, read_history
 
 TEMPLATE = "report.html.j2"
+# Beside the page, where runs state how many annotated scans they learn from.
+ANNOTATIONS = "annotations.png"
 CURVE_DPI = 150
 # Scans with a reason to look at them that the page's first lines link.
 MOST_NAMED = 12
@@ -64,8 +68,9 @@ def write_report(
 
     Curves and pictures are part of the file, so that it can be mailed; where there are more
     pictures than `embedded.PAGE_BYTES` hold, the least doubtful ones are linked relatively.
-    Several runs stand side by side first, in the tables that
-    `write_comparison` writes, and then each in a section of its own.
+    Several runs stand side by side first, in the tables that `write_comparison` writes, and then
+    each in a section of its own. Error against the number of annotated scans is drawn in a PNG
+    file, too.
 
     Args:
         path: The HTML file to write.
@@ -90,6 +95,12 @@ def write_report(
         tables["comparison", "Runs"] = comparison.print_comparison(entries, read[0])
         if read[0].summary["referenced"]:
             tables["steps", "Steps"] = comparison.print_steps(steps, read[0])
+    figures = {}
+    if found := annotations.annotations_of(read):
+        tables["annotations", "Error by annotated scans"] = annotations.print_annotations(found)
+        figure = draw_annotations(found, CURVE_DPI)
+        save_png(figure, path.parent / ANNOTATIONS)
+        figures["annotations"] = _embedded(figure)
     made = None
     if provenance is not None:
         made = _made(files.read_json(provenance), [] if several else sections[0]["made"])
@@ -98,7 +109,7 @@ def write_report(
     pages.trim_blocks = pages.lstrip_blocks = True
     shown = {"title": study["study"], "study": _sections(study), "shades": SHADES, "enough": ENOUGH}
     shown |= {"heat_shades": HEAT}
-    shown |= {"tables": tables, "runs": sections, "made": made}
+    shown |= {"tables": tables, "figures": figures, "runs": sections, "made": made}
     files.write_text(path, pages.get_template(TEMPLATE).render(shown))
 
 
@@ -125,8 +136,13 @@ def _section(
     header, *rows = read_rows(tables / "table1.csv") if referenced else [[]]
     radii = run.settings.radii
     scans = read_scans(run_files.folder)
-    sides, published_table = None, None
-    if summary["published"] is not None:
+    sides, published_table, published_figures = None, None, None
+    if isinstance(published.PUBLISHED.get(run.settings.published or ""), PublishedFigures):
+        compared = read_table(tables / "published.csv", ("figure",), ())
+        numbers = [name for name in compared if name != "figure"]
+        compared[numbers] = compared[numbers].replace("", "nan").astype("float64")
+        published_figures = published.print_figures(compared)
+    elif summary["published"] is not None:
         columns = ("landmark", "column", *published.BOTH_SIDES)
         compared = read_table(tables / "published.csv", columns, published.BOTH_SIDES)
         sides = published.print_sides(compared).rows
@@ -167,6 +183,7 @@ def _section(
         "table_rows": [[_cell(text, i, radii) for i, text in enumerate(row)] for row in rows],
         "published": sides,
         "published_table": published_table,
+        "published_figures": published_figures,
         "failures": failures,
         "curves": curves,
         "histories": histories,

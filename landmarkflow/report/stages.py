@@ -51,13 +51,18 @@ PAGE = Stage(
     f"{PACKAGE}.page",
     "one page with all runs: tables, curves, failures and every scan's picture",
     reads={"comparison": "comparison.csv", "steps": "steps.csv", "provenance": "provenance.json"},
-    writes={"report": "report.html"},
-    settings=("study", "histories", "referenced"),
+    writes={"report": "report.html", "annotations": "annotations.png"},
+    settings=("study", "histories", "referenced", "counts_annotations"),
     of={
         "made": "{of}/made.json",
         "summary": "{of}/evaluation/summary.json",
         "picture": "{of}/pictures/{scan}.png",
     },
-    only_if={"steps": lambda settings: bool(settings["referenced"])},
+    only_if={
+        "steps": lambda settings: bool(settings["referenced"]),
+        "annotations": lambda settings: bool(
+            settings["referenced"] and settings["counts_annotations"]
+        ),
+    },
 )
 STAGES = (MADE, PROVENANCE, PICTURES, PAGE)

@@ -172,6 +172,11 @@ class DataSource(Settings):
         "that were trained without it; 0 for none. Where no scans are there to learn from alone, "
         "those that are evaluated are learned from, too, each by the networks of other parts",
     )
+    folds_by: Literal["scan", "group"] = Field(
+        "scan",
+        description="what is split: single scans, or groups of the sheet's column `group`, such as "
+        "specimens or cameras, of which none is in two parts",
+    )
     largest_gib: float = Field(
         8.0, gt=0, description="GiB that a scan may hold in memory; a larger one is refused"
     )

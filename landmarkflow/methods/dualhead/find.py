@@ -11,7 +11,7 @@ from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
 from landmarkflow.learning.heatmaps import decode, spread
 from landmarkflow.methods.dualhead.examples import Statistics
-from landmarkflow.methods.dualhead.seen import Answer, Seer, blocks
+from landmarkflow.methods.dualhead.seen import AT_ONCE, Answer, Seer, blocks
 from landmarkflow.methods.dualhead.settings import PredictSettings
 from landmarkflow.methods.dualhead.views import Maps, View, covering
 
@@ -19,8 +19,8 @@ Array = NDArray[np.float64]
 
 # A heat map is taken to be of one peak within so many standard deviations of its target.
 PEAK_IN_SIGMAS = 4.0
-# How often the fine window is laid anew where what it shows reaches its border.
-ROUNDS = 3
+# How often the fine window is laid, anew where what it shows reaches its border.
+ROUNDS = 4
 # Voxels at the border of the fine window that its answer is to leave free.
 FREE_VOXELS = 2
 # A piece counts down to this share of the smallest one that is annotated.
@@ -135,7 +135,9 @@ class Finder:
     def _fine(self, view: View, candidates: tuple[Candidate, ...]) -> Found:
         best, spacing = candidates[0], self.spacings[1]
         step = 2 ** (self.fine.settings.levels - 1)
-        widest = 2 * MOST_IN_TARGETS * self.statistics.radius_mm
+        # The first look is one window: what the coarse pass marked may lie anywhere around.
+        widest = AT_ONCE * self.fine.settings.window // step * step * spacing
+        widest -= 2 * self.settings.margin_mm
         low, high = np.array(best.low), np.array(best.high)
         for number in range(ROUNDS):
             grid = self._window(low, high, widest, spacing, step)
@@ -146,10 +148,8 @@ class Finder:
             inner = np.array(grid.size) - 1 - FREE_VOXELS
             if (box[0] >= FREE_VOXELS).all() and (box[1] <= inner).all():
                 break
-            moved = grid.to_physical(np.array(box, dtype=np.float64))
-            low, high = np.minimum(low, moved[0]), np.maximum(high, moved[1])
-            if (high - low > widest).any():
-                low, high = moved[0], moved[1]
+            low, high = grid.to_physical(np.array(box, dtype=np.float64))
+            widest = 2 * MOST_IN_TARGETS * self.statistics.radius_mm
         return self._judged(answer, self._closer(view, answer), candidates)
 
     def _closer(self, view: View, answer: Answer) -> Answer:

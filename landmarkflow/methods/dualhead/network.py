@@ -66,13 +66,24 @@ class DualHead(nn.Module):
                 features = block(features)
                 skipped.append(features)
             for block, skip in zip(self.up, skipped[-2::-1], strict=True):
-                raised = nn.functional.interpolate(
-                    features, scale_factor=2.0, mode="trilinear", align_corners=False
-                )
-                features = block(torch.cat([raised, skip], dim=1))
+                features = block(torch.cat([doubled(features), skip], dim=1))
         with torch.autocast(windows.device.type, enabled=False):
             heads = [head for head in (self.segmentation, self.heat) if head is not None]
             return torch.cat([head(features.float()) for head in heads], dim=1)
+
+
+def doubled(features: Tensor) -> Tensor:
+    """(n, c, z, y, x) at twice the resolution, trilinear, edges of voxels staying where they are.
+
+    It is torch's own `interpolate`, which takes three times as long in bfloat16 on a processor.
+    """
+    for axis in (2, 3, 4):
+        last = features.shape[axis] - 1
+        before = torch.cat([features.narrow(axis, 0, 1), features.narrow(axis, 0, last)], axis)
+        after = torch.cat([features.narrow(axis, 1, last), features.narrow(axis, last, 1)], axis)
+        ways = [torch.lerp(features, other, 0.25) for other in (before, after)]
+        features = torch.stack(ways, axis + 1).flatten(axis, axis + 1)
+    return features
 
 
 def _convolutions(before: int, after: int, count: int) -> nn.Sequential:

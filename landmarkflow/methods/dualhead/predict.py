@@ -154,12 +154,12 @@ def run(batch: Batch) -> None:
         chosen = {name: pairs[name] for name in unseen}
         view = View(scan, known["low"], known["high"])
         flips = flips_of(task.row["side"], known["side"])
-        unsure: tuple[str, ...] = ()
-        if len(flips) > 1:
-            # One network tells the side: all of them would take twice as long.
-            scouted = answer(finder({unseen[0]: pairs[unseen[0]]}), view, flips)
-            flips, unsure = (scouted.mirrored,), scouted.doubts
-        answered = answer(finder(chosen), view, flips)
+        # One network tells the side: all of them would take twice as long.
+        first = {unseen[0]: pairs[unseen[0]]} if len(flips) > 1 else chosen
+        answered = answer(finder(first), view, flips)
+        unsure = answered.doubts
+        if len(first) < len(chosen):
+            answered = answer(finder(chosen), view, (answered.mirrored,))
         found = answered.found
         extent = Extent(grid_of(scan))
         seen = extent.mirrored() if answered.mirrored else extent

@@ -24,7 +24,7 @@ Maps = NDArray[np.float32]
 
 # A part up to so many times as wide as the window that a network learned from is seen at once:
 # what it holds is much the same, and seams cost more than they bring.
-AT_ONCE = 1.35
+AT_ONCE = 1.45
 
 
 @dataclass(frozen=True, eq=False)

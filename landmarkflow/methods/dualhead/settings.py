@@ -86,7 +86,7 @@ class TrainSettings(Settings):
         shift_mm=10.0,
         elsewhere=0.25,
     )
-    fine: PassSettings = section(PassSettings, window=56, steps=600)
+    fine: PassSettings = section(PassSettings, window=56, steps=900)
     held_back: float = Field(
         0.2,
         ge=0,

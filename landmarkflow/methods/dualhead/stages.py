@@ -39,8 +39,20 @@ GATHER = Stage(
         "splits": SPLITS.writes["splits"],
     },
     writes={"examples": "{run}/work/gather/examples.npz"},
-    settings=("gather", "folds", "teacher", "segmented", "labels", "seed", "largest_gib"),
-    columns=("image", "series", "landmarks", "frame", "segmentation", "side", "split"),
+    settings=(
+        "gather",
+        "folds",
+        "folds_by",
+        "teacher",
+        "segmented",
+        "labels",
+        "seed",
+        "largest_gib",
+    ),
+    columns=(
+        *("image", "series", "landmarks", "frame", "segmentation"),
+        *("side", "split", "group"),
+    ),
     of={
         "landmarks": "{of}/landmarks/{scan}.mrk.json",
         "landmarks_record": "{of}/landmarks/{scan}.json",

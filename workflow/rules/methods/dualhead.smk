@@ -16,7 +16,7 @@ if CONFIG.data.folds and not STUDY.training and not all(r.train_on for r in LEAR
 
 
 GATHERED = FLOW.reads(dualhead.GATHER, FLOW.learned)
-# The folds follow from scans, folds and seed, which are parameters: the table is written again for
+# The folds follow from scans, groups, folds and seed, which are parameters: the table is written again for
 # every further scan that is evaluated, which must train nothing.
 GATHERED["splits"] = ancient(GATHERED["splits"])
 
