@@ -48,7 +48,7 @@ BRANCH = {"widths": (8, 16), "batch": 2, "learning_rate": 0.01}
 TINY = TrainSettings.model_validate(
     {
         "coarse": BRANCH | {"size": 48, "stem": 2, "steps": 6},
-        "regions": BRANCH | {"size": 32, "stem": 2, "steps": 6, "fields": (0.3, 0.6)},
+        "regions": BRANCH | {"size": 32, "stem": 2, "steps": 6, "fields": (0.3, 0.6), "at_once": 2},
         "parts": {"attention_level": 1, "attractors": 8},
         "augment": {"flip": True, "spots": 0, "cut": 0, "dropped": 0},
         "steps_per_epoch": 2,
