@@ -17,7 +17,8 @@ from landmarkflow.core.sides import flips_of
 from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import array_of, image_on, mirrored
 from landmarkflow.learning.augment import random_pose, random_rotation
-from landmarkflow.methods.dualhead.calibrate import Measured, Radii
+from landmarkflow.learning.radii import Radii
+from landmarkflow.methods.dualhead.calibrate import Measured, radii_of
 from landmarkflow.methods.dualhead.doubts import doubts
 from landmarkflow.methods.dualhead.examples import (
     VALIDATION,
@@ -381,15 +382,15 @@ def test_radii_hold_the_share_of_errors_that_they_say() -> None:
     for _ in range(40):
         measured = [scan(number) for number in range(16)]
         for kept, by_spread in ((held, True), (fixed, False)):
-            radii = Radii.of(measured, np.zeros(4), CalibrateSettings(by_spread=by_spread))
+            radii = radii_of(measured, np.zeros(4), CalibrateSettings(by_spread=by_spread))
             radii = Radii.of_data(radii.as_data())
             new = [scan(number) for number in range(50)]
             kept.append(np.mean([one.error <= radii.of_scan(one.spread) for one in new]))
     assert np.mean(held) == pytest.approx(0.9, abs=0.02)
     assert np.mean(fixed) == pytest.approx(0.9, abs=0.02)
-    few = Radii.of([scan(0), scan(1)], np.zeros(4), CalibrateSettings())
+    few = radii_of([scan(0), scan(1)], np.zeros(4), CalibrateSettings())
     assert np.isnan(few.of_scan(np.ones(4))).all()
-    taught = Radii.of([scan(n) for n in range(9)], np.full(4, 3.0), CalibrateSettings())
+    taught = radii_of([scan(n) for n in range(9)], np.full(4, 3.0), CalibrateSettings())
     assert (taught.of_scan(np.ones(4)) > 3).all()
 
 

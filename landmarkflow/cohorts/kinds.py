@@ -10,6 +10,7 @@ from typing import Any
 
 from landmarkflow.cohorts.fetal_head_settings import LABELS as FETAL_HEAD
 from landmarkflow.cohorts.fetal_head_settings import long_axis_of, plane_of
+from landmarkflow.cohorts.fundus_settings import FUNDUS_LANDMARKS, camera_of
 
 
 @dataclass(frozen=True)
@@ -32,5 +33,6 @@ class PictureKind:
 
 
 KINDS: Mapping[str, PictureKind] = {
+    "fundus": PictureKind("fundus", FUNDUS_LANDMARKS, group_of=camera_of),
     "fetal_head": PictureKind("head", FETAL_HEAD, plane_of, long_axis_of, gaze=True),
 }

@@ -10,6 +10,8 @@ from PIL import Image
 
 from landmarkflow.cohorts.fetal_head import simulate_fetal_head
 from landmarkflow.cohorts.fetal_head_settings import FetalHeadSettings
+from landmarkflow.cohorts.fundus import simulate_fundus
+from landmarkflow.cohorts.fundus_settings import FundusSettings
 from landmarkflow.cohorts.picture import LOOK_COLUMNS, Picture
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.cohorts.simulate import simulate_subject
@@ -34,6 +36,7 @@ class Simulator:
 
 
 SIMULATORS: Mapping[str, Simulator] = {
+    "fundus": Simulator(FundusSettings, simulate_fundus),
     "fetal_head": Simulator(FetalHeadSettings, simulate_fetal_head),
 }
 

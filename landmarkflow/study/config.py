@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from landmarkflow.cohorts.fetal_head_settings import FetalHeadSettings
+from landmarkflow.cohorts.fundus_settings import FundusSettings
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.settings import Settings, explain
@@ -81,9 +82,12 @@ class CohortSource(Settings):
     training: int = Field(
         0, ge=0, le=9999, description="annotated scans for supervised methods, numbered after these"
     )
-    kind: Literal["ear", "fetal_head"] = Field("ear", description="what they show")
+    kind: Literal["ear", "fundus", "fetal_head"] = Field("ear", description="what they show")
     anatomy: CohortSettings = Field(
         CohortSettings(), description="of ears: the scanner and the poses"
+    )
+    fundus: FundusSettings = Field(
+        FundusSettings(), description="of fundus photographs: eyes, lesions and cameras"
     )
     fetal_head: FetalHeadSettings = Field(
         FetalHeadSettings(), description="of fetal heads: size, pose and observers"

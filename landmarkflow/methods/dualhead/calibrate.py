@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from landmarkflow.core.errors import ScanFailure
-from landmarkflow.core.files import read_json, read_text, write_json, write_text
+from landmarkflow.core.files import read_json, write_json, write_text
 from landmarkflow.engine.batch import Batch
 from landmarkflow.images.operations import image_on
-from landmarkflow.learning.conformal import conformal_quantile
 from landmarkflow.learning.device import best_device
+from landmarkflow.learning.history import average_histories
+from landmarkflow.learning.radii import Radii
 from landmarkflow.methods.dualhead.examples import (
     Crop,
     Example,
@@ -48,10 +49,6 @@ logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 COLUMNS = ("scan", "network", "landmark", "error_mm", "spread_mm", "presence", "radius_mm")
-# Widths of heat maps, of the usual one, beyond which a radius grows or shrinks no further.
-NARROWEST, WIDEST = 0.7, 4.0
-# So many scans weigh as much for a landmark's usual error as all landmarks together.
-PRIOR_SCANS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,75 +62,16 @@ class Measured:
     presence: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Radii:
-    """What makes the radius of a landmark: quantile · usual · width of its heat map.
-
-    Attributes:
-        usual_mm: (k,) median error of each landmark on scans held back.
-        spread_mm: (k,) median width of its heat map there.
-        quantile: of the errors so divided; infinite where too few scans were held back.
-        teacher_mm: (k,) radius of the answers that were learned from, 0 for annotations.
-        by_spread: whether widths count.
-    """
-
-    usual_mm: Array
-    spread_mm: Array
-    quantile: float
-    teacher_mm: Array
-    by_spread: bool
-
-    @staticmethod
-    def of(measured: Sequence[Measured], teacher_mm: Array, settings: CalibrateSettings) -> "Radii":
-        """Those of errors on scans held back; a lost scan's errors are infinite."""
-        count = len(teacher_mm)
-        errors = np.array([one.error for one in measured]).reshape(-1, count)
-        spreads = np.array([one.spread for one in measured]).reshape(-1, count)
-        usual, width = np.full(count, np.nan), np.full(count, np.nan)
-        finite = errors[np.isfinite(errors)]
-        for k in range(count if len(finite) else 0):
-            own = errors[np.isfinite(errors[:, k]), k]
-            pooled = float(np.median(finite))
-            median = float(np.median(own)) if len(own) else pooled
-            usual[k] = (len(own) * median + PRIOR_SCANS * pooled) / (len(own) + PRIOR_SCANS)
-            widths = spreads[np.isfinite(spreads[:, k]), k]
-            width[k] = float(np.median(widths)) if len(widths) else np.nan
-        radii = Radii(usual, width, 1.0, np.zeros(count), settings.by_spread)
-        scores = [one.error / radii.of_scan(one.spread) for one in measured]
-        quantile = conformal_quantile(np.concatenate([np.empty(0), *scores]), settings.coverage)
-        return Radii(usual, width, quantile, teacher_mm, settings.by_spread)
-
-    def of_scan(self, spread_mm: Array) -> Array:
-        """(k,) radii, mm, of landmarks whose heat maps have these widths; NaN for none."""
-        ratio = np.ones(len(self.usual_mm))
-        if self.by_spread:
-            ratio = np.clip(np.nan_to_num(spread_mm / self.spread_mm, nan=1), NARROWEST, WIDEST)
-        if not math.isfinite(self.quantile):
-            return np.full(len(self.usual_mm), np.nan)
-        return np.asarray(np.hypot(self.quantile * self.usual_mm * ratio, self.teacher_mm))
-
-    def as_data(self) -> dict[str, Any]:
-        """Plain data, which `of_data` takes back; null for what there is not."""
-        known = {n: [_plain(v) for v in getattr(self, n)] for n in ("usual_mm", "spread_mm")}
-        return known | {
-            "quantile": _plain(self.quantile),
-            "teacher_mm": [_plain(v) for v in self.teacher_mm],
-            "by_spread": self.by_spread,
-        }
-
-    @staticmethod
-    def of_data(data: Mapping[str, Any]) -> "Radii":
-        """Those of `as_data`, read from JSON."""
-        usual, width, teacher = (
-            np.array(data[name], dtype=np.float64)
-            for name in ("usual_mm", "spread_mm", "teacher_mm")
-        )
-        quantile = math.inf if data["quantile"] is None else float(data["quantile"])
-        return Radii(usual, width, quantile, teacher, bool(data["by_spread"]))
-
-
-def _plain(value: float) -> float | None:
-    return round(float(value), 6) if math.isfinite(value) else None
+def radii_of(measured: Sequence[Measured], teacher_mm: Array, settings: CalibrateSettings) -> Radii:
+    """Radii, mm, by errors on scans held back; a lost scan's errors are infinite."""
+    count = len(teacher_mm)
+    return Radii.of(
+        np.array([one.error for one in measured]).reshape(-1, count),
+        np.array([one.spread for one in measured]).reshape(-1, count),
+        teacher=teacher_mm,
+        coverage=settings.coverage,
+        by_spread=settings.by_spread,
+    )
 
 
 def view_of_crop(crop: Crop) -> View:
@@ -213,7 +151,7 @@ def run(batch: Batch) -> None:
             )
             measured.append(measure(finder, example, "+".join(unseen)))
     teacher = np.array([example.teacher_mm for example in examples.scans])
-    radii = Radii.of(measured, np.nan_to_num(np.nanmedian(teacher, axis=0)), settings)
+    radii = radii_of(measured, np.nan_to_num(np.nanmedian(teacher, axis=0)), settings)
     shape = architecture(train, examples.labels, examples.landmarks)
     save_pairs(batch.path("networks"), pairs, shape)
     write_json(
@@ -235,7 +173,7 @@ def run(batch: Batch) -> None:
         },
     )
     _write_measured(batch.path("held_back"), measured, radii, examples.landmarks)
-    _write_histories(batch.path("histories"), [batch.path("history", n) for n in batch.scans])
+    average_histories(batch.path("histories"), [batch.path("history", n) for n in batch.scans])
     errors = np.concatenate([np.empty(0), *(one.error for one in measured)])
     known_errors = errors[np.isfinite(errors)]
     if len(known_errors):
@@ -273,24 +211,4 @@ def _write_measured(
         for label, row in zip(landmarks, figures, strict=True):
             numbers = ["" if math.isnan(value) else f"{value:.4f}" for value in row]
             writer.writerow([one.scan, one.network, label, *numbers])
-    write_text(path, text.getvalue())
-
-
-def _write_histories(path: Path, histories: Sequence[Path]) -> None:
-    """One history of several networks, the mean of each number in each epoch."""
-    tables = [list(csv.DictReader(io.StringIO(read_text(h, "a history")))) for h in histories]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(tables[0][0]), lineterminator="\n")
-    writer.writeheader()
-    for rows in zip(*tables, strict=True):
-        merged = {}
-        for name, value in rows[0].items():
-            try:
-                numbers = np.array([float(row[name]) for row in rows])
-            except ValueError:
-                merged[name] = value
-                continue
-            known = numbers[np.isfinite(numbers)]
-            merged[name] = f"{known.mean():.6g}" if len(known) else ""
-        writer.writerow(merged)
     write_text(path, text.getvalue())

@@ -26,7 +26,8 @@ from landmarkflow.images.identity import Identity
 from landmarkflow.images.operations import MIRROR, array_of, grid_of, image_on, mirrored
 from landmarkflow.images.sampling import resample
 from landmarkflow.learning.device import best_device, device_name
-from landmarkflow.methods.dualhead.calibrate import Radii, finder_of
+from landmarkflow.learning.radii import Radii
+from landmarkflow.methods.dualhead.calibrate import finder_of
 from landmarkflow.methods.dualhead.doubts import doubts
 from landmarkflow.methods.dualhead.examples import Statistics
 from landmarkflow.methods.dualhead.find import Finder, Found

@@ -1,0 +1,96 @@
+"""The radius of a landmark: what its errors on scans held back, and the width of its map, tell."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landmarkflow.learning.conformal import conformal_quantile
+
+Array = NDArray[np.float64]
+
+# Widths of heat maps, of the usual one, beyond which a radius grows or shrinks no further.
+NARROWEST, WIDEST = 0.7, 4.0
+# So many scans weigh as much for a landmark's usual error as all landmarks together.
+PRIOR_SCANS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Radii:
+    """What makes the radius of a landmark: quantile · usual · width of its heat map.
+
+    All lengths are of one unit, which is the caller's.
+
+    Attributes:
+        usual: (k,) median error of each landmark on scans held back.
+        spread: (k,) median width of its heat map there.
+        quantile: of the errors so divided; infinite where too few scans were held back.
+        teacher: (k,) radius of the answers that were learned from, 0 for annotations.
+        by_spread: whether widths count.
+    """
+
+    usual: Array
+    spread: Array
+    quantile: float
+    teacher: Array
+    by_spread: bool
+
+    @staticmethod
+    def of(
+        errors: Array, spreads: Array, *, teacher: Array, coverage: float, by_spread: bool
+    ) -> "Radii":
+        """Those of errors on scans held back.
+
+        Args:
+            errors: (n, k); infinite where a scan was lost, NaN without a true place.
+            spreads: (n, k) widths of heat maps, NaN for none.
+            teacher: (k,) radius of the answers that were learned from.
+            coverage: share of true places that are to lie within the radius.
+            by_spread: whether widths count.
+        """
+        count = len(teacher)
+        usual, width = np.full(count, np.nan), np.full(count, np.nan)
+        finite = errors[np.isfinite(errors)]
+        for k in range(count if len(finite) else 0):
+            own = errors[np.isfinite(errors[:, k]), k]
+            pooled = float(np.median(finite))
+            median = float(np.median(own)) if len(own) else pooled
+            usual[k] = (len(own) * median + PRIOR_SCANS * pooled) / (len(own) + PRIOR_SCANS)
+            widths = spreads[np.isfinite(spreads[:, k]), k]
+            width[k] = float(np.median(widths)) if len(widths) else np.nan
+        radii = Radii(usual, width, 1.0, np.zeros(count), by_spread)
+        scores = [
+            error / radii.of_scan(spread) for error, spread in zip(errors, spreads, strict=True)
+        ]
+        quantile = conformal_quantile(np.concatenate([np.empty(0), *scores]), coverage)
+        return Radii(usual, width, quantile, teacher, by_spread)
+
+    def of_scan(self, spread: Array) -> Array:
+        """(k,) radii of landmarks whose heat maps have these widths; NaN for none."""
+        ratio = np.ones(len(self.usual))
+        if self.by_spread:
+            ratio = np.clip(np.nan_to_num(spread / self.spread, nan=1), NARROWEST, WIDEST)
+        if not math.isfinite(self.quantile):
+            return np.full(len(self.usual), np.nan)
+        return np.asarray(np.hypot(self.quantile * self.usual * ratio, self.teacher))
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data, which `of_data` takes back; null for what there is not."""
+        known = {n: [_plain(v) for v in getattr(self, n)] for n in ("usual", "spread", "teacher")}
+        return known | {"quantile": _plain(self.quantile), "by_spread": self.by_spread}
+
+    @staticmethod
+    def of_data(data: Mapping[str, Any]) -> "Radii":
+        """Those of `as_data`, read from JSON."""
+        usual, width, teacher = (
+            np.array(data[name], dtype=np.float64) for name in ("usual", "spread", "teacher")
+        )
+        quantile = math.inf if data["quantile"] is None else float(data["quantile"])
+        return Radii(usual, width, quantile, teacher, bool(data["by_spread"]))
+
+
+def _plain(value: float) -> float | None:
+    return round(float(value), 6) if math.isfinite(value) else None

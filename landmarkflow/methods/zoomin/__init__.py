@@ -1,0 +1,1 @@
+"""The method `zoomin`: a look at a whole picture, then closer ones around what that found."""

@@ -1,0 +1,173 @@
+"""Pictures changed at random: where they lie in a frame, and how they look.
+
+One change holds for all crops of a picture in a batch: what is bright in the coarse crop is bright
+in its regions of interest.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from landmarkflow.learning.crops import Frame, Pyramid
+from landmarkflow.methods.zoomin.settings import AugmentSettings
+
+Array = NDArray[np.float64]
+
+# Radii of spots, shares of the field.
+SMALLEST_SPOT, LARGEST_SPOT = 0.008, 0.06
+# The narrowest field that is cut out, of the whole.
+NARROWEST = 0.8
+# Spots: x, y, radius (pixels of the picture) and the change at its middle.
+Spot = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How a picture is shown.
+
+    Attributes:
+        gain: (channels,) factor of each channel about its middle; 0 leaves it out.
+        shift: (channels,) added to each.
+        gamma: exponent.
+        slope: (2,) change of brightness from the field's middle to its border along x and y.
+        grey: whether colours become their mean.
+        blur: deviation, pixels of the picture.
+        noise: deviation.
+        spots: see `Spot`.
+        field: x, y and radius (pixels of the picture) beyond which nothing is shown, and the
+            largest distance above and below.
+        colours: how many channels are colours; the others are local contrast.
+    """
+
+    gain: Array
+    shift: Array
+    gamma: float
+    slope: Array
+    grey: bool
+    blur: float
+    noise: float
+    spots: tuple[Spot, ...]
+    field: tuple[float, float, float, float] | None
+    colours: int
+
+    def shown(self, pyramid: Pyramid, frame: Frame, random: np.random.Generator) -> Tensor:
+        """(channels, height, width), 0 to 1, of a picture of 0 to 255 in a frame."""
+        seen = pyramid.crop(frame) / 255
+        inside = (seen[self.colours :].amax(dim=0) > 0.02).float()
+        places = torch.from_numpy(_places(frame)).float()
+        colour, contrast = seen[: self.colours], seen[self.colours :]
+        if self.grey:
+            colour = colour.mean(dim=0, keepdim=True).expand_as(colour)
+        colour = colour.clamp(min=0) ** self.gamma
+        middle = (pyramid.levels[0].shape[2] - 1) / 2
+        slope = ((places - middle) / middle) @ torch.from_numpy(self.slope).float()
+        colour = colour + slope
+        change = torch.zeros_like(inside)
+        for x, y, radius, depth in self.spots:
+            square = (places[..., 0] - x) ** 2 + (places[..., 1] - y) ** 2
+            change = change + depth * torch.exp(-((square / radius**2) ** 2))
+        changed = torch.cat([colour, contrast]) + change
+        if (width := self.blur / frame.scale) > 0.3:
+            changed = _blurred(changed, width)
+        gain, shift = (torch.from_numpy(v).float()[:, None, None] for v in (self.gain, self.shift))
+        changed = (changed - 0.5) * gain + 0.5 + shift
+        changed += self.noise * torch.from_numpy(
+            random.standard_normal(changed.shape, dtype=np.float32)
+        )
+        if self.field is not None:
+            x, y, radius, tall = self.field
+            away = torch.hypot(places[..., 0] - x, places[..., 1] - y)
+            inside = inside * (away < radius) * ((places[..., 1] - y).abs() < tall)
+        return changed.clamp(0, 1) * inside * torch.from_numpy(self.gain != 0)[:, None, None]
+
+
+def plain(pyramid: Pyramid, frame: Frame) -> Tensor:
+    """(channels, height, width), 0 to 1, of a picture of 0 to 255 as it is."""
+    return pyramid.crop(frame) / 255
+
+
+def _places(frame: Frame) -> NDArray[np.float32]:
+    x, y = np.meshgrid(np.arange(frame.size[0]), np.arange(frame.size[1]))
+    return frame.to_picture(np.stack([x, y], axis=-1)).astype(np.float32)
+
+
+def _blurred(values: Tensor, width: float) -> Tensor:
+    reach = math.ceil(2.5 * width)
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (steps / width) ** 2)
+    kernel = (kernel / kernel.sum()).expand(len(values), 1, 1, -1)
+    padded = nn.functional.pad(values[None], (reach,) * 4, mode="replicate")
+    along = nn.functional.conv2d(padded, kernel, groups=len(values))
+    return nn.functional.conv2d(along, kernel.transpose(2, 3), groups=len(values))[0]
+
+
+def draw_look(
+    random: np.random.Generator,
+    settings: AugmentSettings,
+    *,
+    channels: int,
+    size: int,
+    near: Array,
+) -> Look:
+    """A look drawn at random.
+
+    Args:
+        random: stream.
+        settings: how strong changes are.
+        channels: of the picture, the last of which is local contrast.
+        size: width of the picture, pixels.
+        near: (n, 2) places, pixels, near which a part of the spots lies; NaN rows do not count.
+    """
+    colours = channels - 1
+    gain = 1 + random.uniform(-1, 1, channels) * settings.contrast
+    # What all channels share is most of it.
+    shift = settings.brightness * (random.uniform(-1, 1) + 0.5 * random.uniform(-1, 1, channels))
+    shift[colours:] = 0
+    dropped = random.random(channels) < settings.dropped
+    if not dropped.all():
+        gain[dropped] = 0
+    spots = []
+    known = near[~np.isnan(near).any(axis=1)]
+    for _ in range(int(random.poisson(settings.spots))):
+        place = random.uniform(0, size, 2)
+        if len(known) and random.random() < 0.4:
+            place = known[random.integers(len(known))] + random.normal(0, 0.04 * size, 2)
+        radius = size * math.exp(random.uniform(math.log(SMALLEST_SPOT), math.log(LARGEST_SPOT)))
+        depth = random.choice([-1, 1]) * random.uniform(0.1, 0.6)
+        spots.append((float(place[0]), float(place[1]), radius, float(depth)))
+    field = None
+    if random.random() < settings.cut:
+        radius = size / 2 * random.uniform(NARROWEST, 1)
+        away = random.uniform(-1, 1, 2) * (size / 2 - radius) + (size - 1) / 2
+        field = (float(away[0]), float(away[1]), radius, radius * random.uniform(0.75, 1.1))
+    return Look(
+        gain=gain,
+        shift=shift,
+        gamma=math.exp(random.uniform(-1, 1) * settings.gamma),
+        slope=random.uniform(-1, 1, 2) * settings.gradient / 2,
+        grey=bool(random.random() < settings.grey),
+        blur=random.uniform(0, 1) * settings.blur * size / 1000,
+        noise=random.uniform(0, 1) * settings.noise,
+        spots=tuple(spots),
+        field=field,
+        colours=colours,
+    )
+
+
+def draw_frame(
+    random: np.random.Generator, settings: AugmentSettings, *, picture: int, size: int
+) -> Frame:
+    """A frame of so many pixels over all of a square picture, turned, stretched and shifted."""
+    angle = math.radians(settings.rotation_degrees) * random.standard_normal()
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    spread = math.log1p(settings.scale), math.log1p(settings.stretch)
+    zoom = np.exp(random.uniform(-1, 1) * spread[0] + random.uniform(-1, 1, 2) * spread[1])
+    axes = turn @ np.diag(zoom) * (picture / size)
+    if settings.flip and random.random() < 0.5:
+        axes = axes * np.array([-1.0, 1.0])
+    centre = (picture - 1) / 2 + random.uniform(-1, 1, 2) * settings.shift * picture
+    return Frame(centre, axes, (size, size))

@@ -1,0 +1,169 @@
+"""Batches to learn from: pictures in a coarse frame, and regions of interest around places."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landmarkflow.learning.crops import Frame, Pyramid
+from landmarkflow.methods.zoomin.augment import draw_frame, draw_look
+from landmarkflow.methods.zoomin.settings import RegionSettings, TrainSettings
+
+Array = NDArray[np.float64]
+
+# A miss is made larger or smaller at random, so that rare large ones are met, too.
+LEAST_MISS, MOST_MISS = 0.5, 1.5
+# How much the landmarks' even share counts beside their misses when one is chosen.
+EVEN = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A picture to learn from: its pyramid, and its landmarks (k, 2) in pixels, NaN if missing."""
+
+    pyramid: Pyramid
+    points: Array
+
+    @property
+    def size(self) -> int:
+        """Width of the picture, which is a square."""
+        return int(self.pyramid.levels[0].shape[2])
+
+    @property
+    def channels(self) -> int:
+        """Of the picture."""
+        return len(self.pyramid.levels[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Coarsely:
+    """Pictures in coarse frames: (n, c, size, size), and landmarks (n, k, 2) in map pixels."""
+
+    pictures: Tensor
+    points: Tensor
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Closely:
+    """Regions of interest.
+
+    Attributes:
+        regions: (m, widths, c, size, size).
+        frames: for each of the m places the grids of its regions' maps.
+        picture: (m,) which picture of the batch each is of.
+        landmark: (m,) which landmark it is laid for.
+        points: (m, widths, 2) where that lies, in pixels of each map; NaN where unknown.
+    """
+
+    regions: Tensor
+    frames: tuple[tuple[Frame, ...], ...]
+    picture: tuple[int, ...]
+    landmark: tuple[int, ...]
+    points: Tensor
+
+
+def coarse_frame(picture: int, size: int) -> Frame:
+    """The frame of the coarse branch over all of a square picture, unchanged."""
+    middle = (picture - 1) / 2
+    return Frame.upright((middle, middle), picture / size, (size, size))
+
+
+def region_frames(
+    coarse: Frame, centre: Array, picture: int, settings: RegionSettings
+) -> tuple[Frame, ...]:
+    """The grids of the regions around a place, turned and stretched as the coarse frame is.
+
+    Args:
+        coarse: the coarse frame.
+        centre: x, y in pixels of the picture.
+        picture: width of the picture, pixels.
+        settings: widths and size of regions.
+    """
+    size = (settings.size, settings.size)
+    usual = picture / coarse.size[0]
+    widths = (share * picture / settings.size for share in settings.fields)
+    return tuple(coarse.moved(centre, width / usual, size) for width in widths)
+
+
+def draw(
+    shown: Sequence[Shown],
+    random: np.random.Generator,
+    settings: TrainSettings,
+    misses: Sequence[Array] | None = None,
+) -> tuple[Coarsely, Closely | None]:
+    """Pictures, changed at random, and regions of interest in them.
+
+    Args:
+        shown: the pictures of a batch.
+        random: stream of this batch.
+        settings: sizes, changes, regions.
+        misses: for each landmark (n, 2) errors of the coarse branch, shares of the field; None
+            for no regions.
+    """
+    pictures, frames, points, regions = [], [], [], []
+    placed: list[tuple[int, int, tuple[Frame, ...]]] = []
+    for number, one in enumerate(shown):
+        frame = draw_frame(random, settings.augment, picture=one.size, size=settings.coarse.size)
+        look = draw_look(
+            random, settings.augment, channels=one.channels, size=one.size, near=one.points
+        )
+        pictures.append(look.shown(one.pyramid, frame, random))
+        frames.append(frame)
+        points.append(frame.coarser(settings.coarse.stem).to_grid(one.points))
+        if misses is None:
+            continue
+        for k in _landmarks(one, random, settings.regions, misses):
+            centre = _laid(one, k, random, settings.regions, misses[k])
+            laid = region_frames(frame, centre, one.size, settings.regions)
+            regions.append(torch.stack([look.shown(one.pyramid, f, random) for f in laid]))
+            placed.append((number, k, laid))
+    coarsely = Coarsely(
+        torch.stack(pictures), torch.from_numpy(np.stack(points)).float(), tuple(frames)
+    )
+    if not placed:
+        return coarsely, None
+    maps = tuple(tuple(f.coarser(settings.regions.stem) for f in laid) for _, _, laid in placed)
+    where = [
+        [f.to_grid(shown[number].points[k]) for f in row]
+        for (number, k, _), row in zip(placed, maps, strict=True)
+    ]
+    return coarsely, Closely(
+        torch.stack(regions),
+        maps,
+        tuple(number for number, _, _ in placed),
+        tuple(k for _, k, _ in placed),
+        torch.from_numpy(np.array(where)).float(),
+    )
+
+
+def _landmarks(
+    one: Shown, random: np.random.Generator, settings: RegionSettings, misses: Sequence[Array]
+) -> list[int]:
+    """The landmarks that are zoomed in on: those with larger misses more often."""
+    known = np.flatnonzero(~np.isnan(one.points).any(axis=1))
+    usual = [float(np.linalg.norm(own, axis=1).mean()) if len(own) else 0.0 for own in misses]
+    weights = np.array(usual)[known] + 1e-6
+    weights = weights / weights.sum() + EVEN / max(1, len(known))
+    count = min(settings.at_once, len(known))
+    chosen = random.choice(known, count, replace=False, p=weights / weights.sum())
+    return [int(k) for k in chosen]
+
+
+def _laid(
+    one: Shown, landmark: int, random: np.random.Generator, settings: RegionSettings, misses: Array
+) -> Array:
+    """The centre of a region: off the landmark by a miss or a little, or anywhere."""
+    if random.random() < settings.elsewhere:
+        return np.asarray(random.uniform(0.1, 0.9, 2) * one.size)
+    off = random.normal(0, settings.offset, 2)
+    if len(misses) and random.random() < settings.misses:
+        miss = misses[random.integers(len(misses))]
+        off = miss * random.choice([-1, 1], 2) * random.uniform(LEAST_MISS, MOST_MISS)
+        # A miss beyond the region would leave nothing to find.
+        reach = 0.45 * settings.fields[0]
+        off = off * min(1.0, reach / max(float(np.linalg.norm(off)), 1e-9))
+    return np.asarray(one.points[landmark] + off * one.size)

@@ -1,0 +1,125 @@
+"""What networks learn from: prepared pictures with landmarks, in one file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import replacing
+from landmarkflow.learning.crops import Pyramid
+from landmarkflow.methods.zoomin.batches import Shown
+from landmarkflow.methods.zoomin.shape import Shape
+
+Array = NDArray[np.float64]
+
+# A picture held back from every network, and one that every network learns from.
+VALIDATION, ALWAYS = -1, 0
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One picture to learn from.
+
+    Attributes:
+        scan: its id.
+        fold: the fold in which it is held back, from 1 on; `ALWAYS` or `VALIDATION`.
+        channels: (c, size, size) uint8, as `prepare.Prepared` has them.
+        points: (k, 2) pixels of these channels, NaN for a missing landmark.
+    """
+
+    scan: str
+    fold: int
+    channels: NDArray[np.uint8]
+    points: Array
+
+    @property
+    def shown(self) -> Shown:
+        """The picture with its pyramid."""
+        return Shown(Pyramid.of(torch.from_numpy(self.channels)), self.points)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """All that a run learns from.
+
+    Attributes:
+        landmarks: names.
+        colours: 1 or 3, how many of the channels are colours.
+        scans: the examples.
+        left_out: pictures that are not learned from, with the reason.
+    """
+
+    landmarks: tuple[str, ...]
+    colours: int
+    scans: tuple[Example, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def learned(self, fold: int) -> list[Example]:
+        """Those that a fold's network learns from; 0 is that of no fold."""
+        return [e for e in self.scans if e.fold != VALIDATION and (not fold or e.fold != fold)]
+
+    def held_back(self, fold: int) -> list[Example]:
+        """Those that a fold's network never sees."""
+        return [e for e in self.scans if e.fold == VALIDATION or (fold and e.fold == fold)]
+
+
+def hold_back(examples: Examples, share: float, seed: int) -> Examples:
+    """The examples with a share of them held back, where none is and none is in a fold.
+
+    Fewer than five pictures are all learned from: what is left would teach too little.
+    """
+    scans = examples.scans
+    if any(example.fold for example in scans) or len(scans) < 5 or share == 0:
+        return examples
+    count = max(1, round(share * len(scans)))
+    chosen = set(np.random.default_rng([seed, count]).permutation(len(scans))[:count].tolist())
+    marked = (
+        replace(example, fold=VALIDATION) if number in chosen else example
+        for number, example in enumerate(scans)
+    )
+    return replace(examples, scans=tuple(marked))
+
+
+def save_examples(path: Path, examples: Examples) -> None:
+    """Write all in one .npz file without pickle."""
+    arrays: dict[str, Any] = {}
+    for number, one in enumerate(examples.scans):
+        arrays[f"{number}/channels"], arrays[f"{number}/points"] = one.channels, one.points
+    memo = {
+        "landmarks": list(examples.landmarks),
+        "colours": examples.colours,
+        "scans": [[one.scan, one.fold] for one in examples.scans],
+        "left_out": examples.left_out,
+    }
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez(file, memo=np.array(json.dumps(memo)), **arrays)
+
+
+def load_examples(path: Path) -> Examples:
+    """Read what `save_examples` wrote.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            memo = json.loads(str(stored["memo"]))
+            scans = tuple(
+                Example(scan, fold, stored[f"{number}/channels"], stored[f"{number}/points"])
+                for number, (scan, fold) in enumerate(memo["scans"])
+            )
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error}), expected gathered examples") from error
+    return Examples(tuple(memo["landmarks"]), memo["colours"], scans, memo["left_out"])
+
+
+def shape_of(examples: Sequence[Example], *, both_ways: bool) -> Shape:
+    """How the landmarks of some examples lie to each other."""
+    points = np.array([example.points / example.channels.shape[1] for example in examples])
+    return Shape.of(points, both_ways=both_ways)

@@ -1,0 +1,307 @@
+"""Find landmarks in a picture: peaks of the coarse maps, each judged by a closer look."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from landmarkflow.learning.crops import Frame, Pyramid
+from landmarkflow.learning.heatmaps import decode, log_probabilities, spread
+from landmarkflow.methods.zoomin.augment import plain
+from landmarkflow.methods.zoomin.batches import coarse_frame, region_frames
+from landmarkflow.methods.zoomin.network import Coarse, Zoom
+from landmarkflow.methods.zoomin.settings import TrainSettings, ZoomSettings
+from landmarkflow.methods.zoomin.shape import Shape
+
+Array = NDArray[np.float64]
+Maps = NDArray[np.float32]
+
+# A peak is what lies within so many standard deviations of its target.
+PEAK_IN_SIGMAS = 3.0
+# What a place that only the other landmarks tell holds of the coarse map, at least. With more, such
+# a place, which fits the others by itself, beats a right one that the coarse map shows.
+LEAST_MASS = 0.005
+# Places nearer to each other than this share of the field are one.
+SAME_PLACE = 0.01
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The networks of one fold in evaluation mode; without `zoom` only coarse places are found."""
+
+    coarse: Coarse
+    zoom: Zoom | None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A hypothesis: x, y in pixels of the picture, and the share of the map that it holds."""
+
+    x: float
+    y: float
+    mass: float
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is found in a picture; places and lengths are in pixels of the picture as prepared.
+
+    Attributes:
+        positions: (k, 2).
+        coarse: (k, 2) of the highest coarse peak.
+        spread: (k,) widths of the final heat maps.
+        presence: (k,) probability that a landmark is in its region.
+        elsewhere: (k,) share of the final map far from its place.
+        apart: (k,) largest distance of one network's place from that of all.
+        rival: (k,) score of the second hypothesis, of the best.
+        hypotheses: (k,) how many were looked at.
+        regions: (k, widths, 2, 2) corners, first and last, of the final regions.
+    """
+
+    positions: Array
+    coarse: Array
+    spread: Array
+    presence: Array
+    elsewhere: Array
+    apart: Array
+    rival: Array
+    hypotheses: NDArray[np.int64]
+    regions: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Coarse answer of one network for one way round: features and the frame of its maps."""
+
+    features: Tensor
+    maps: Frame
+    coarse: Frame
+
+
+class Finder:
+    """The search by the networks of some folds.
+
+    Args:
+        pairs: the networks.
+        train: what they were trained with.
+        settings: of the search.
+        device: where they are.
+        shape: how landmarks lie to each other; without it each hypothesis is judged alone.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        train: TrainSettings,
+        settings: ZoomSettings,
+        device: torch.device,
+        shape: Shape | None = None,
+    ) -> None:
+        self.pairs, self.train, self.settings, self.device = pairs, train, settings, device
+        self.shape = shape
+
+    def coarse(self, pyramid: Pyramid) -> tuple[Maps, list[list[_Seen]]]:
+        """(landmarks, h, w) coarse probabilities, the mean over networks and ways round.
+
+        Beside it, for each network and way round, what the regions need of it.
+        """
+        size = self.train.coarse.size
+        upright = coarse_frame(int(pyramid.levels[0].shape[2]), size)
+        ways = [upright, upright.mirrored()] if self.train.augment.flip else [upright]
+        pictures = torch.stack([plain(pyramid, frame) for frame in ways]).to(self.device)
+        total: Tensor | None = None
+        seen = []
+        with torch.inference_mode():
+            for pair in self.pairs:
+                logits, features = pair.coarse(pictures)
+                maps = _probabilities(logits)
+                for way in range(len(ways)):
+                    one = maps[way].flip(-1) if way else maps[way]
+                    total = one if total is None else total + one
+                seen.append(
+                    [
+                        _Seen(features[way : way + 1], f.coarser(self.train.coarse.stem), f)
+                        for way, f in enumerate(ways)
+                    ]
+                )
+        assert total is not None
+        return (total / (len(self.pairs) * len(ways))).cpu().numpy(), seen
+
+    def coarse_places(self, pyramid: Pyramid) -> Array:
+        """(landmarks, 2) places of the highest coarse peaks, pixels of the picture."""
+        maps, _ = self.coarse(pyramid)
+        return np.array([(p.x, p.y) for p in (self._peaks(m, pyramid)[0] for m in maps)])
+
+    def find(self, pyramid: Pyramid) -> Found:
+        """Search a picture."""
+        maps, seen = self.coarse(pyramid)
+        peaks = self._told([self._peaks(one, pyramid) for one in maps], maps, pyramid)
+        looked = [(k, np.array([p.x, p.y])) for k, row in enumerate(peaks) for p in row]
+        answers = self._close(pyramid, looked, seen)
+        best, rival = self._judged(peaks, answers, size=int(pyramid.levels[0].shape[2]))
+        for _ in range(self.settings.rounds):
+            best = self._close(pyramid, [(k, one.place) for k, one in enumerate(best)], seen)
+        return Found(
+            positions=np.array([one.place for one in best]),
+            coarse=np.array([(row[0].x, row[0].y) for row in peaks]),
+            spread=np.array([one.spread for one in best]),
+            presence=np.array([one.presence for one in best]),
+            elsewhere=np.array([one.elsewhere for one in best]),
+            apart=np.array([one.apart for one in best]),
+            rival=np.array(rival),
+            hypotheses=np.array([len(row) for row in peaks]),
+            regions=np.array([[_corners(f) for f in one.frames] for one in best]),
+        )
+
+    def _told(self, peaks: list[list[Peak]], maps: Maps, pyramid: Pyramid) -> list[list[Peak]]:
+        """The peaks, and places that those of the other landmarks tell."""
+        if self.shape is None:
+            return peaks
+        size = int(pyramid.levels[0].shape[2])
+        frame = coarse_frame(size, self.train.coarse.size).coarser(self.train.coarse.stem)
+        reach = PEAK_IN_SIGMAS * self.train.coarse.sigma_pixels
+        first = np.array([(row[0].x, row[0].y) for row in peaks]) / size
+        y, x = np.indices(maps.shape[1:])
+        more = [list(row) for row in peaks]
+        for places in self.shape.predicted(first):
+            for k, place in enumerate(places * size):
+                if not (np.isfinite(place) & (place > 0) & (place < size - 1)).all():
+                    continue
+                near = [np.hypot(one.x - place[0], one.y - place[1]) for one in more[k]]
+                if min(near) < reach * frame.scale:
+                    continue
+                at = frame.to_grid(place)
+                inside = (x - at[0]) ** 2 + (y - at[1]) ** 2 <= reach**2
+                mass = max(float(maps[k][inside].sum()), LEAST_MASS)
+                more[k].append(Peak(float(place[0]), float(place[1]), mass))
+        return more
+
+    def _judged(
+        self, peaks: Sequence[Sequence[Peak]], answers: Sequence["_Look"], *, size: int
+    ) -> tuple[list["_Look"], list[float]]:
+        """The likeliest hypothesis of each landmark, and the best other one's score, of its."""
+        starts = np.cumsum([0, *map(len, peaks)])
+        looks = [list(answers[a:b]) for a, b in itertools.pairwise(starts)]
+        scores = [
+            np.array([a.presence * p.mass for a, p in zip(own, row, strict=True)])
+            for own, row in zip(looks, peaks, strict=True)
+        ]
+        chosen = [int(np.argmax(one)) for one in scores]
+        if self.shape is not None:
+            places = [np.array([one.place / size for one in own]) for own in looks]
+            chosen = self.shape.chosen(places, scores)
+        rival = []
+        for one, number, own in zip(scores, chosen, looks, strict=True):
+            # Hypotheses whose closer looks end at one place are one.
+            away = [np.linalg.norm(look.place - own[number].place) / size for look in own]
+            others = [s for s, far in zip(one, away, strict=True) if far > SAME_PLACE]
+            rival.append(float(max(others, default=0.0) / max(one[number], 1e-9)))
+        return [own[number] for own, number in zip(looks, chosen, strict=True)], rival
+
+    def _peaks(self, heat: Maps, pyramid: Pyramid) -> list[Peak]:
+        """Peaks of a coarse map, the one that holds most first."""
+        frame = coarse_frame(int(pyramid.levels[0].shape[2]), self.train.coarse.size)
+        maps, sigma = frame.coarser(self.train.coarse.stem), self.train.coarse.sigma_pixels
+        reach = PEAK_IN_SIGMAS * sigma
+        top = ndimage.maximum_filter(heat, size=2 * int(reach) + 1) == heat
+        rows = np.argwhere(top)
+        heights = heat[top]
+        found: list[Peak] = []
+        taken = np.zeros(heat.shape, bool)
+        y, x = np.indices(heat.shape)
+        for row in rows[np.argsort(heights, kind="stable")[::-1][: 2 * self.settings.hypotheses]]:
+            near = (y - row[0]) ** 2 + (x - row[1]) ** 2 <= reach**2
+            mass = float(heat[near & ~taken].sum())
+            if found and mass < self.settings.least_peak:
+                continue
+            taken |= near
+            part = np.where(near, heat, 0)
+            place = maps.to_picture(decode(part, "mean", sigma))
+            found.append(Peak(float(place[0]), float(place[1]), mass))
+        return sorted(found, key=lambda peak: -peak.mass)[: self.settings.hypotheses]
+
+    def _close(
+        self,
+        pyramid: Pyramid,
+        looked: Sequence[tuple[int, Array]],
+        seen: Sequence[Sequence[_Seen]],
+    ) -> list["_Look"]:
+        """A closer look at places, each for one landmark."""
+        size, settings = int(pyramid.levels[0].shape[2]), self.train.regions
+        by_network: list[list[Tensor]] = [[] for _ in self.pairs]
+        upright: list[tuple[Frame, ...]] = []
+        chosen = torch.tensor([k for k, _ in looked])
+        for way in range(len(seen[0])):
+            coarse = seen[0][way].coarse
+            laid = [region_frames(coarse, centre, size, settings) for _, centre in looked]
+            regions = torch.stack(
+                [torch.stack([plain(pyramid, frame) for frame in row]) for row in laid]
+            ).to(self.device)
+            maps = [tuple(f.coarser(settings.stem) for f in row) for row in laid]
+            if not way:
+                upright = laid
+            for number, pair in enumerate(self.pairs):
+                assert pair.zoom is not None
+                one = seen[number][way]
+                with torch.inference_mode():
+                    features = one.features.expand(len(looked), -1, -1, -1)
+                    logits, _ = pair.zoom(regions, maps, features, [one.maps] * len(looked))
+                    heat = _probabilities(logits[torch.arange(len(looked)), chosen])
+                by_network[number].append((heat.flip(-1) if way else heat).cpu())
+        each = [torch.stack(ways).mean(dim=0).numpy() for ways in by_network]
+        mean = np.stack(each).mean(axis=0, dtype=np.float64).astype(np.float32)
+        found = []
+        for number, frames in enumerate(upright):
+            maps_frame = frames[0].coarser(settings.stem)
+            others = [one[number] for one in each]
+            found.append(self._read(mean[number], others, maps_frame, frames))
+        return found
+
+    def _read(
+        self, heat: Maps, each: Sequence[Maps], maps: Frame, frames: tuple[Frame, ...]
+    ) -> "_Look":
+        how, sigma = self.settings.decoding, self.train.regions.sigma_pixels
+        place = decode(heat, how, sigma)
+        wide, elsewhere = spread(heat, place, PEAK_IN_SIGMAS * 1.5 * sigma)
+        apart = 0.0
+        if len(each) > 1:
+            places = np.array([decode(one, how, sigma) for one in each])
+            apart = float(np.linalg.norm(places - place, axis=1).max())
+        return _Look(
+            maps.to_picture(place),
+            float(heat.sum(dtype=np.float64)),
+            wide * maps.scale,
+            elsewhere,
+            apart * maps.scale,
+            frames,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What a closer look tells of one landmark, in pixels of the picture."""
+
+    place: Array
+    presence: float
+    spread: float
+    elsewhere: float
+    apart: float
+    frames: tuple[Frame, ...]
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Heat maps (..., h, w) whose sum is the probability that the landmark is there."""
+    inside, _ = log_probabilities(logits, 2)
+    return inside.exp().view(logits.shape)
+
+
+def _corners(frame: Frame) -> Array:
+    """(2, 2) the outer corners of a grid, first and last, in pixels of the picture."""
+    ends = np.array([[-0.5, -0.5], np.array(frame.size) - 0.5])
+    corners = frame.to_picture(ends)
+    return np.array([corners.min(axis=0), corners.max(axis=0)])

@@ -1,0 +1,189 @@
+"""Learn one network step by step, with checkpoints, and keep the running mean of its weights."""
+
+import copy
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landmarkflow.core.errors import InputError
+from landmarkflow.core.files import sha256
+from landmarkflow.learning.checkpoints import load_checkpoint, load_optimiser, save_checkpoint
+from landmarkflow.methods.zoomin.batches import Shown
+from landmarkflow.methods.zoomin.settings import BranchSettings, TrainSettings
+
+logger = logging.getLogger(__name__)
+
+# The share of the steps in which the rate rises, and that of the rate which is left at the end.
+WARM_UP, LAST_RATE = 0.1, 0.005
+# The gradient's largest norm: single batches must not throw the weights away.
+LARGEST_GRADIENT = 5.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to.
+
+    Attributes:
+        epoch: from 1 on.
+        network: `coarse` or `zoom`.
+        learning_rate: at its end.
+        train_loss: mean over its batches.
+        seconds: it took.
+    """
+
+    epoch: int
+    network: str
+    learning_rate: float
+    train_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a network learns.
+
+    Attributes:
+        network: `coarse` or `zoom`, for the history.
+        settings: steps, batch, rate.
+        loss: of the network for pictures, drawn from a random stream.
+        streams: numbers that the random streams of all steps are made of.
+    """
+
+    network: str
+    settings: BranchSettings
+    loss: Callable[[nn.Module, Sequence[Shown], np.random.Generator], Tensor]
+    streams: tuple[int, ...]
+
+
+def learn(
+    network: nn.Module,
+    course: Course,
+    shown: Sequence[Shown],
+    train: TrainSettings,
+    *,
+    name: str,
+    checkpoint: Path | None = None,
+) -> tuple[nn.Module, list[Epoch]]:
+    """Train a network; return the running mean of its weights in evaluation mode.
+
+    Every step's batch has random streams of its own, so that a training that goes on at a
+    checkpoint ends with the weights of one that nothing disturbed.
+
+    Args:
+        network: with its first weights; it is changed.
+        course: what it learns.
+        shown: pictures to learn from.
+        train: settings that both networks share.
+        name: for the log.
+        checkpoint: file that is written after each epoch and read where it is there.
+
+    Raises:
+        InputError: the loss is not finite.
+    """
+    settings = course.settings
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    both = nn.ModuleDict({"now": network, "mean": copy.deepcopy(network)})
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=train.weight_decay
+    )
+    history: list[Epoch] = []
+    first = 0
+    if checkpoint is not None and (memo := load_checkpoint(checkpoint, both)) is not None:
+        load_optimiser(checkpoint, optimiser)
+        first, history = int(memo["step"]), [Epoch(**epoch) for epoch in memo["history"]]
+        logger.info("%s: goes on after epoch %d", name, len(history))
+    while first < settings.steps:
+        last = min(settings.steps, first + train.steps_per_epoch)
+        started = time.monotonic()
+        losses = []
+        both.train()
+        for step in range(first, last):
+            rate = rate_of(step, settings)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            chosen = [shown[i] for i in _pictures(step, len(shown), settings.batch, course.streams)]
+            loss = course.loss(network, chosen, np.random.default_rng([*course.streams, step]))
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"training diverges: the loss of step {step + 1} of the {course.network} "
+                    f"network is {loss.item()}; expected a finite loss, choose a lower "
+                    "`learning_rate`"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+            optimiser.step()
+            _average(both["mean"], network, min(train.average, (1 + step) / (10 + step)))
+            losses.append(float(loss.detach()))
+        seconds = time.monotonic() - started
+        rate = rate_of(last - 1, settings)
+        history.append(
+            Epoch(len(history) + 1, course.network, rate, float(np.mean(losses)), seconds)
+        )
+        left = seconds / (last - first) * (settings.steps - last) / 60
+        logger.info(
+            "%s: epoch %d of %d (%s): loss %.3f; about %.0f minutes left",
+            name,
+            len(history),
+            -(-settings.steps // train.steps_per_epoch),
+            course.network,
+            history[-1].train_loss,
+            left,
+        )
+        first = last
+        if checkpoint is not None:
+            memo = {"step": first, "history": [asdict(epoch) for epoch in history]}
+            save_checkpoint(checkpoint, both, optimiser, memo)
+    return both["mean"].eval(), history
+
+
+def rate_of(step: int, settings: BranchSettings) -> float:
+    """The learning rate of a step: it rises at first, then falls as a cosine."""
+    rising = min(1.0, (step + 1) / max(1.0, WARM_UP * settings.steps))
+    falling = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * step / settings.steps)) / 2
+    return settings.learning_rate * rising * falling
+
+
+def _pictures(step: int, count: int, batch: int, streams: tuple[int, ...]) -> list[int]:
+    """Every picture once before any comes again, each time in another order."""
+    chosen = []
+    for number in range(step * batch, (step + 1) * batch):
+        order = np.random.default_rng([*streams, number // count, 1]).permutation(count)
+        chosen.append(int(order[number % count]))
+    return chosen
+
+
+def _average(mean: nn.Module, network: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for kept, new in zip(mean.parameters(), network.parameters(), strict=True):
+            kept.lerp_(new, 1 - decay)
+
+
+def seeded(seed: int, fold: int, number: int) -> None:
+    """Make the first weights those of a seed, a fold and a network's number."""
+    torch.manual_seed((seed * 1009 + fold) * 7 + number)
+
+
+def checkpoint_of(
+    weights: Path, name: str, settings: TrainSettings, decides: Sequence[object]
+) -> Path:
+    """A checkpoint beside the weights, named by all that decides them.
+
+    Args:
+        weights: file of the weights.
+        name: of the network.
+        settings: of the training.
+        decides: numbers, and files whose content counts.
+    """
+    read = [sha256(one) if isinstance(one, Path) else one for one in decides]
+    made_by = json.dumps([settings.model_dump(mode="json"), read])
+    return weights.with_name(f".{name}.{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.npz")
