@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from landmarkflow.learning.conformal import conformal_quantile
 
 Array = NDArray[np.float64]
+_ARRAYS = ("usual", "spread", "quantile", "teacher")
 
 # Widths of heat maps, of the usual one, beyond which a radius grows or shrinks no further.
 NARROWEST, WIDEST = 0.7, 4.0
 # So many scans weigh as much for a landmark's usual error as all landmarks together.
 PRIOR_SCANS = 4
+# With so many scans held back a landmark has a quantile of its own: where one is found less surely
+# than others, a common one holds too few of its true places and too many of theirs.
+ALONE = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +31,15 @@ class Radii:
     Attributes:
         usual: (k,) median error of each landmark on scans held back.
         spread: (k,) median width of its heat map there.
-        quantile: of the errors so divided; infinite where too few scans were held back.
+        quantile: (k,) of the errors so divided, of each landmark alone where enough scans were held
+            back, else of all together; infinite where they are too few.
         teacher: (k,) radius of the answers that were learned from, 0 for annotations.
         by_spread: whether widths count.
     """
 
     usual: Array
     spread: Array
-    quantile: float
+    quantile: Array
     teacher: Array
     by_spread: bool
 
@@ -61,11 +66,14 @@ class Radii:
             usual[k] = (len(own) * median + PRIOR_SCANS * pooled) / (len(own) + PRIOR_SCANS)
             widths = spreads[np.isfinite(spreads[:, k]), k]
             width[k] = float(np.median(widths)) if len(widths) else np.nan
-        radii = Radii(usual, width, 1.0, np.zeros(count), by_spread)
-        scores = [
-            error / radii.of_scan(spread) for error, spread in zip(errors, spreads, strict=True)
-        ]
-        quantile = conformal_quantile(np.concatenate([np.empty(0), *scores]), coverage)
+        radii = Radii(usual, width, np.ones(count), np.zeros(count), by_spread)
+        scores = np.array(
+            [error / radii.of_scan(spread) for error, spread in zip(errors, spreads, strict=True)]
+        ).reshape(-1, count)
+        quantile = np.full(count, conformal_quantile(scores.ravel(), coverage))
+        for k, own in enumerate(scores.T):
+            if np.count_nonzero(~np.isnan(own)) >= ALONE:
+                quantile[k] = conformal_quantile(own, coverage)
         return Radii(usual, width, quantile, teacher, by_spread)
 
     def of_scan(self, spread: Array) -> Array:
@@ -73,23 +81,19 @@ class Radii:
         ratio = np.ones(len(self.usual))
         if self.by_spread:
             ratio = np.clip(np.nan_to_num(spread / self.spread, nan=1), NARROWEST, WIDEST)
-        if not math.isfinite(self.quantile):
-            return np.full(len(self.usual), np.nan)
-        return np.asarray(np.hypot(self.quantile * self.usual * ratio, self.teacher))
+        quantile = np.where(np.isfinite(self.quantile), self.quantile, np.nan)
+        return np.asarray(np.hypot(quantile * self.usual * ratio, self.teacher))
 
     def as_data(self) -> dict[str, Any]:
         """Plain data, which `of_data` takes back; null for what there is not."""
-        known = {n: [_plain(v) for v in getattr(self, n)] for n in ("usual", "spread", "teacher")}
-        return known | {"quantile": _plain(self.quantile), "by_spread": self.by_spread}
+        known = {name: [_plain(value) for value in getattr(self, name)] for name in _ARRAYS}
+        return known | {"by_spread": self.by_spread}
 
     @staticmethod
     def of_data(data: Mapping[str, Any]) -> "Radii":
         """Those of `as_data`, read from JSON."""
-        usual, width, teacher = (
-            np.array(data[name], dtype=np.float64) for name in ("usual", "spread", "teacher")
-        )
-        quantile = math.inf if data["quantile"] is None else float(data["quantile"])
-        return Radii(usual, width, quantile, teacher, bool(data["by_spread"]))
+        known = {name: np.array(data[name], dtype=np.float64) for name in _ARRAYS}
+        return Radii(**known, by_spread=bool(data["by_spread"]))
 
 
 def _plain(value: float) -> float | None:

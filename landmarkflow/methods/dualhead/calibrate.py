@@ -183,7 +183,7 @@ def run(batch: Batch) -> None:
             known_errors.mean(),
             np.median(known_errors),
         )
-    if not math.isfinite(radii.quantile):
+    if not np.isfinite(radii.quantile).any():
         logger.warning(
             "%d landmarks of scans held back are too few for radii: landmarks have none",
             len(errors),

@@ -142,7 +142,7 @@ def run(batch: Batch) -> None:
             known.mean(),
             np.median(known),
         )
-    if not math.isfinite(radii.quantile):
+    if not np.isfinite(radii.quantile).any():
         logger.warning(
             "%d landmarks of pictures held back are too few for radii: landmarks have none",
             len(known),
