@@ -4,6 +4,7 @@ What a rule reads is given to the rule's command, what is known before any rule 
 or to the functions that it asks. docs/inputs.md says how to go on from the sentences.
 """
 
+import ast
 import csv
 import gzip
 import io
@@ -15,6 +16,7 @@ import struct
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -1011,8 +1013,21 @@ def quotations() -> list[str]:
     return sorted({piece for piece in pieces if piece})
 
 
+@cache
+def said_of_pictures() -> tuple[str, ...]:
+    """What the tests of folders of pictures and of gaze expect, word by word."""
+    texts = []
+    for name in ("test_picture_study", "test_gaze", "test_splits"):
+        source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+        nodes = ast.walk(ast.parse(source))
+        texts += [
+            n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        ]
+    return tuple(texts)
+
+
 @pytest.mark.parametrize("quotation", quotations())
 def test_the_documentation_quotes_what_is_said(quotation: str) -> None:
     tables = (SCANS, LANDMARKS, SEGMENTATIONS, STUDIES)
     given = [case[-1] for cases in tables for case in cases.values()]
-    assert any(quotation in said for said in [*given, DISAGREE])
+    assert any(quotation in said for said in [*given, DISAGREE, *said_of_pictures()])

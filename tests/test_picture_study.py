@@ -428,7 +428,7 @@ def test_each_picture_is_predicted_by_what_never_saw_it(house: Path, tmp_path: P
     assert (summary["length"]["name"], overall["n"]) == ("disc diameters", 12)
     assert overall["mean"] == pytest.approx(mean, abs=1e-3)
     page = (study_folder / "report.html").read_text("utf-8")
-    for heading in ("Errors in disc diameters", "Groups", "Best, median and worst picture"):
+    for heading in ("Errors in disc diameters", "Groups", "Worst, median and best scan"):
         assert f">{heading}</h2>" in page
     table = rows(learner / "landmarks.csv")
     assert {row["radius"] for row in table} == {"8.0000"}

@@ -284,7 +284,7 @@ def test_the_silhouette_finds_three_kinds_and_seeds_agree() -> None:
 
 
 def test_what_differs_between_views_of_one_landmark_names_none() -> None:
-    found, kinds, changes = features(30, nuisance=20.0)
+    found, kinds, changes = features(30, nuisance=8.0)
     settings = ClusterSettings(restarts=3)
 
     def purity(some: Array) -> float:
