@@ -17,11 +17,11 @@ from landmarkflow.core.sides import flips_of
 from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import array_of, image_on, mirrored
 from landmarkflow.learning.augment import random_pose, random_rotation
+from landmarkflow.learning.folds import VALIDATION
 from landmarkflow.learning.radii import Radii
 from landmarkflow.methods.dualhead.calibrate import Measured, radii_of
 from landmarkflow.methods.dualhead.doubts import doubts
 from landmarkflow.methods.dualhead.examples import (
-    VALIDATION,
     Examples,
     Statistics,
     hold_back,

@@ -21,6 +21,7 @@ from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, write_record
 from landmarkflow.data.stages import REFERENCES, SPLITS
 from landmarkflow.formats.slicer import read_point_lists, write_markups
+from landmarkflow.learning.folds import networks
 from landmarkflow.methods.salient import train as training
 from landmarkflow.methods.salient.augment import lesson_of, moved
 from landmarkflow.methods.salient.examples import Example, load_examples, save_examples
@@ -36,7 +37,6 @@ from landmarkflow.methods.salient.stages import (
     JUDGE,
     PREDICT,
     TRAIN,
-    networks,
 )
 
 WIDTH, HEIGHT, FOLDS = 96, 64, 2

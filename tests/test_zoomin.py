@@ -15,13 +15,13 @@ from landmarkflow.cohorts.fundus import simulate_fundus
 from landmarkflow.cohorts.fundus_settings import FundusSettings, camera_of
 from landmarkflow.core.errors import InputError, ScanFailure
 from landmarkflow.learning.crops import Frame, Pyramid
+from landmarkflow.learning.folds import VALIDATION
 from landmarkflow.learning.heatmaps import gaussian_targets
 from landmarkflow.methods.zoomin import learn as learning
 from landmarkflow.methods.zoomin.batches import Shown, coarse_frame, draw, region_frames
 from landmarkflow.methods.zoomin.courses import coarse_course, zoom_course
 from landmarkflow.methods.zoomin.doubts import doubts
 from landmarkflow.methods.zoomin.examples import (
-    VALIDATION,
     Example,
     Examples,
     hold_back,

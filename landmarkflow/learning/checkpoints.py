@@ -1,7 +1,9 @@
 """A training's state in one file without pickle, so that a killed training goes on where it was."""
 
+import hashlib
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landmarkflow.core.files import replacing
+from landmarkflow.core.files import replacing, sha256
+from landmarkflow.core.settings import Settings
 
 NETWORK, OPTIMISER, MEMO = "network", "optimiser", "memo"
+
+
+def checkpoint_of(weights: Path, name: str, settings: Settings, decides: Sequence[object]) -> Path:
+    """A checkpoint beside the weights, named by all that decides them.
+
+    Args:
+        weights: file of the weights.
+        name: of the network.
+        settings: of the training.
+        decides: numbers, and files whose content counts.
+    """
+    read = [sha256(one) if isinstance(one, Path) else one for one in decides]
+    made_by = json.dumps([settings.model_dump(mode="json"), read])
+    return weights.with_name(f".{name}.{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.npz")
+
+
+def discard_checkpoints(weights: Path, name: str) -> None:
+    """Delete the checkpoints of a network whose weights are written."""
+    for left in weights.parent.glob(f".{name}.*.npz"):
+        left.unlink()
 
 
 def save_checkpoint(

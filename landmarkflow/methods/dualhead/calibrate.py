@@ -1,13 +1,8 @@
 """Measure errors on scans held back, make radii of them, and put all networks in one file."""
 
-import csv
-import io
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +10,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from landmarkflow.core.errors import ScanFailure
-from landmarkflow.core.files import read_json, write_json, write_text
+from landmarkflow.core.files import read_json, write_json
 from landmarkflow.engine.batch import Batch
 from landmarkflow.images.operations import image_on
 from landmarkflow.learning.device import best_device
+from landmarkflow.learning.folds import never_seen_by
 from landmarkflow.learning.history import average_histories
 from landmarkflow.learning.radii import Radii
+from landmarkflow.learning.trained import write_held_back
 from landmarkflow.methods.dualhead.examples import (
     Crop,
     Example,
-    Examples,
     Statistics,
     hold_back,
     load_examples,
@@ -164,7 +160,7 @@ def run(batch: Batch) -> None:
             "high": examples.high,
             "spacings_mm": list(spacings),
             "networks": list(pairs),
-            "held_back_from": _held_back_from(examples, trained),
+            "held_back_from": never_seen_by(examples.scans, trained),
             "statistics": Statistics.of(examples.scans).as_data(),
             "radii": radii.as_data(),
             "measured": len(measured),
@@ -172,7 +168,15 @@ def run(batch: Batch) -> None:
             "device": trained[0]["device"],
         },
     )
-    _write_measured(batch.path("held_back"), measured, radii, examples.landmarks)
+    figures = (
+        (
+            one.scan,
+            one.network,
+            np.stack([one.error, one.spread, one.presence, radii.of_scan(one.spread)], axis=1),
+        )
+        for one in measured
+    )
+    write_held_back(batch.path("held_back"), COLUMNS, examples.landmarks, figures)
     average_histories(batch.path("histories"), [batch.path("history", n) for n in batch.scans])
     errors = np.concatenate([np.empty(0), *(one.error for one in measured)])
     known_errors = errors[np.isfinite(errors)]
@@ -188,27 +192,3 @@ def run(batch: Batch) -> None:
             "%d landmarks of scans held back are too few for radii: landmarks have none",
             len(errors),
         )
-
-
-def _held_back_from(
-    examples: Examples, trained: Sequence[Mapping[str, Any]]
-) -> dict[str, list[str]]:
-    """For each scan that is learned from, the networks that never saw it."""
-    return {
-        example.scan: [t["network"] for t in trained if example.scan in t["held_back"]]
-        for example in examples.scans
-    }
-
-
-def _write_measured(
-    path: Path, measured: Sequence[Measured], radii: Radii, landmarks: Sequence[str]
-) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in measured:
-        figures = np.stack([one.error, one.spread, one.presence, radii.of_scan(one.spread)], axis=1)
-        for label, row in zip(landmarks, figures, strict=True):
-            numbers = ["" if math.isnan(value) else f"{value:.4f}" for value in row]
-            writer.writerow([one.scan, one.network, label, *numbers])
-    write_text(path, text.getvalue())

@@ -13,6 +13,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import replacing
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import TEMPLATE
+from landmarkflow.learning.folds import Folded, held_back_in, learned_in, with_held_back
 
 Array = NDArray[np.float64]
 
@@ -20,8 +21,6 @@ Array = NDArray[np.float64]
 ARRAYS = ("positions", "weights", "centre", "teacher_mm", "pieces")
 # A label is in several pieces where its second is so large, of the first, in half of the scans.
 LEAST_PIECE = 0.02
-# A scan held back from every network, and one that every network learns from.
-VALIDATION, ALWAYS = -1, 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +47,10 @@ class Crop:
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class Example(Folded):
     """One scan to learn from; where a scan is of the other side, all is mirrored in x = 0.
 
     Attributes:
-        scan: its id.
-        fold: the fold in which it is held back, from 1 on; `ALWAYS` or `VALIDATION`.
         positions: (k, 3) LPS mm, NaN for a missing landmark.
         weights: (k,) of the landmarks in the loss.
         centre: (3,) LPS mm, the middle of the target's bounding box.
@@ -65,8 +62,6 @@ class Example:
         fine: crop for the fine pass.
     """
 
-    scan: str
-    fold: int
     positions: Array
     weights: Array
     centre: Array
@@ -107,26 +102,17 @@ class Examples:
 
     def learned(self, fold: int) -> list[Example]:
         """Those that a fold's network learns from; 0 is that of no fold."""
-        return [e for e in self.scans if e.fold != VALIDATION and (not fold or e.fold != fold)]
+        return learned_in(self.scans, fold)
 
     def held_back(self, fold: int) -> list[Example]:
         """Those that a fold's network never sees."""
-        return [e for e in self.scans if e.fold == VALIDATION or (fold and e.fold == fold)]
+        return held_back_in(self.scans, fold)
 
 
 def hold_back(examples: Examples, share: float, seed: int) -> Examples:
-    """The examples with a share of them held back, where none is and none is in a fold.
-
-    Fewer than five scans are all learned from: what is left would teach too little.
-    """
-    free = [e.scan for e in examples.scans if e.scan != TEMPLATE]
-    if any(example.fold for example in examples.scans) or len(free) < 5 or share == 0:
-        return examples
-    count = max(1, round(share * len(free)))
-    chosen = np.random.default_rng([seed, count]).permutation(len(free))[:count]
-    names = {free[place] for place in chosen}
-    scans = (replace(e, fold=VALIDATION) if e.scan in names else e for e in examples.scans)
-    return replace(examples, scans=tuple(scans))
+    """The examples with a share of them held back, where none is; the template never is."""
+    scans = with_held_back(examples.scans, share, seed, apart_from=TEMPLATE)
+    return examples if scans is examples.scans else replace(examples, scans=scans)
 
 
 def save_examples(path: Path, examples: Examples) -> None:

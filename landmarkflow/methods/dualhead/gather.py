@@ -32,9 +32,8 @@ from landmarkflow.images.operations import (
     view_of,
 )
 from landmarkflow.images.sampling import resample
+from landmarkflow.learning.folds import ALWAYS, VALIDATION
 from landmarkflow.methods.dualhead.examples import (
-    ALWAYS,
-    VALIDATION,
     Crop,
     Example,
     Examples,

@@ -12,11 +12,6 @@ from landmarkflow.methods.dualhead.settings import DualHeadSettings
 PACKAGE = "landmarkflow.methods.dualhead"
 
 
-def networks(folds: int) -> tuple[str, ...]:
-    """Names of the networks of a run: one, or one for each fold, which never sees that fold."""
-    return tuple(f"fold-{fold + 1}" for fold in range(folds)) if folds else ("all",)
-
-
 def _splits(settings: Mapping[str, Any]) -> bool:
     """Whether folds are those of the annotated scans."""
     return bool(settings["folds"]) and not settings["teacher"]

@@ -1,7 +1,5 @@
 """Train the networks of one fold: for the coarse pass, then for the fine one."""
 
-import hashlib
-import json
 import logging
 import math
 import time
@@ -15,17 +13,19 @@ import torch
 from torch import nn
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import sha256, write_json
 from landmarkflow.engine.batch import Batch
 from landmarkflow.learning.checkpoints import (
+    checkpoint_of,
+    discard_checkpoints,
     load_checkpoint,
     load_optimiser,
     save_checkpoint,
 )
-from landmarkflow.learning.device import best_device, device_name
+from landmarkflow.learning.device import best_device
+from landmarkflow.learning.folds import fold_of
 from landmarkflow.learning.heatmaps import decode
 from landmarkflow.learning.history import write_history
-from landmarkflow.learning.precision import uses_bfloat16
+from landmarkflow.learning.trained import write_training
 from landmarkflow.methods.dualhead.examples import Example, Examples, hold_back, load_examples
 from landmarkflow.methods.dualhead.losses import JointLoss, heat_of
 from landmarkflow.methods.dualhead.network import (
@@ -36,7 +36,6 @@ from landmarkflow.methods.dualhead.network import (
     save_pairs,
 )
 from landmarkflow.methods.dualhead.settings import PassSettings, TrainSettings
-from landmarkflow.methods.dualhead.stages import networks
 from landmarkflow.methods.dualhead.windows import Window, Windows
 
 logger = logging.getLogger(__name__)
@@ -308,11 +307,10 @@ def run(batch: Batch) -> None:
     folds, device = int(batch.values["folds"]), best_device()
     examples = hold_back(load_examples(batch.path("examples")), settings.held_back, seed)
     for name in batch.scans:
-        fold = networks(folds).index(name) + 1 if folds else 0
+        fold = fold_of(name, folds)
         weights = batch.path("weights", name)
-        made_by = json.dumps([settings.model_dump(mode="json"), seed, fold, batch.threads])
-        key = hashlib.sha256(f"{made_by} {sha256(batch.path('examples'))}".encode()).hexdigest()
-        checkpoint = weights.with_name(f".{name}.{key[:16]}.npz")
+        decides = (seed, fold, batch.threads, batch.path("examples"))
+        checkpoint = checkpoint_of(weights, name, settings, decides)
         pair, history = train(
             examples,
             name,
@@ -325,17 +323,13 @@ def run(batch: Batch) -> None:
         shape = architecture(settings, examples.labels, examples.landmarks)
         save_pairs(weights, {name: pair}, shape)
         write_history(batch.path("history", name), history)
-        summary = {
-            "network": name,
-            "fold": fold,
-            "seed": seed,
-            "threads": batch.threads,
-            "device": device_name(device),
-            "bfloat16": uses_bfloat16(device, settings.precision),
-            "torch": torch.__version__,
-            "learned_from": [example.scan for example in examples.learned(fold)],
-            "held_back": [example.scan for example in examples.held_back(fold)],
-        }
-        write_json(batch.path("training", name), summary)
-        for left in weights.parent.glob(f".{name}.*.npz"):
-            left.unlink()
+        write_training(
+            batch.path("training", name),
+            name,
+            made_by={"fold": fold, "seed": seed, "threads": batch.threads},
+            device=device,
+            precision=settings.precision,
+            learned=examples.learned(fold),
+            held=examples.held_back(fold),
+        )
+        discard_checkpoints(weights, name)

@@ -12,6 +12,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_text, write_text
 from landmarkflow.engine.batch import Batch
 from landmarkflow.learning.device import best_device
+from landmarkflow.learning.folds import networks
 from landmarkflow.methods.salient.choose import Choice, choices_of, clusters_of
 from landmarkflow.methods.salient.examples import Example, load_examples
 from landmarkflow.methods.salient.landmarks import maxima_of
@@ -31,7 +32,6 @@ from landmarkflow.methods.salient.settings import (
     PredictSettings,
     TrainSettings,
 )
-from landmarkflow.methods.salient.stages import networks
 
 # Pictures learned from whose landmarks are clustered: more take longer and change little.
 MOST_PICTURES = 240

@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import replacing
+from landmarkflow.learning.folds import Folded
 from landmarkflow.methods.salient.frames import Frame
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class Example(Folded):
     """A picture to learn from.
 
     Attributes:
-        scan: its id.
-        fold: from 1 on, in which it is held back; 0 for none.
         frame: how it lies in the input.
         picture: (3, input height, input width) uint8.
         points: (n, 2) pixels of the picture that were looked at.
@@ -34,8 +33,6 @@ class Example:
         scale: length that distances are compared with, pixels of the picture.
     """
 
-    scan: str
-    fold: int
     frame: Frame
     picture: NDArray[np.uint8]
     points: Array

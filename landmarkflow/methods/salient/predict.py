@@ -12,6 +12,7 @@ from landmarkflow.data.splits import read_splits
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.learning.device import best_device, device_name
+from landmarkflow.learning.folds import networks
 from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.gaze import colours_of
 from landmarkflow.methods.salient.maps import save_seen
@@ -23,7 +24,6 @@ from landmarkflow.methods.salient.settings import (
     PredictSettings,
     TrainSettings,
 )
-from landmarkflow.methods.salient.stages import networks
 
 
 def run(batch: Batch) -> None:

@@ -11,11 +11,6 @@ from landmarkflow.methods.salient.settings import SalientSettings
 PACKAGE = "landmarkflow.methods.salient"
 
 
-def networks(folds: int) -> tuple[str, ...]:
-    """Names of the networks of a run: one, or one for each fold, which never sees that fold."""
-    return tuple(f"fold-{fold + 1}" for fold in range(folds)) if folds else ("all",)
-
-
 def _aligns(settings: Mapping[str, Any]) -> bool:
     return bool(settings["align"]["landmarks"])
 

@@ -1,7 +1,5 @@
 """Train the saliency network of one fold."""
 
-import hashlib
-import json
 import logging
 import math
 import time
@@ -14,19 +12,24 @@ import torch
 from torch import nn
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import sha256, write_json
 from landmarkflow.engine.batch import Batch
-from landmarkflow.learning.checkpoints import load_checkpoint, load_optimiser, save_checkpoint
-from landmarkflow.learning.device import best_device, device_name
+from landmarkflow.learning.checkpoints import (
+    checkpoint_of,
+    discard_checkpoints,
+    load_checkpoint,
+    load_optimiser,
+    save_checkpoint,
+)
+from landmarkflow.learning.device import best_device
+from landmarkflow.learning.folds import fold_of
 from landmarkflow.learning.history import write_history
-from landmarkflow.learning.precision import uses_bfloat16
+from landmarkflow.learning.trained import write_training
 from landmarkflow.methods.salient.augment import lesson_of
 from landmarkflow.methods.salient.examples import Example, load_examples
 from landmarkflow.methods.salient.losses import saliency_loss
 from landmarkflow.methods.salient.metrics import cc, kld
 from landmarkflow.methods.salient.network import SaliencyNetwork, architecture, save_networks
 from landmarkflow.methods.salient.settings import GazeSettings, TrainSettings
-from landmarkflow.methods.salient.stages import networks
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +219,7 @@ def run(batch: Batch) -> None:
     seed, folds, device = int(batch.values["seed"]), int(batch.values["folds"]), best_device()
     examples = load_examples(batch.path("examples"))
     for name in batch.scans:
-        fold = networks(folds).index(name) + 1 if folds else 0
+        fold = fold_of(name, folds)
         learned, held = parts_of(examples, fold, settings, seed)
         if len(learned) < settings.pictures:
             raise InputError(
@@ -224,9 +227,8 @@ def run(batch: Batch) -> None:
                 f"expected at least {settings.pictures} (`train.pictures`)"
             )
         weights = batch.path("weights", name)
-        made_by = json.dumps([settings.model_dump(mode="json"), seed, fold, batch.threads])
-        key = hashlib.sha256(f"{made_by} {sha256(batch.path('examples'))}".encode()).hexdigest()
-        checkpoint = weights.with_name(f".{name}.{key[:16]}.npz")
+        decides = (seed, fold, batch.threads, batch.path("examples"))
+        checkpoint = checkpoint_of(weights, name, settings, decides)
         network, history = train(
             learned,
             held,
@@ -240,17 +242,13 @@ def run(batch: Batch) -> None:
         )
         save_networks(weights, {name: network}, architecture(settings, gaze))
         write_history(batch.path("history", name), history)
-        summary = {
-            "network": name,
-            "fold": fold,
-            "seed": seed,
-            "threads": batch.threads,
-            "device": device_name(device),
-            "bfloat16": uses_bfloat16(device, settings.precision),
-            "torch": torch.__version__,
-            "learned_from": [one.scan for one in learned],
-            "held_back": [one.scan for one in held],
-        }
-        write_json(batch.path("training", name), summary)
-        for left in weights.parent.glob(f".{name}.*.npz"):
-            left.unlink()
+        write_training(
+            batch.path("training", name),
+            name,
+            made_by={"fold": fold, "seed": seed, "threads": batch.threads},
+            device=device,
+            precision=settings.precision,
+            learned=learned,
+            held=held,
+        )
+        discard_checkpoints(weights, name)

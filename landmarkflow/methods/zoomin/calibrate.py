@@ -1,27 +1,22 @@
 """Radii from errors on pictures that the networks never saw, and all networks in one file."""
 
-import csv
-import io
 import logging
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from landmarkflow.core.files import read_json, write_json, write_text
+from landmarkflow.core.files import read_json, write_json
 from landmarkflow.engine.batch import Batch
 from landmarkflow.learning.device import best_device
+from landmarkflow.learning.folds import never_seen_by
 from landmarkflow.learning.history import average_histories
 from landmarkflow.learning.radii import Radii
+from landmarkflow.learning.trained import write_held_back
 from landmarkflow.methods.zoomin.examples import (
     Example,
-    Examples,
     hold_back,
     load_examples,
     shape_of,
@@ -61,6 +56,13 @@ class Measured:
         error = np.linalg.norm(found.positions - example.points, axis=1)
         coarse = np.linalg.norm(found.coarse - example.points, axis=1)
         return Measured(example.scan, network, found, error, coarse)
+
+    def figures(self, radii: Radii) -> Array:
+        """(k, 5) errors, width of the heat map, probability, and the radius that these give."""
+        found = self.found
+        radius = radii.of_scan(found.spread)
+        columns = [self.coarse_error, self.error, found.spread, found.presence, radius]
+        return np.stack(columns, axis=1)
 
 
 def run(batch: Batch) -> None:
@@ -123,7 +125,7 @@ def run(batch: Batch) -> None:
             "landmarks": list(examples.landmarks),
             "colours": examples.colours,
             "networks": list(pairs),
-            "held_back_from": _held_back_from(examples, trained),
+            "held_back_from": never_seen_by(examples.scans, trained),
             "shapes": {name: shape.as_data() for name, shape in shapes.items()},
             "radii": radii.as_data(),
             "measured": len(measured),
@@ -131,7 +133,8 @@ def run(batch: Batch) -> None:
             "device": trained[0]["device"],
         },
     )
-    _write_measured(batch.path("held_back"), measured, radii, examples.landmarks)
+    rows = ((one.scan, one.network, one.figures(radii)) for one in measured)
+    write_held_back(batch.path("held_back"), COLUMNS, examples.landmarks, rows)
     average_histories(batch.path("histories"), [batch.path("history", n) for n in batch.scans])
     errors = np.concatenate([np.empty(0), *(one.error for one in measured)])
     known = errors[np.isfinite(errors)]
@@ -147,37 +150,3 @@ def run(batch: Batch) -> None:
             "%d landmarks of pictures held back are too few for radii: landmarks have none",
             len(known),
         )
-
-
-def _held_back_from(
-    examples: Examples, trained: Sequence[Mapping[str, Any]]
-) -> dict[str, list[str]]:
-    """For each picture that is learned from, the networks that never saw it."""
-    return {
-        example.scan: [t["network"] for t in trained if example.scan in t["held_back"]]
-        for example in examples.scans
-    }
-
-
-def _write_measured(
-    path: Path, measured: Sequence[Measured], radii: Radii, landmarks: Sequence[str]
-) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in measured:
-        found = one.found
-        figures = np.stack(
-            [
-                one.coarse_error,
-                one.error,
-                found.spread,
-                found.presence,
-                radii.of_scan(found.spread),
-            ],
-            axis=1,
-        )
-        for label, row in zip(landmarks, figures, strict=True):
-            numbers = ["" if math.isnan(value) else f"{value:.4f}" for value in row]
-            writer.writerow([one.scan, one.network, label, *numbers])
-    write_text(path, text.getvalue())

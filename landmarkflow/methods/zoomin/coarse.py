@@ -6,16 +6,17 @@ import torch
 
 from landmarkflow.core.files import write_json
 from landmarkflow.engine.batch import Batch
+from landmarkflow.learning.checkpoints import checkpoint_of, discard_checkpoints
 from landmarkflow.learning.device import best_device
+from landmarkflow.learning.folds import fold_of
 from landmarkflow.learning.history import write_history
 from landmarkflow.methods.zoomin.courses import coarse_course
 from landmarkflow.methods.zoomin.examples import hold_back, load_examples
 from landmarkflow.methods.zoomin.find import Finder, Pair
-from landmarkflow.methods.zoomin.learn import checkpoint_of, learn, seeded
+from landmarkflow.methods.zoomin.learn import learn, seeded
 from landmarkflow.methods.zoomin.network import Coarse
 from landmarkflow.methods.zoomin.networks import architecture, new_coarse, save_networks
 from landmarkflow.methods.zoomin.settings import TrainSettings, ZoomSettings
-from landmarkflow.methods.zoomin.stages import networks
 
 
 def run(batch: Batch) -> None:
@@ -26,7 +27,7 @@ def run(batch: Batch) -> None:
     seed, folds, device = int(batch.values["seed"]), int(batch.values["folds"]), best_device()
     examples = hold_back(load_examples(batch.path("examples")), settings.held_back, seed)
     for name in batch.scans:
-        fold = networks(folds).index(name) + 1 if folds else 0
+        fold = fold_of(name, folds)
         learned, held = examples.learned(fold), examples.held_back(fold)
         path = batch.path("weights", name)
         decides = (seed, fold, batch.threads, batch.path("examples"))
@@ -51,8 +52,7 @@ def run(batch: Batch) -> None:
             off = (found - example.points) / example.channels.shape[1]
             misses[example.scan] = [[_plain(value) for value in row] for row in off]
         write_json(batch.path("misses", name), {"network": name, "misses": misses})
-        for left in path.parent.glob(f".{name}.*.npz"):
-            left.unlink()
+        discard_checkpoints(path, name)
 
 
 def _plain(value: float) -> float | None:

@@ -13,28 +13,22 @@ from numpy.typing import NDArray
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import replacing
 from landmarkflow.learning.crops import Pyramid
+from landmarkflow.learning.folds import Folded, held_back_in, learned_in, with_held_back
 from landmarkflow.methods.zoomin.batches import Shown
 from landmarkflow.methods.zoomin.shape import Shape
 
 Array = NDArray[np.float64]
 
-# A picture held back from every network, and one that every network learns from.
-VALIDATION, ALWAYS = -1, 0
-
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class Example(Folded):
     """One picture to learn from.
 
     Attributes:
-        scan: its id.
-        fold: the fold in which it is held back, from 1 on; `ALWAYS` or `VALIDATION`.
         channels: (c, size, size) uint8, as `prepare.Prepared` has them.
         points: (k, 2) pixels of these channels, NaN for a missing landmark.
     """
 
-    scan: str
-    fold: int
     channels: NDArray[np.uint8]
     points: Array
 
@@ -62,28 +56,17 @@ class Examples:
 
     def learned(self, fold: int) -> list[Example]:
         """Those that a fold's network learns from; 0 is that of no fold."""
-        return [e for e in self.scans if e.fold != VALIDATION and (not fold or e.fold != fold)]
+        return learned_in(self.scans, fold)
 
     def held_back(self, fold: int) -> list[Example]:
         """Those that a fold's network never sees."""
-        return [e for e in self.scans if e.fold == VALIDATION or (fold and e.fold == fold)]
+        return held_back_in(self.scans, fold)
 
 
 def hold_back(examples: Examples, share: float, seed: int) -> Examples:
-    """The examples with a share of them held back, where none is and none is in a fold.
-
-    Fewer than five pictures are all learned from: what is left would teach too little.
-    """
-    scans = examples.scans
-    if any(example.fold for example in scans) or len(scans) < 5 or share == 0:
-        return examples
-    count = max(1, round(share * len(scans)))
-    chosen = set(np.random.default_rng([seed, count]).permutation(len(scans))[:count].tolist())
-    marked = (
-        replace(example, fold=VALIDATION) if number in chosen else example
-        for number, example in enumerate(scans)
-    )
-    return replace(examples, scans=tuple(marked))
+    """The examples with a share of them held back, where none is."""
+    scans = with_held_back(examples.scans, share, seed)
+    return examples if scans is examples.scans else replace(examples, scans=scans)
 
 
 def save_examples(path: Path, examples: Examples) -> None:

@@ -15,9 +15,8 @@ from landmarkflow.engine.store import Task
 from landmarkflow.formats.pictures import read_picture
 from landmarkflow.formats.scan_files import PICTURES
 from landmarkflow.formats.slicer import read_point_lists
+from landmarkflow.learning.folds import ALWAYS, VALIDATION
 from landmarkflow.methods.zoomin.examples import (
-    ALWAYS,
-    VALIDATION,
     Example,
     Examples,
     save_examples,

@@ -1,8 +1,6 @@
 """Learn one network step by step, with checkpoints, and keep the running mean of its weights."""
 
 import copy
-import hashlib
-import json
 import logging
 import math
 import time
@@ -15,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import sha256
 from landmarkflow.learning.checkpoints import load_checkpoint, load_optimiser, save_checkpoint
 from landmarkflow.methods.zoomin.batches import Shown
 from landmarkflow.methods.zoomin.settings import BranchSettings, TrainSettings
@@ -171,19 +168,3 @@ def _average(mean: nn.Module, network: nn.Module, decay: float) -> None:
 def seeded(seed: int, fold: int, number: int) -> None:
     """Make the first weights those of a seed, a fold and a network's number."""
     torch.manual_seed((seed * 1009 + fold) * 7 + number)
-
-
-def checkpoint_of(
-    weights: Path, name: str, settings: TrainSettings, decides: Sequence[object]
-) -> Path:
-    """A checkpoint beside the weights, named by all that decides them.
-
-    Args:
-        weights: file of the weights.
-        name: of the network.
-        settings: of the training.
-        decides: numbers, and files whose content counts.
-    """
-    read = [sha256(one) if isinstance(one, Path) else one for one in decides]
-    made_by = json.dumps([settings.model_dump(mode="json"), read])
-    return weights.with_name(f".{name}.{hashlib.sha256(made_by.encode()).hexdigest()[:16]}.npz")

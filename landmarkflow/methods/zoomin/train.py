@@ -8,14 +8,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from landmarkflow.core.files import read_json, write_json
+from landmarkflow.core.files import read_json
 from landmarkflow.engine.batch import Batch
-from landmarkflow.learning.device import best_device, device_name
+from landmarkflow.learning.checkpoints import checkpoint_of, discard_checkpoints
+from landmarkflow.learning.device import best_device
+from landmarkflow.learning.folds import fold_of
 from landmarkflow.learning.history import join_histories, write_history
-from landmarkflow.learning.precision import uses_bfloat16
+from landmarkflow.learning.trained import write_training
 from landmarkflow.methods.zoomin.courses import zoom_course
 from landmarkflow.methods.zoomin.examples import hold_back, load_examples
-from landmarkflow.methods.zoomin.learn import checkpoint_of, learn, seeded
+from landmarkflow.methods.zoomin.learn import learn, seeded
 from landmarkflow.methods.zoomin.networks import (
     COARSE,
     ZOOM,
@@ -25,7 +27,6 @@ from landmarkflow.methods.zoomin.networks import (
     save_networks,
 )
 from landmarkflow.methods.zoomin.settings import TrainSettings
-from landmarkflow.methods.zoomin.stages import networks
 
 Array = NDArray[np.float64]
 
@@ -60,12 +61,11 @@ def run(batch: Batch) -> None:
     settings, seed = batch.settings(TrainSettings), int(batch.values["seed"])
     folds, device = int(batch.values["folds"]), best_device()
     examples = hold_back(load_examples(batch.path("examples")), settings.held_back, seed)
-    names = networks(folds)
     measured = read_json(batch.path("pooled"))["networks"]
     count = len(examples.landmarks)
     shape = architecture(settings, examples.colours, examples.landmarks)
     for name in batch.scans:
-        fold = names.index(name) + 1 if folds else 0
+        fold = fold_of(name, folds)
         learned = examples.learned(fold)
         coarse = load_coarse(
             batch.path("coarse_weights", name), name, settings, examples.colours, examples.landmarks
@@ -93,18 +93,18 @@ def run(batch: Batch) -> None:
         joined = [batch.path("coarse_history", name), own_history]
         join_histories(batch.path("history", name), joined)
         own_history.unlink()
-        summary = {
-            "network": name,
-            "fold": fold,
-            "seed": seed,
-            "threads": batch.threads,
-            "device": device_name(device),
-            "bfloat16": uses_bfloat16(device, settings.precision),
-            "torch": torch.__version__,
-            "misses": [len(one) for one in misses],
-            "learned_from": [example.scan for example in learned],
-            "held_back": [example.scan for example in examples.held_back(fold)],
-        }
-        write_json(batch.path("training", name), summary)
-        for left in path.parent.glob(f".{name}.*.npz"):
-            left.unlink()
+        write_training(
+            batch.path("training", name),
+            name,
+            made_by={
+                "fold": fold,
+                "seed": seed,
+                "threads": batch.threads,
+                "misses": [len(one) for one in misses],
+            },
+            device=device,
+            precision=settings.precision,
+            learned=learned,
+            held=examples.held_back(fold),
+        )
+        discard_checkpoints(path, name)

@@ -4,9 +4,10 @@ What each stage reads and writes is said in landmarkflow/methods/dualhead/stages
 from the study's annotated scans, or, with `train_on`, from what another run found in the others.
 """
 
+from landmarkflow.learning.folds import networks
 from landmarkflow.methods.dualhead import stages as dualhead
 
-NETWORKS = dualhead.networks(CONFIG.data.folds)
+NETWORKS = networks(CONFIG.data.folds)
 LEARNING = [run for run in STUDY.runs.values() if run.method == "dualhead"]
 if CONFIG.data.folds and not STUDY.training and not all(r.train_on for r in LEARNING):
     raise SystemExit(

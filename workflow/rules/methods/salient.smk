@@ -4,9 +4,10 @@ What each stage reads and writes is said in landmarkflow/methods/salient/stages.
 those of the pictures learned from, so that a further picture changes no other's landmarks.
 """
 
+from landmarkflow.learning.folds import networks
 from landmarkflow.methods.salient import stages as salient
 
-SALIENT_NETWORKS = salient.networks(CONFIG.data.folds)
+SALIENT_NETWORKS = networks(CONFIG.data.folds)
 
 
 rule map_gaze:

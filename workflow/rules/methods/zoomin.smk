@@ -3,9 +3,10 @@
 What each stage reads and writes is said in landmarkflow/methods/zoomin/stages.py.
 """
 
+from landmarkflow.learning.folds import networks
 from landmarkflow.methods.zoomin import stages as zoomin
 
-ZOOM_NETWORKS = zoomin.networks(CONFIG.data.folds)
+ZOOM_NETWORKS = networks(CONFIG.data.folds)
 PICTURES_LEARNED = FLOW.reads(zoomin.GATHER, FLOW.learned)
 if "splits" in PICTURES_LEARNED:
     # The folds follow from pictures, folds and seed, which are parameters: the table is written
