@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dualhead_phantoms import LABELS, write_phantom
+from packed import assert_found_again, images_of
 from workflow_runs import NOTHING, errors, results, rows, run_workflow, write_yaml
 
 TRAINED, EVALUATED = 6, 5
@@ -121,6 +122,14 @@ def test_a_scan_without_a_target_says_so_and_every_landmark_has_a_radius(balls: 
     # Every annotated scan is held back from one network; the missing landmark has no error.
     assert {row["scan"] for row in held} == {f"t{n}" for n in range(1, TRAINED + 1)}
     assert [row["landmark"] for row in held if not row["error_mm"]] == [LABELS[2]]
+
+
+@pytest.mark.slow
+def test_a_pack_finds_what_the_study_found(balls: Path, tmp_path: Path) -> None:
+    run = results(balls, "balls") / "dualhead"
+    images = images_of(run, ["e0", "e1", "nothing"])
+    sides = {"e0": "left", "e1": "right", "nothing": "right"}
+    assert_found_again(run, images, tmp_path, side=sides)
 
 
 @pytest.mark.slow

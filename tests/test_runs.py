@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packed import assert_found_again, images_of
 from workflow_runs import (
     NOTHING,
     TINY,
@@ -197,3 +198,6 @@ def test_two_templates_give_one_list_of_landmarks(root: Path, tiny: Path, tmp_pa
     page = (found / "report.html").read_text(encoding="utf-8")
     assert all(f"{run}/pictures/ear001.png" in page for run in STATED)
     assert NOTHING in run_workflow(root, folder, *options).text
+    # One pack holds both runs and what fuses them.
+    fusing = found / "fused"
+    assert_found_again(fusing, images_of(fusing, ["ear001"]), tmp_path)

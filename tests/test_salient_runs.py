@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from packed import assert_pack_finds
 from PIL import Image
-from stage_runs import assert_refused, path_of, run_stage
+from stage_runs import RUN, assert_refused, path_of, run_stage
 from workflow_runs import run_workflow, write_yaml
 
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, write_record
-from landmarkflow.data.stages import REFERENCES, SPLITS
+from landmarkflow.data.stages import REFERENCES, SCANS, SPLITS
 from landmarkflow.formats.slicer import read_point_lists, write_markups
 from landmarkflow.learning.folds import networks
 from landmarkflow.methods.salient import train as training
@@ -38,6 +39,9 @@ from landmarkflow.methods.salient.stages import (
     PREDICT,
     TRAIN,
 )
+from landmarkflow.packs.pack import pack
+from landmarkflow.registry import METHODS, STAGES
+from landmarkflow.workflow import Workflow, study_of
 
 WIDTH, HEIGHT, FOLDS = 96, 64, 2
 LEARNED = [f"p{number:02d}" for number in range(20)]
@@ -69,7 +73,7 @@ SETTINGS = SalientSettings.model_validate(
         },
     }
 ).model_dump(mode="json") | {"folds": FOLDS, "seed": 1}
-COLUMNS = ("image", "gaze", "landmarks", "frame", "scale", "group")
+COLUMNS = ("image", "series", "gaze", "landmarks", "frame", "scale", "group")
 
 
 def write_picture(folder: Path, scan: str, number: int) -> dict[str, str]:
@@ -99,7 +103,6 @@ def write_picture(folder: Path, scan: str, number: int) -> dict[str, str]:
     write_markups(reference, [PointList("reference", Landmarks(LABELS, places), None)])
     record = path_of(folder, REFERENCES, "record", scan)
     write_record(record, Record(scan, "references"))
-    write_record(folder / f"work/scans/{scan}.json", Record(scan, "scans"))
     row = dict.fromkeys(COLUMNS, "")
     return row | {"image": str(image), "gaze": str(gaze), "scale": "50", "group": "x"}
 
@@ -119,6 +122,7 @@ def folder(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
         splits.write_text("\n".join(lines) + "\n", encoding="utf-8")
         (results / "sheet.json").write_text(json.dumps(sheet), encoding="utf-8")
         for stage, scans in (
+            (SCANS, LEARNED),
             (GAZE, LEARNED),
             (TRAIN, networks(FOLDS)),
             (CLUSTER, networks(FOLDS)),
@@ -203,6 +207,29 @@ def test_a_stage_run_again_finds_what_it_knows(folder: Path) -> None:
     assert outcome.status == 0
     assert outcome.log.count("known") >= len(EVALUATED)
     assert path_of(folder, PREDICT, "saliency", EVALUATED[1]).read_bytes() == before
+
+
+def test_a_pack_finds_what_the_run_found(folder: Path, tmp_path: Path) -> None:
+    sheet = json.loads((folder / "sheet.json").read_text("utf-8"))
+    columns = ("image", "gaze", "scale", "group")
+    lines = ["\t".join(("scan", *columns, "split"))]
+    for scan, row in sheet.items():
+        split = "" if scan in EVALUATED else "train"
+        lines.append("\t".join((scan, *(row[column] for column in columns), split)))
+    samples = tmp_path / "samples.tsv"
+    samples.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    stated = {
+        "study": folder.name,
+        "unit": "px",
+        "data": {"sheet": {"sheet": str(samples)}, "folds": FOLDS},
+        "runs": {RUN: {"method": "salient"}},
+        "salient": {n: v for n, v in SETTINGS.items() if n not in ("folds", "seed")},
+    }
+    study = study_of(stated, METHODS, folder.parent, tmp_path)
+    pack(Workflow(study, METHODS, STAGES, folder.parent), RUN, tmp_path / "looks.lmk")
+    images = {scan: Path(sheet[scan]["image"]) for scan in EVALUATED[:2]}
+    group = dict.fromkeys(EVALUATED, "x")
+    assert_pack_finds(tmp_path / "looks.lmk", folder / RUN, images, group=group)
 
 
 def test_bad_fixations_stop_the_run_in_a_sentence(folder: Path, tmp_path: Path) -> None:

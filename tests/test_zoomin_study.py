@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from packed import assert_found_again, images_of
+from PIL import Image
 from workflow_runs import NOTHING, errors, points, results, rows, run_workflow, write_yaml
 
+import landmarkflow
 from landmarkflow.core.errors import InputError
 from landmarkflow.learning.crops import Pyramid
 from landmarkflow.methods.zoomin.batches import Shown, draw
@@ -96,6 +99,17 @@ def test_each_picture_is_found_by_the_network_that_never_saw_it(eyes: Path) -> N
 def rows_of(path: Path) -> dict[str, str]:
     lines = [line.split("\t") for line in path.read_text("utf-8").splitlines()]
     return {line[0]: line[2] for line in lines[1:]}
+
+
+@pytest.mark.slow
+def test_a_pack_finds_what_the_study_found(eyes: Path, tmp_path: Path) -> None:
+    run = results(eyes, "eyes") / "zoomin"
+    pack = assert_found_again(run, images_of(run, ["fundus001", "fundus002"]), tmp_path)
+    # A picture that no network saw is searched by all of them.
+    Image.open(images_of(run, ["fundus001"])["fundus001"]).save(tmp_path / "other.png")
+    with landmarkflow.load(pack) as model:
+        found = model.detect(tmp_path / "other.png")
+    assert found.record.details["networks"] == ["fold-1", "fold-2"]
 
 
 @pytest.mark.slow

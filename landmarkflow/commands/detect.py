@@ -31,6 +31,7 @@ class Options:
         picture: whether each scan is drawn.
         as_json: whether a line a scan is JSON.
         device: cpu, or auto for a GPU where there is one.
+        group: of the study's groups that all scans belong to.
     """
 
     side: str = ""
@@ -38,6 +39,7 @@ class Options:
     picture: bool = True
     as_json: bool = False
     device: str = "auto"
+    group: str = ""
 
 
 def detect(pack: Path, scans: Sequence[Path], output: Path, options: Options) -> int:
@@ -72,7 +74,11 @@ def detect(pack: Path, scans: Sequence[Path], output: Path, options: Options) ->
             )
         for number, scan in enumerate(scans, start=1):
             found = model.detect(
-                scan, side=options.side, series=options.series, picture=options.picture
+                scan,
+                side=options.side,
+                series=options.series,
+                group=options.group,
+                picture=options.picture,
             )
             if found.scan in seen:
                 raise InputError(f"{scan}: has the name of {seen[found.scan]}, expected another")

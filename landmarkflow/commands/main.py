@@ -106,6 +106,12 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="of the answers")
     add("--side", choices=("left", "right"), default="", help="that the scans show")
     add("--series", default="", metavar="UID", help="number or UID of the DICOM series")
+    add(
+        "--group",
+        default="",
+        metavar="NAME",
+        help="group that the scans belong to",
+    )
     add("--no-picture", action="store_true", help="do not draw the scans")
     add("--json", action="store_true", help="a line of JSON for each scan")
     add("--device", choices=("auto", "cpu"), default="auto", help="cpu: use no GPU")
@@ -141,7 +147,14 @@ def _pack(chosen: argparse.Namespace) -> int:
 def _detect(chosen: argparse.Namespace) -> int:
     from landmarkflow.commands.detect import Options, detect  # noqa: PLC0415
 
-    options = Options(chosen.side, chosen.series, not chosen.no_picture, chosen.json, chosen.device)
+    options = Options(
+        chosen.side,
+        chosen.series,
+        picture=not chosen.no_picture,
+        as_json=chosen.json,
+        device=chosen.device,
+        group=chosen.group,
+    )
     return detect(chosen.model, chosen.scans, chosen.output, options)
 
 

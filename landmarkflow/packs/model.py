@@ -121,6 +121,7 @@ class Model:
         *,
         side: str = "",
         series: str = "",
+        group: str = "",
         picture: bool = False,
     ) -> Detection:
         """Find the landmarks of one scan, as the study would.
@@ -129,6 +130,7 @@ class Model:
             image: a file that the study could read, a folder of a DICOM series, or an image.
             side: left or right, which the scan shows; empty where it is not known.
             series: number or UID of the DICOM series, where a folder holds several.
+            group: of the study's groups that the scan belongs to, such as the plane of a picture.
             picture: whether the scan is drawn with what was found, too.
 
         Raises:
@@ -146,10 +148,10 @@ class Model:
             if path.is_file():
                 suffix_of(path)
         with one_thread():
-            return self._detected(path, side, series, picture)
+            row = {"image": str(path.resolve()), "side": side, "series": series, "group": group}
+            return self._detected(path, row, picture)
 
-    def _detected(self, path: Path, side: str, series: str, picture: bool) -> Detection:
-        row = {"image": str(path.resolve()), "side": side, "series": series}
+    def _detected(self, path: Path, row: Mapping[str, str], picture: bool) -> Detection:
         scan = self._id_of(path, row)
         written: dict[str, Path] = {}
         for part in self.contents.parts:

@@ -50,7 +50,7 @@ def pack(flow: Workflow, name: str, path: Path) -> Contents:
         for role, pattern in stage.writes.items()
         if role in PRODUCTS and pattern.startswith("{run}/") and "/work/" not in pattern
     ]
-    parts, files = needed(list(_parts(flow, run)), stages, products)
+    parts, files = needed(_parts(flow, run), stages, products)
     learned = [scan for scan in flow.learned(run) if scan != TEMPLATE]
     known = {*learned, *(peer for part in parts for peer in part.peers)}
     contents = Contents(
@@ -71,11 +71,19 @@ def pack(flow: Workflow, name: str, path: Path) -> Contents:
     return contents
 
 
-def _parts(flow: Workflow, run: Run) -> Iterator[Part]:
-    """What a run does with each scan, after what the runs do that it is made of."""
+def _parts(flow: Workflow, run: Run) -> list[Part]:
+    """What a run does with each scan, after what the runs do that it is made of; each once."""
+    parts: list[Part] = []
+    for part in _each_part(flow, run):
+        if part not in parts:
+            parts.append(part)
+    return parts
+
+
+def _each_part(flow: Workflow, run: Run) -> Iterator[Part]:
     yield _part(flow, SCANS, None)
     for other in run.of:
-        yield from _parts(flow, flow.study.runs[other])
+        yield from _each_part(flow, flow.study.runs[other])
     own = flow.methods[run.method].stages
     segments = flow.segments(run)
     for stage in flow.stages:
