@@ -14,6 +14,8 @@ from stage_runs import command_of, run_command
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import Record, write_record
 from landmarkflow.evaluation.stages import CHECK
+from landmarkflow.report.page import write_report
+from landmarkflow.report.settings import ReportSettings
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -21,7 +23,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("bench", "pose"):
+    for name in ("bench", "pose", "report"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -85,3 +87,19 @@ def test_a_turned_head_is_laid_on_the_template() -> None:
     points = np.array([[6.0, 2.0, 4.0], [-4.0, 8.0, 0.0], [0.0, -6.0, -8.0]])
     mapped = np.array([found.TransformPoint(p) for p in points.tolist()])
     np.testing.assert_allclose(mapped, points @ turn.T + shift, atol=0.3)
+
+
+def test_the_report_of_more_scans_stays_small_and_is_seen_at_once(tmp_path: Path) -> None:
+    import report  # noqa: PLC0415
+
+    settings = ReportSettings(dpi=50)
+    run = report.write_results(tmp_path, scans=30, landmarks=12, drawn=1, settings=settings)
+    page = tmp_path / "report.html"
+    write_report(page, {"study": "more scans"}, [run])
+    # Of 200 scans the same share is 12 MB.
+    assert page.stat().st_size < 30 / 200 * 12e6
+    shown = report.open_page(page)
+    if shown is None:
+        pytest.skip("no Chromium, or no Playwright, is installed")
+    assert shown.complaints == ()
+    assert 0 < shown.painted_s < shown.seen_s < 10

@@ -1,6 +1,7 @@
 import base64
 import io
 import math
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -784,6 +785,9 @@ def test_the_share_within_the_radius_is_the_plots(tmp_path):
     assert percent[-1] == 100
 
 
+CELL = r'class="s(\d)"><a href="#scan\d" title="([^"]+)"'
+
+
 def shown_scans(page):
     """The headings over the scans' pictures, without what else the page's headings say."""
     scans = ("lost", "bad 100%", HOSTILE, "good")
@@ -824,6 +828,11 @@ def test_pictures_share_a_number_of_bytes_and_the_last_ones_are_linked(tmp_path)
             assert shown.format == "WEBP"
             assert shown.width / shown.height == pytest.approx(4 / 3, abs=0.01)
     assert {(one.width, one.height) for one in found} == {(1200, 900)}
+    # A scan with a reason to look at it is shown larger.
+    looked_at, other = (
+        Budget(count=2, left=60_000).embed(picture, look=look) for look in (True, False)
+    )
+    assert len(other.source) < len(looked_at.source) < 2 * 30_000 * 4 / 3 + 100
 
 
 def test_the_map_shades_errors_and_leads_to_the_picture(tmp_path):
@@ -834,9 +843,10 @@ def test_the_map_shades_errors_and_leads_to_the_picture(tmp_path):
     assert list(rows)[1:] == ["lost", "bad 100%", HOSTILE, "good"]
     assert rows["scan"][1:] == ["apex", "window"]
     # Errors are 0.1, 1.1 and 3.1 for the apex, 0.2, 1.2 and 3.2 for the window: the median is 1.15.
-    assert 'class="s5" title="bad 100% apex: 3.10 mm off, radius 0.50 mm"' in text
-    assert 'class="s0" title="good apex: 0.10 mm off, radius 0.50 mm"' in text
-    assert 'class="s8" title="lost window: missing"' in text
+    by_text = {said: shade for shade, said in re.findall(CELL, text)}
+    assert by_text["bad 100% apex: 3.10 mm off, radius 0.50 mm"] == "5"
+    assert by_text["good apex: 0.10 mm off, radius 0.50 mm"] == "0"
+    assert by_text["lost window: missing"] == "8"
     assert set(page.ids) >= {link[1:] for link in page.links if link.startswith("#")}
 
 

@@ -350,7 +350,7 @@ def _picture_entries(
 
 def _embed(entry: dict[str, Any], budget: Budget) -> None:
     """Adds the picture, or its link, and its size, by which a browser lays the page out."""
-    picture = budget.embed(entry["path"])
+    picture = budget.embed(entry["path"], look=bool(entry["failure"]))
     entry["source"] = picture.source or entry["link"]
     entry |= {"width": picture.width, "height": picture.height}
 
