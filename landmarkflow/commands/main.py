@@ -18,6 +18,7 @@ INIT = "a study of the scans in a folder, with a word on every file that is foun
 PACK = "a finished run as one file, for `detect`"
 DETECT = "the landmarks of further scans by a packed run, without a study"
 REVIEW = "a page on which to look at what a run found, the most doubtful scans first, and mend it"
+SLICER = "a scene of 3D Slicer for each scan of a run: points, segments, transforms"
 CLEAN = "what of a study's results can be deleted, and how much that frees"
 STAGE = "the commands of the workflow's rules, one for each stage: stage --help"
 STUDY = "name of a study in studies/, or path of its .yaml file"
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     add_pack(names.add_parser("pack", help=PACK, description=f"Write {PACK}."))
     add_detect(names.add_parser("detect", help=DETECT, description=f"Find {DETECT}."))
     add_review(names.add_parser("review", help=REVIEW, description=f"Open {REVIEW}."))
+    add_slicer(names.add_parser("slicer", help=SLICER, description=f"Write {SLICER}."))
     add_clean(names.add_parser("clean", help=CLEAN, description=f"Say {CLEAN}; delete nothing."))
     names.add_parser("stage", help=STAGE)
     chosen, more = parser.parse_known_args(arguments)
@@ -129,6 +131,16 @@ def add_review(parser: argparse.ArgumentParser) -> None:
     add("--niivue", type=Path, default=None, metavar="FILE", help="NiiVue's package, not fetched")
 
 
+def add_slicer(parser: argparse.ArgumentParser) -> None:
+    """Declare what `slicer` takes."""
+    parser.set_defaults(do=_slicer)
+    add = parser.add_argument
+    add("study", type=Path, metavar="STUDY", help="folder results/<study>, finished")
+    add("--run", default="", metavar="NAME", help="of a study with several runs")
+    add("--scan", nargs="+", default=[], metavar="ID", help="these scans alone")
+    add("--fcsv", action="store_true", help="points as .fcsv, too, for 3D Slicer 4")
+
+
 # What opens images and networks takes seconds to import, which other commands need not wait for.
 
 
@@ -164,3 +176,9 @@ def _review(chosen: argparse.Namespace) -> int:
     browser = not chosen.no_browser
     options = Options(chosen.run, chosen.port, chosen.reviewer, browser, chosen.niivue)
     return review(chosen.study, options)
+
+
+def _slicer(chosen: argparse.Namespace) -> int:
+    from landmarkflow.commands.slicer import Options, slicer  # noqa: PLC0415
+
+    return slicer(chosen.study, Options(chosen.run, fcsv=chosen.fcsv, scans=chosen.scan))

@@ -93,7 +93,7 @@ def subject_of(study: Study, folder: Path, name: str) -> Subject:
     Raises:
         InputError: there is no such run, it is not finished, or its template cannot be read.
     """
-    run = _run(study, folder, name)
+    run = finished_run(study, folder, name)
     labels, template, landmarks = study.labels, None, None
     chosen = tuple(study.config.data.landmarks)
     if study.template is not None:
@@ -115,7 +115,12 @@ def subject_of(study: Study, folder: Path, name: str) -> Subject:
     )
 
 
-def _run(study: Study, folder: Path, name: str) -> Run:
+def finished_run(study: Study, folder: Path, name: str) -> Run:
+    """A run of a study by its name, or the only one.
+
+    Raises:
+        InputError: there is no such run, there are several, or it is not finished.
+    """
     names = ", ".join(study.runs)
     if name and name not in study.runs:
         raise InputError(f"--run {name}: the study has no such run, expected one of {names}")

@@ -113,16 +113,21 @@ def write_steps(path: Path, lists: Sequence[PointList], unit: Unit = "mm", scan:
         write_nothing(path)
 
 
+def described(points: PointList, row: int, unit: Unit = "mm") -> str:
+    """What is said of a point: its note, and within which radius the true place lies."""
+    said = [note for note in points.notes[row : row + 1] if note]
+    if points.radius is not None and math.isfinite(radius := float(points.radius[row])):
+        said.append(_radius_text(radius, unit))
+    return "; ".join(said)
+
+
 def _control_point_of(points: PointList, row: int, unit: Unit) -> dict[str, Any]:
     missing = points.landmarks.missing[row]
     radius = math.nan if points.radius is None else float(points.radius[row])
-    described = [note for note in points.notes[row : row + 1] if note]
-    if math.isfinite(radius):
-        described.append(_radius_text(radius, unit))
     point: dict[str, Any] = {
         "id": str(row + 1),
         "label": points.landmarks.labels[row],
-        "description": "; ".join(described),
+        "description": described(points, row, unit),
         "associatedNodeID": "",
     }
     if not missing:

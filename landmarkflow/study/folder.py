@@ -74,7 +74,8 @@ def named_in(folder: Path, roles: Mapping[str, tuple[str, ...]], tell: Tell) -> 
     found = {}
     for role, suffixes in roles.items():
         stems = {p: stem_of(p, suffixes, series=suffixes is IMAGE_SUFFIXES) or "" for p in paths}
-        here = [path for path, stem in stems.items() if stem.casefold() == role]
+        # 3D Slicer saves a segmentation as Segmentation.seg.nrrd.
+        here = [p for p, stem in stems.items() if stem.casefold().removesuffix(".seg") == role]
         found[role] = str(min(here, key=lambda path: _rank(path, suffixes))) if here else ""
     expected = f"one file for each of {', '.join(roles)}"
     tell_unused(paths, map(Path, filter(None, found.values())), expected, tell)
