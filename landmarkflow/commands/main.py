@@ -19,6 +19,7 @@ PACK = "a finished run as one file, for `detect`"
 DETECT = "the landmarks of further scans by a packed run, without a study"
 REVIEW = "a page on which to look at what a run found, the most doubtful scans first, and mend it"
 SLICER = "a scene of 3D Slicer for each scan of a run: points, segments, transforms"
+SUGGEST = "which scans to annotate next, so that a further run gains most, and why"
 CLEAN = "what of a study's results can be deleted, and how much that frees"
 STAGE = "the commands of the workflow's rules, one for each stage: stage --help"
 STUDY = "name of a study in studies/, or path of its .yaml file"
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     add_pack(names.add_parser("pack", help=PACK, description=f"Write {PACK}."))
     add_detect(names.add_parser("detect", help=DETECT, description=f"Find {DETECT}."))
     add_review(names.add_parser("review", help=REVIEW, description=f"Open {REVIEW}."))
+    add_suggest(names.add_parser("suggest", help=SUGGEST, description=f"Say {SUGGEST}."))
     add_slicer(names.add_parser("slicer", help=SLICER, description=f"Write {SLICER}."))
     add_clean(names.add_parser("clean", help=CLEAN, description=f"Say {CLEAN}; delete nothing."))
     names.add_parser("stage", help=STAGE)
@@ -141,6 +143,13 @@ def add_slicer(parser: argparse.ArgumentParser) -> None:
     add("--fcsv", action="store_true", help="points as .fcsv, too, for 3D Slicer 4")
 
 
+def add_suggest(parser: argparse.ArgumentParser) -> None:
+    """Declare what `suggest` takes."""
+    parser.set_defaults(do=_suggest)
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder results/<study>/<run>")
+    parser.add_argument("-n", type=int, default=4, metavar="N", help="how many scans (4)")
+
+
 # What opens images and networks takes seconds to import, which other commands need not wait for.
 
 
@@ -182,3 +191,9 @@ def _slicer(chosen: argparse.Namespace) -> int:
     from landmarkflow.commands.slicer import Options, slicer  # noqa: PLC0415
 
     return slicer(chosen.study, Options(chosen.run, fcsv=chosen.fcsv, scans=chosen.scan))
+
+
+def _suggest(chosen: argparse.Namespace) -> int:
+    from landmarkflow.commands.suggest import suggest_scans  # noqa: PLC0415
+
+    return suggest_scans(chosen.run, chosen.n)
