@@ -74,6 +74,14 @@ def test_the_unsure_come_first_among_equals() -> None:
     assert suggest(swapped, points, {"template": SHAPE}, LABELS, 1)[0].scan.startswith("other")
 
 
+def test_of_one_landmark_the_unsure_come_first() -> None:
+    scans, points, _ = cohort(same=SHAPE)
+    scans["radius"] = [0.2, 0.5, 0.3, 0.9, 0.1]
+    points = points[points["landmark"] == "a"]
+    found = suggest(scans, points, {"template": SHAPE[:1]}, ("a",), 3)
+    assert names(found) == ["same3", "same1", "same2"]
+
+
 def test_annotated_and_refused_scans_are_not_suggested() -> None:
     scans, points, places = cohort(other=OTHER)
     scans.loc[0, "status"] = "refused"
@@ -114,10 +122,10 @@ def test_the_command_writes_a_table_with_reasons(
     assert suggest_scans(run, 2) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "To annotate next, of 4 scans, beside 1 annotated:"
-    assert said[1] == "  p2: radius 0.20 mm; doubt 0.50; is most like p3"
+    assert said[1] == "  p3: radius 0.20 mm; doubt 0.75; is most like p2"
     with (run / FILE).open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
-    assert (table[0]["scan"], table[0]["stands_for"]) == ("p2", "p2 p3")
+    assert (table[0]["scan"], table[0]["stands_for"]) == ("p3", "p2 p3")
     before = (run / FILE).read_bytes()
     suggest_scans(run, 2)
     assert (run / FILE).read_bytes() == before

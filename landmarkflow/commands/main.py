@@ -20,6 +20,7 @@ DETECT = "the landmarks of further scans by a packed run, without a study"
 REVIEW = "a page on which to look at what a run found, the most doubtful scans first, and mend it"
 SLICER = "a scene of 3D Slicer for each scan of a run: points, segments, transforms"
 SUGGEST = "which scans to annotate next, so that a further run gains most, and why"
+FIGURES = "a study's curves for a paper: PDF and PNG, one and two columns wide"
 CLEAN = "what of a study's results can be deleted, and how much that frees"
 STAGE = "the commands of the workflow's rules, one for each stage: stage --help"
 STUDY = "name of a study in studies/, or path of its .yaml file"
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     add_detect(names.add_parser("detect", help=DETECT, description=f"Find {DETECT}."))
     add_review(names.add_parser("review", help=REVIEW, description=f"Open {REVIEW}."))
     add_suggest(names.add_parser("suggest", help=SUGGEST, description=f"Say {SUGGEST}."))
+    add_figures(names.add_parser("figures", help=FIGURES, description=f"Draw {FIGURES}."))
     add_slicer(names.add_parser("slicer", help=SLICER, description=f"Write {SLICER}."))
     add_clean(names.add_parser("clean", help=CLEAN, description=f"Say {CLEAN}; delete nothing."))
     names.add_parser("stage", help=STAGE)
@@ -150,6 +152,15 @@ def add_suggest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=int, default=4, metavar="N", help="how many scans (4)")
 
 
+def add_figures(parser: argparse.ArgumentParser) -> None:
+    """Declare what `figures` takes."""
+    parser.set_defaults(do=_figures)
+    parser.add_argument("study", type=Path, metavar="STUDY", help="folder results/<study>")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="of the figures"
+    )
+
+
 # What opens images and networks takes seconds to import, which other commands need not wait for.
 
 
@@ -197,3 +208,9 @@ def _suggest(chosen: argparse.Namespace) -> int:
     from landmarkflow.commands.suggest import suggest_scans  # noqa: PLC0415
 
     return suggest_scans(chosen.run, chosen.n)
+
+
+def _figures(chosen: argparse.Namespace) -> int:
+    from landmarkflow.commands.figures import figures  # noqa: PLC0415
+
+    return figures(chosen.study, chosen.output)

@@ -11,16 +11,14 @@ from landmarkflow.commands.studies import say
 from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.files import write_text
 from landmarkflow.core.records import TEMPLATE
-from landmarkflow.evaluation.results import read_scans, read_table
 from landmarkflow.formats.landmarks import frame_of, read_landmarks
 from landmarkflow.registry import METHODS, STAGES
-from landmarkflow.review.suggest import COLUMNS, Suggestion, suggest
+from landmarkflow.review.suggest import COLUMNS, Suggestion, found_in, suggest
 from landmarkflow.study.runs import Run
 from landmarkflow.study.study import Study
 from landmarkflow.workflow import Workflow
 
 FILE = "suggested.csv"
-POINTS = ("scan", "landmark", "x", "y", "z")
 
 
 def suggest_scans(folder: Path, count: int) -> int:
@@ -38,11 +36,11 @@ def suggest_scans(folder: Path, count: int) -> int:
     folder = folder.resolve()
     study = study_at(folder.parent)
     run = finished_run(study, folder.parent, folder.name)
-    points = read_table(folder / "landmarks.csv", POINTS, POINTS[2:])
+    scans, points = found_in(folder)
     labels = tuple(dict.fromkeys(points["landmark"]))
     with about(folder):
         annotated = _annotated(study, run, folder.parent, labels)
-        found = suggest(read_scans(folder), points, annotated, labels, count)
+        found = suggest(scans, points, annotated, labels, count)
     unit = study.config.unit
     rows = [_row(rank, one, unit) for rank, one in enumerate(found, start=1)]
     text = io.StringIO()

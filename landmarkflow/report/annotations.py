@@ -8,13 +8,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from landmarkflow.evaluation.annotations import Annotations, Curve, Point, Worth
-from landmarkflow.report.figures import COLOURS, Style, draw_legend, label_axes, new_figure
+from landmarkflow.report.figures import (
+    COLOURS,
+    PAGE,
+    Layout,
+    Style,
+    draw_legend,
+    label_axes,
+    new_figure,
+)
 
 # Errors that differ by more are drawn on a logarithmic axis.
 LOG_SPAN = 5
 
 
-def draw_annotations(found: Annotations, dpi: int) -> Figure:
+def draw_annotations(found: Annotations, dpi: int, layout: Layout = PAGE) -> Figure:
     """Draws curves over the number of annotated scans, levels across, and where they cross.
 
     The number's axis is logarithmic. A bar spans the means of a point's seeds, a band those of a
@@ -23,8 +31,9 @@ def draw_annotations(found: Annotations, dpi: int) -> Figure:
     Args:
         found: Curves and levels.
         dpi: Pixels per inch.
+        layout: Its width.
     """
-    figure = new_figure(8.1, 4.2, dpi)
+    figure = new_figure(layout.width, 4.2, dpi)
     axes = figure.subplots()
     for number, curve in enumerate(found.curves):
         _draw_curve(axes, curve, COLOURS[number % len(COLOURS)])
@@ -40,7 +49,7 @@ def draw_annotations(found: Annotations, dpi: int) -> Figure:
     axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.xaxis.set_minor_locator(NullLocator())
     label_axes(axes, "annotated scans learned from", f"mean error, {found.unit}")
-    draw_legend(axes, 8, 3)
+    draw_legend(axes, 8, 1 if layout.stacked else 3)
     figure.tight_layout()
     return figure
 

@@ -11,14 +11,22 @@ from numpy.typing import NDArray
 from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.settings import Unit
 from landmarkflow.evaluation.summary import ENOUGH
-from landmarkflow.report.figures import COLOURS, Style, draw_legend, label_axes, new_figure
+from landmarkflow.report.figures import (
+    COLOURS,
+    PAGE,
+    Layout,
+    Style,
+    draw_legend,
+    label_axes,
+    new_figure,
+)
 
 # With more landmarks, boxes stand upright below the curves instead of lying beside them.
 STRIP_LIMIT = 12
 
 
 def draw_error_distribution(
-    errors: pd.DataFrame, radii: Sequence[float], unit: Unit, dpi: int
+    errors: pd.DataFrame, radii: Sequence[float], unit: Unit, dpi: int, layout: Layout = PAGE
 ) -> Figure:
     """Draws cumulative errors by stage and, for the main stage, boxes by landmark.
 
@@ -31,13 +39,15 @@ def draw_error_distribution(
         radii: Radii to mark.
         unit: The unit of errors and radii.
         dpi: Pixels per inch.
+        layout: Width, and whether panels are stacked.
     """
     main = main_errors(errors)
     by_landmark = main.groupby("landmark", sort=False)["error"]
     samples = {label: rows.dropna().to_numpy(np.float64) for label, rows in by_landmark}
     many = len(samples) > STRIP_LIMIT
-    figure = new_figure(8.1, 6.2 if many else 3.8, dpi)
-    cumulative, boxes = figure.subplots(2, 1) if many else figure.subplots(1, 2)
+    stacked = many or layout.stacked
+    figure = new_figure(layout.width, 6.2 if stacked else 3.8, dpi)
+    cumulative, boxes = figure.subplots(2, 1) if stacked else figure.subplots(1, 2)
     span = (radii[0] / 10, 1.05 * max(*radii, errors["error"].max()))
     for radius in radii:
         cumulative.axvline(radius, color="#bbbbbb", linewidth=0.8, linestyle=(0, (3, 3)))
@@ -47,7 +57,7 @@ def draw_error_distribution(
     cumulative.set(xscale="log", xlim=span, ylim=(0, 101))
     cumulative.xaxis.set_major_formatter("{x:g}")
     label_axes(cumulative, f"error, {unit}", "landmarks within, %")
-    draw_legend(cumulative, 7.5, 3 if many else 2)
+    draw_legend(cumulative, 7.5, 1 if layout.stacked else 3 if many else 2)
     limit = max(radii)
     if (known := main["error"].dropna()).size:
         # A few far outliers must not squeeze all the others.
@@ -58,18 +68,19 @@ def draw_error_distribution(
     return figure
 
 
-def draw_radii(errors: pd.DataFrame, unit: Unit, dpi: int) -> Figure:
+def draw_radii(errors: pd.DataFrame, unit: Unit, dpi: int, layout: Layout = PAGE) -> Figure:
     """Draws each landmark's error over its radius, and how many lie within at each radius.
 
     Args:
         errors: The error table; at least one landmark has a radius and an error.
         unit: The unit of errors and radii.
         dpi: Pixels per inch.
+        layout: Width, and whether panels are stacked.
     """
     known = main_errors(errors).dropna(subset=["error", "radius"])
     radius, error = (known[name].to_numpy(np.float64) for name in ("radius", "error"))
-    figure = new_figure(8.1, 3.4, dpi)
-    scatter, shares = figure.subplots(1, 2)
+    figure = new_figure(layout.width, 5.4 if layout.stacked else 3.4, dpi)
+    scatter, shares = figure.subplots(2, 1) if layout.stacked else figure.subplots(1, 2)
     ends = 1.05 * float(radius.max()), 1.05 * float(error.max())
     scatter.plot([0, max(ends)], [0, max(ends)], color="#555555", linewidth=0.9)
     within = error <= radius
@@ -77,7 +88,7 @@ def draw_radii(errors: pd.DataFrame, unit: Unit, dpi: int) -> Figure:
         label = f"{name} the radius: {100 * inside.mean():.0f} %"
         scatter.plot(radius[inside], error[inside], ".", color=colour, markersize=4, label=label)
     scatter.set(xlim=(0, ends[0]), ylim=(0, ends[1]))
-    draw_legend(scatter, 8, 2)
+    draw_legend(scatter, 8, 2 if layout == PAGE else 1)
     label_axes(scatter, f"radius, {unit}", f"error, {unit}")
     # What other shares a radius of another size would hold: a calibrated one meets the cross.
     scales = np.linspace(0, 2, 101)

@@ -1,9 +1,11 @@
 """How all figures look, and how they become files: equal input gives equal bytes."""
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -14,6 +16,23 @@ from landmarkflow.core import files
 COLOURS = ("#0b6e99", "#d9822b", "#5b8c3e", "#8e5ea2", "#b8475f", "#777777", "#c4a800", "#2b2b2b")
 # Properties of what matplotlib draws, by name.
 Style = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a figure of several panels is laid out.
+
+    Attributes:
+        width: of the figure, inches.
+        stacked: whether panels stand one below the other.
+    """
+
+    width: float
+    stacked: bool = False
+
+
+# The report's page, and one and two columns of a journal (86 and 178 mm).
+PAGE, ONE_COLUMN, TWO_COLUMNS = Layout(8.1), Layout(3.39, stacked=True), Layout(7.01)
 
 
 def new_figure(width: float, height: float, dpi: int) -> Figure:
@@ -46,6 +65,15 @@ def png_bytes(figure: Figure) -> bytes:
     smaller = {"compress_level": 3}
     nothing = {"Software": None}
     figure.savefig(stream, format="png", dpi=figure.dpi, metadata=nothing, pil_kwargs=smaller)
+    return stream.getvalue()
+
+
+def pdf_bytes(figure: Figure) -> bytes:
+    """Returns a figure as a vector PDF whose fonts are part of it as TrueType, without a date."""
+    stream = io.BytesIO()
+    nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    with rc_context({"pdf.fonttype": 42}):
+        figure.savefig(stream, format="pdf", metadata=nothing)
     return stream.getvalue()
 
 

@@ -10,7 +10,15 @@ from matplotlib.figure import Figure
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.results import read_table
-from landmarkflow.report.figures import COLOURS, Style, draw_legend, label_axes, new_figure
+from landmarkflow.report.figures import (
+    COLOURS,
+    PAGE,
+    Layout,
+    Style,
+    draw_legend,
+    label_axes,
+    new_figure,
+)
 
 # Time runs alike in every training: no curve shows anything.
 NOT_DRAWN = ("epoch", "seconds")
@@ -34,15 +42,18 @@ def read_history(path: Path) -> pd.DataFrame:
     return numbers
 
 
-def draw_history(history: pd.DataFrame, dpi: int) -> Figure:
+def draw_history(history: pd.DataFrame, dpi: int, layout: Layout = PAGE) -> Figure:
     """Draws what `read_history` returned, at `dpi` pixels per inch.
 
-    Losses are in one panel, Dice coefficients in another, and each other column in its own.
+    Losses are in one panel, Dice coefficients in another, and each other column in its own;
+    `layout` says how wide the figure is, and whether panels are stacked.
     """
     panels = _panels(history)
     across = 2 if len(panels) == 4 else min(len(panels), 3)
+    across = 1 if layout.stacked else across
     rows = -(-len(panels) // across)
-    figure = new_figure(5.2 if across == 1 else 8.1, (2.6 if across == 3 else 3.0) * rows, dpi)
+    width = min(5.2, layout.width) if across == 1 else layout.width
+    figure = new_figure(width, (2.6 if across == 3 else 3.0) * rows, dpi)
     places = figure.subplots(rows, across, squeeze=False).ravel()
     for axes in places[len(panels) :]:
         axes.set_axis_off()

@@ -1,7 +1,7 @@
 """Which scans to annotate next: those that stand for many that are unsure and unlike the annotated.
 
-No reference is needed. Scans are compared by the distances between their landmarks, as found, and
-by the signs of doubt. A further annotated scan is worth what it brings nearer: for each scan, how
+No reference is needed. Scans are compared by the distances between their landmarks, as found. A
+further annotated scan is worth what it brings nearer: for each scan, how
 much less it is unlike the nearest annotated one, weighed by how unsure the scan is. The scan with
 the largest worth is suggested, counts as annotated, and the next is looked for, so that suggested
 scans are unlike each other.
@@ -9,26 +9,29 @@ scans are unlike each other.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist, pdist
-from scipy.stats import rankdata
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.failures import STOPPED
+from landmarkflow.evaluation.results import read_scans, read_table
 
 Array = NDArray[np.float64]
 
-# Signs of doubt in scans.csv, by whether more is worse.
-SIGNS = {"radius": True, "lowest_similarity": False, "moved": True}
+# Of two scans of equal worth, the one that is less sure comes first.
+TIE = 1e-6
 COLUMNS = (
     *("rank", "scan", "status", "radius", "doubt", "unlike", "worth_percent", "stands_for"),
     "reason",
 )
-# A scan of which nothing is known is as unlike the annotated ones as any.
+PLACES = ("scan", "landmark", "x", "y", "z")
+# Of fewer nobody can say which are alike.
 FEWEST_SCANS = 3
+# Scans that a reason names.
 NAMED = 6
 
 
@@ -73,6 +76,15 @@ class Suggestion:
         return "; ".join(said)
 
 
+def found_in(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read what a finished run found: scans.csv, and the places in landmarks.csv.
+
+    Raises:
+        InputError: a table is missing or unreadable.
+    """
+    return read_scans(run), read_table(run / "landmarks.csv", PLACES, PLACES[2:])
+
+
 def suggest(
     scans: pd.DataFrame,
     points: pd.DataFrame,
@@ -108,7 +120,7 @@ def suggest(
     nothing = np.full((len(labels), 3), np.nan)
     found = np.array([placed.get(name, nothing) for name in names])
     given = np.array(list(annotated.values())).reshape(-1, *nothing.shape)
-    features = features_of(np.concatenate([found, given]), signs_of(table))
+    features = features_of(np.concatenate([found, given]))
     weights = weights_of(table)
     between = cdist(features[: len(names)], features)
     nearest = between[:, len(names) :].min(axis=1, initial=np.inf)
@@ -118,6 +130,7 @@ def suggest(
     steps: list[tuple[int, float, float]] = []
     for _ in range(min(count, len(free))):
         gains = np.array([weights @ (left - np.minimum(left, between[:, one])) for one in free])
+        gains += TIE * weights[free]
         gains[[free.index(one) for one in chosen]] = -1.0
         best = free[int(np.argmax(gains))]
         total = float(weights @ left)
@@ -140,33 +153,24 @@ def suggest(
     ]
 
 
-def features_of(positions: Array, signs: Array) -> Array:
-    """What scans are compared by: shape and signs, each with a total variance of 1.
+def features_of(positions: Array) -> Array:
+    """What scans are compared by: the distances between their landmarks.
 
     Args:
-        positions: (scans and then annotated ones, n, 3); NaN where a landmark is missing.
-        signs: (scans, k) from 0, no doubt, to 1.
+        positions: (scans, n, 3); NaN where a landmark is missing.
 
     Returns:
-        (scans and annotated ones, m); annotated scans have no doubt, and where nothing is known a
-        scan is as the mean.
+        (scans, m), each distance less its mean, in units by which their variances add up to 1; a
+        distance that is not known is the mean.
     """
-    shape = np.array([pdist(one) for one in positions]).reshape(len(positions), -1)
-    every = np.concatenate([signs, np.zeros((len(positions) - len(signs), signs.shape[1]))])
-    return np.hstack([_scaled(shape), _scaled(every)])
-
-
-def signs_of(table: pd.DataFrame) -> Array:
-    """(scans, k) share of the scans in which each sign is weaker, from 0 to 1."""
-    columns = []
-    for name, rising in SIGNS.items():
-        values = table[name].to_numpy(float) * (1 if rising else -1)
-        known = np.isfinite(values)
-        ranks = np.full(len(values), 0.5)
-        if known.sum() > 1:
-            ranks[known] = (rankdata(values[known]) - 1) / (known.sum() - 1)
-        columns.append(ranks)
-    return np.column_stack(columns)
+    values = np.array([pdist(one) for one in positions]).reshape(len(positions), -1)
+    known = np.isfinite(values)
+    counts = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, values, 0.0).sum(axis=0) / counts
+    centred = np.where(known, values - mean, 0.0)
+    variance = float(((centred**2).sum(axis=0) / counts).sum())
+    scaled: Array = centred / max(np.sqrt(variance), 1e-9)
+    return scaled
 
 
 def weights_of(table: pd.DataFrame) -> Array:
@@ -181,16 +185,3 @@ def weights_of(table: pd.DataFrame) -> Array:
     doubt[table["status"].isin(STOPPED).to_numpy()] = 1.0
     weights: Array = relative * (1 + doubt)
     return weights
-
-
-def _scaled(values: Array) -> Array:
-    """Values around their mean, divided so that their variances add up to 1; NaN is the mean."""
-    if not values.size:
-        return np.zeros((len(values), 0))
-    known = np.isfinite(values)
-    counts = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, values, 0.0).sum(axis=0) / counts
-    centred = np.where(known, values - mean, 0.0)
-    spread = np.sqrt((centred**2).sum(axis=0) / counts)
-    scaled: Array = centred / max(float(np.sqrt((spread**2).sum())), 1e-9)
-    return scaled
