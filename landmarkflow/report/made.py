@@ -27,6 +27,9 @@ What lies here:
   scans.csv                    all scans, those most in doubt first
   evaluation/                  tables: table1 (each scan), errors.csv (each landmark),
                                failures.csv (what did not go well, and why), summary.json
+  reviewed/<scan>.mrk.json     what people decided (`landmarkflow review`), if they did
+  slicer/<scan>.mrml           the scan and all of this in 3D Slicer (`landmarkflow slicer`)
+  suggested.csv                scans to annotate next, and why (`landmarkflow suggest`)
   made.json                    what made the run: settings, seed, device, versions
   work/                        what the steps left; `landmarkflow clean STUDY` says what can go
 
