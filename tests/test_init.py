@@ -50,17 +50,13 @@ def test_a_tree_of_dicom_scans_and_a_slicer_template(
     (here / "export/anna/CT/points.fcsv").write_text(FCSV.format(x=-9))
     assert init(here / "export", here, "", "") == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("template  anna-CT: ")
+    assert said[0].startswith("template  anna: ")
     assert "24×20×5 voxels of 0.4×0.5×1.5 mm" in said[0]
-    assert "2 landmarks of points.fcsv, lies beside it alone" in said[0]
-    assert [line.split(":")[0].split()[-1] for line in said[1:4]] == [
-        "bert-CT",
-        "carl-CT",
-        "dora-CT",
-    ]
-    assert said[-1].startswith("Next: landmarkflow check ")
+    assert "2 landmarks of points.fcsv, by their folder, in which no other scan lies" in said[0]
+    assert [line.split(":")[0].split()[-1] for line in said[1:4]] == ["bert", "carl", "dora"]
+    assert said[-1].startswith("Next: python -m landmarkflow check ")
     flow = workflow_of("study.yaml")
-    assert list(flow.study.scans) == ["bert-CT", "carl-CT", "dora-CT"]
+    assert list(flow.study.scans) == ["bert", "carl", "dora"]
     assert flow.study.template.landmarks.endswith("export/anna/CT/points.fcsv")
 
 

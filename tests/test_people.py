@@ -39,7 +39,8 @@ def test_commands_for_people_come_first(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["--help"])
     said = capsys.readouterr().out
-    names = ["init", "check", "run", "pack", "detect", "review", "clean", "stage"]
+    names = ["init", "check", "run", "pack", "detect", "review", "suggest", "figures", "slicer"]
+    names += ["clean", "stage"]
     assert re.findall(r"^    (\w+)  ", said, re.MULTILINE) == names
     assert "locate_regions" not in said
 

@@ -89,7 +89,25 @@ def ids_of(images: Sequence[Found]) -> list[str]:
         count += 1
         if count > max(map(len, parts)):
             raise InputError(f"{ids[0]}: two scans have this name, expected different ones")
+    ids = _without_shared([p[-count:] for p in parts]) or ids
     return [re.sub(r"[^A-Za-z0-9_-]", "-", name).lstrip("-_")[:64] for name in ids]
+
+
+def _without_shared(parts: Sequence[tuple[str, ...]]) -> list[str]:
+    """Ids without the folders that all scans of one depth share; none where two would be alike.
+
+    Of PAT1/STUDY/SERIES and PAT2/STUDY/SERIES, PAT1 and PAT2 are left.
+    """
+    ids = []
+    for own in parts:
+        others = [other for other in parts if len(other) == len(own) and other is not own]
+        kept = [
+            name
+            for place, name in enumerate(own)
+            if not others or any(other[place] != name for other in others)
+        ]
+        ids.append("-".join(kept))
+    return ids if all(ids) and len(set(ids)) == len(ids) else []
 
 
 def _series_part(one: Found, images: Sequence[Found]) -> str:
@@ -132,7 +150,7 @@ def _with(
             tell(f"{path}: is not used: {one.path} has {getattr(one, role)} already")
             continue
         same = _core(stem) == _core(Path(one.name).name)
-        why = one.why if same else "lies beside it alone"
+        why = one.why if same else "by their folder, in which no other scan lies"
         found[places[0]] = (
             replace(one, landmarks=path, why=why)
             if role == "landmarks"

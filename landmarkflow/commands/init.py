@@ -10,7 +10,7 @@ import yaml
 
 from landmarkflow.commands.finding import Found, find, ids_of
 from landmarkflow.commands.init_pictures import init_pictures
-from landmarkflow.commands.studies import say, tell, workflow_of
+from landmarkflow.commands.studies import PROGRAM, say, tell, workflow_of
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_text
 from landmarkflow.core.grids import Grid
@@ -90,7 +90,7 @@ def init(folder: Path, output: Path, template: str, side: str) -> int:
             "If scans show left and right, say so: --side of the template, column `side` of the "
             "sheet."
         )
-    say(f"Next: landmarkflow check {output / STUDY}; landmarkflow run {output / STUDY}")
+    say(f"Next: {PROGRAM} check {output / STUDY}; {PROGRAM} run {output / STUDY}")
     return 1 if any(one.bad for one in seen.values()) else 0
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from landmarkflow.commands.studies import say, workflow_of
+from landmarkflow.commands.studies import PROGRAM, say, workflow_of
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_text
 from landmarkflow.engine.method import Method
@@ -57,7 +57,7 @@ def init_pictures(folder: Path, study: Path, name: str) -> int:
         f"{len(found.scans)} pictures, {len(found.taught)} to learn from, landmarks "
         f"{', '.join(found.labels) or 'to be discovered'}: {study}"
     )
-    say(f"Next: landmarkflow check {study}; landmarkflow run {study}")
+    say(f"Next: {PROGRAM} check {study}; {PROGRAM} run {study}")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from landmarkflow.commands.studies import ROOT, say, tell
+from landmarkflow.commands.studies import PROGRAM, ROOT, say, tell
 from landmarkflow.console.estimate import size_in_words
 from landmarkflow.core.errors import InputError
 from landmarkflow.packs.pack import pack
@@ -34,5 +34,5 @@ def pack_run(folder: Path, path: Path) -> int:
     contents = pack(Workflow(study, METHODS, STAGES, root), folder.name, path)
     size = size_in_words(path.stat().st_size / 1e6)
     say(f"{path}: {contents.method} of the study {contents.study}, {size}")
-    say(f"Landmarks of a further scan: landmarkflow detect {path} <scan> -o <folder>")
+    say(f"Landmarks of a further scan: {PROGRAM} detect {path} <scan> -o <folder>")
     return 0

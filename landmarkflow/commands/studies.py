@@ -13,6 +13,8 @@ from landmarkflow.workflow import Workflow, study_of
 # The repository: the Snakefile, its rules and the studies lie beside the package.
 ROOT = Path(__file__).parents[2]
 RESULTS = Path("results")
+# What a user types: `make` installs no command into .venv, where this one works as well.
+PROGRAM = "python -m landmarkflow"
 DEFAULT = "cochlea"
 YAML = (".yaml", ".yml")
 
