@@ -88,7 +88,7 @@ def test_annotated_and_refused_scans_are_not_suggested() -> None:
     annotated = {"template": SHAPE, "other1": places["other1"]}
     found = names(suggest(scans, points, annotated, LABELS, 9))
     assert sorted(found) == ["other2", "other3", "other4"]
-    with pytest.raises(InputError, match="has 0 of 4 scans that are not annotated"):
+    with pytest.raises(InputError, match="has 4 scans, of which 0 are not annotated"):
         suggest(scans, points, {f"other{n}": OTHER for n in range(1, 5)}, LABELS, 1)
 
 

@@ -110,8 +110,8 @@ def suggest(
     free = [place for place, name in enumerate(names) if name not in annotated]
     if len(names) < FEWEST_SCANS or not free:
         raise InputError(
-            f"has {len(free)} of {len(names)} scans that are not annotated, expected at least one "
-            f"of {FEWEST_SCANS}"
+            f"has {len(names)} scans, of which {len(free)} are not annotated; expected at least "
+            f"{FEWEST_SCANS} scans, and one that is not"
         )
     placed = {
         str(scan): rows.set_index("landmark").reindex(labels)[["x", "y", "z"]].to_numpy(float)
