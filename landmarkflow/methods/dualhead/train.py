@@ -21,6 +21,7 @@ from landmarkflow.learning.checkpoints import (
     load_optimiser,
     save_checkpoint,
 )
+from landmarkflow.learning.descent import Schedule, descend
 from landmarkflow.learning.device import best_device
 from landmarkflow.learning.folds import fold_of
 from landmarkflow.learning.heatmaps import decode
@@ -39,11 +40,6 @@ from landmarkflow.methods.dualhead.settings import PassSettings, TrainSettings
 from landmarkflow.methods.dualhead.windows import Window, Windows
 
 logger = logging.getLogger(__name__)
-
-# The share of the steps in which the rate rises, and that of the rate which is left at the end.
-WARM_UP, LAST_RATE = 0.05, 0.01
-# The gradient's largest norm: single windows must not throw the weights away.
-LARGEST_GRADIENT = 5.0
 
 
 @dataclass(frozen=True)
@@ -184,35 +180,32 @@ class _Learner:
         self.windows = Windows(learned, name, settings, network.classes)
         self.held = held[: settings.validation_scans]
         self.loss = JointLoss(settings, self.of_pass, network.classes)
+        self.schedule = Schedule(self.of_pass.steps, settings.learning_rate)
 
     def epoch(self, number: int, first: int, last: int) -> Epoch:
         """Learn from the windows first to last - 1, then look at scans held back."""
         started = time.monotonic()
         self.network.train()
-        losses, rate = [], 0.0
+        losses = []
         for step in range(first, last):
-            rate = self._rate(step)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
             random = np.random.default_rng([*self.streams, step])
             window = self.windows.draw(self._scan(step), random)
             loss, overlap, heat = self.loss(self._seen(window), _on(window, self.device))
-            if not torch.isfinite(loss):
-                raise InputError(
-                    f"training diverges: the loss of step {step + 1} of the {self.name} pass is "
-                    f"{loss.item()}; expected a finite loss, choose a lower `learning_rate`"
-                )
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
-            self.optimiser.step()
-            losses.append((float(loss.detach()), overlap, heat))
+            whole = descend(
+                self.network,
+                self.optimiser,
+                loss,
+                schedule=self.schedule,
+                step=step,
+                of=f" of the {self.name} pass",
+            )
+            losses.append((whole, overlap, heat))
         dice, error = self._validated()
         whole, overlap, heat = (_mean([row[column] for row in losses]) for column in range(3))
         return Epoch(
             epoch=number,
             network=self.name,
-            learning_rate=rate,
+            learning_rate=self.schedule.rate(last - 1),
             train_loss=whole,
             segmentation_loss=overlap,
             landmark_loss=heat,
@@ -220,13 +213,6 @@ class _Learner:
             landmark_error_mm=error,
             seconds=time.monotonic() - started,
         )
-
-    def _rate(self, step: int) -> float:
-        """Rises over the first steps, then falls as a cosine."""
-        whole = self.of_pass.steps
-        rising = min(1.0, (step + 1) / max(1.0, WARM_UP * whole))
-        falling = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * step / whole)) / 2
-        return self.settings.learning_rate * rising * falling
 
     def _scan(self, step: int) -> int:
         """Every scan once before any comes again, each time in another order."""
