@@ -259,7 +259,7 @@ class PredictSettings(Settings):
 
 
 class DualHeadSettings(Settings):
-    """One volumetric U-Net with two heads, segmentation and landmarks, in two passes."""
+    """One volumetric U-Net with two heads, segmentation and landmarks, in three passes."""
 
     gather: GatherSettings = section(GatherSettings)
     train: TrainSettings = section(TrainSettings)
