@@ -62,6 +62,9 @@ class Windows:
         self.classes = max(classes, 1)
         self.spacing = float(self._crop(examples[0]).spacing)
         self.half_mm = (self.of_pass.window - 1) / 2 * self.spacing
+        # A bend's control points lie closer in the small window: it bends as much a millimetre.
+        share = self.of_pass.window / settings.fine.window if name == CLOSE else 1.0
+        self.bend_mm = share * settings.bend_mm
 
     def _crop(self, example: Example) -> Crop:
         return example.coarse if self.name == "coarse" else example.fine
@@ -76,7 +79,7 @@ class Windows:
             rotation_degrees=settings.rotation_degrees,
             scale=settings.scale,
             stretch=settings.stretch,
-            bend_mm=settings.bend_mm,
+            bend_mm=self.bend_mm,
         )
         image, labels = self._cut(example, pose)
         backed = self.name != CLOSE and len(self.examples) > 1
