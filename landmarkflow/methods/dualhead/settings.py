@@ -74,7 +74,7 @@ class PassSettings(Settings):
 class CloseSettings(Settings):
     """The close pass: the fine network, taught further in small windows around single landmarks."""
 
-    steps: int = Field(1800, ge=0, description="number of windows learned from; 0 for no such pass")
+    steps: int = Field(0, ge=0, description="number of windows learned from; 0 for no such pass")
     window: int = Field(32, ge=8, description="side of the window, voxels of the fine pass")
     shift_mm: float = Field(
         0.8, ge=0, description="largest shift of a window from its landmark, mm, each axis"
@@ -259,7 +259,7 @@ class PredictSettings(Settings):
 
 
 class DualHeadSettings(Settings):
-    """One volumetric U-Net with two heads, segmentation and landmarks, in three passes."""
+    """One volumetric U-Net with two heads, segmentation and landmarks, in two passes or three."""
 
     gather: GatherSettings = section(GatherSettings)
     train: TrainSettings = section(TrainSettings)

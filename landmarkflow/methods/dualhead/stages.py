@@ -106,7 +106,7 @@ METHOD = Method(
     "dualhead",
     DualHeadSettings,
     (GATHER, TRAIN, CALIBRATE, PREDICT),
-    steps={"coarse": "coarse pass", "fine": "+ fine pass", "final": "+ close pass (final)"},
+    steps={"coarse": "coarse pass", "fine": "+ fine pass", "final": "+ close pass, if any (final)"},
     segments=lambda settings, given: "segmentation" in settings.train.heads and given,
     histories={"the networks with two heads": CALIBRATE.writes["histories"]},
 )
