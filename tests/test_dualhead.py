@@ -35,6 +35,7 @@ from landmarkflow.methods.dualhead.predict import answer, segmented
 from landmarkflow.methods.dualhead.seen import Seer, blocks, proper_rotations
 from landmarkflow.methods.dualhead.settings import (
     CalibrateSettings,
+    CloseSettings,
     GatherSettings,
     PassSettings,
     PredictSettings,
@@ -52,7 +53,10 @@ torch.set_num_threads(1)
 COARSE = PassSettings(window=16, levels=2, channels=4, sigma_voxels=1.0, steps=6, elsewhere=0.2)
 FINE = PassSettings(window=16, levels=2, channels=4, sigma_voxels=1.5, steps=6, shift_mm=1)
 GATHER = GatherSettings(low=-200, high=1400, coarse_mm=2, fine_mm=1, fine_margin_mm=5)
-TRAIN = TrainSettings(coarse=COARSE, fine=FINE, steps_per_epoch=3, validation_scans=1)
+NO_CLOSE = CloseSettings(steps=0)
+TRAIN = TrainSettings(
+    coarse=COARSE, fine=FINE, close=NO_CLOSE, steps_per_epoch=3, validation_scans=1
+)
 PLAIN = {"rotation_degrees": 10.0, "scale": 0.1, "stretch": 0.05, "bend_mm": 0.0}
 
 

@@ -60,7 +60,7 @@ def test_the_hardest_voxels_are_those_that_count() -> None:
 def test_the_study_of_annotations_gives_each_run_the_scans_that_it_states(
     root: Path, tmp_path: Path
 ) -> None:
-    study = root / "studies/annotations.yaml"
+    study = root / "studies/annotations_full.yaml"
     done = run_workflow(root, tmp_path, "--dry-run", "--configfile", study)
     assert done.status == 0, done.text
     read = {}
@@ -69,10 +69,10 @@ def test_the_study_of_annotations_gives_each_run_the_scans_that_it_states(
             next(line for line in part.splitlines() if line.strip().startswith(f"{word}:"))
             for word in ("input", "output")
         )
-        run = outputs.split("results/annotations/")[1].split("/")[0]
+        run = outputs.split("results/annotations_full/")[1].split("/")[0]
         read[run] = (inputs.count("/work/scans/"), inputs.count("oneshot/segmentations/"))
-    for count in (1, 2, 4, 8, 16, 32):
+    for count in (1, 2, 4, 8, 16, 32, 40):
         for name in (f"dualhead-{count}", f"dualhead-{count}-seed2", f"dualhead-{count}-seed3"):
             assert read[name] == (count, 0)
     assert read["distilled"] == (24, 24)
-    assert done.jobs["train_dualhead_fold-1"] == 19
+    assert done.jobs["train_dualhead_fold-1"] == 22

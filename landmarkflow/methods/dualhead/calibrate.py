@@ -27,13 +27,13 @@ from landmarkflow.methods.dualhead.examples import (
 )
 from landmarkflow.methods.dualhead.find import Finder
 from landmarkflow.methods.dualhead.network import (
-    PASSES,
     architecture,
     load_pairs,
     save_pairs,
 )
 from landmarkflow.methods.dualhead.seen import seers
 from landmarkflow.methods.dualhead.settings import (
+    CLOSE,
     CalibrateSettings,
     PredictSettings,
     TrainSettings,
@@ -101,8 +101,10 @@ def finder_of(
     device: torch.device,
 ) -> Finder:
     """The search by the networks of some folds."""
-    coarse, fine = (seers(pairs, name, train, predict, device) for name in PASSES)
-    return Finder(coarse, fine, spacings, statistics, predict)
+    by_pass = {name: seers(pairs, name, train, predict, device) for name in train.passes}
+    return Finder(
+        by_pass["coarse"], by_pass["fine"], spacings, statistics, predict, by_pass.get(CLOSE)
+    )
 
 
 def run(batch: Batch) -> None:

@@ -23,7 +23,7 @@ def doubts(
     """Everything that tells a wrong answer from a right one.
 
     Args:
-        found: of both passes.
+        found: of all passes.
         landmarks: names.
         statistics: of the annotated targets.
         extent: what the scan shows, in the frame in which it was seen.

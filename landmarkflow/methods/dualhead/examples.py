@@ -73,6 +73,11 @@ class Example(Folded):
     fine: Crop
 
     @property
+    def known(self) -> NDArray[np.intp]:
+        """Numbers of the landmarks that are there."""
+        return np.flatnonzero(~np.isnan(self.positions).any(axis=1))
+
+    @property
     def segmented(self) -> bool:
         """Whether it has labels."""
         return self.volume_mm3 > 0

@@ -1,4 +1,4 @@
-"""Find the target in a scan: a coarse pass over all of it, a fine one around what that found."""
+"""Find the target in a scan: a coarse pass over all of it, finer ones around what that found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,11 +42,12 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What both passes find in a scan, all in LPS mm of the scan as it was seen.
+    """What all passes find in a scan, all in LPS mm of the scan as it was seen.
 
     Attributes:
         positions: (k, 3).
         coarse: (k, 3) of the coarse pass.
+        fine: (k, 3) of the fine pass, before the close one.
         spread_mm: (k,) widths of the heat maps.
         presence: (k,) probability of each landmark.
         elsewhere: (k,) share of each map far from its place.
@@ -60,6 +61,7 @@ class Found:
 
     positions: Array
     coarse: Array
+    fine: Array
     spread_mm: Array
     presence: Array
     elsewhere: Array
@@ -84,9 +86,10 @@ class Finder:
     Attributes:
         coarse: networks of the coarse pass.
         fine: networks of the fine pass.
-        spacings: of both passes, mm.
+        spacings: of the coarse and of the fine pass, mm.
         statistics: of the annotated targets.
         settings: of the search.
+        close: networks of the close pass, where there is one.
     """
 
     coarse: Seer
@@ -94,6 +97,7 @@ class Finder:
     spacings: tuple[float, float]
     statistics: Statistics
     settings: PredictSettings
+    close: Seer | None = None
 
     def find(self, search: View, detail: View | None = None) -> Found:
         """Search a scan.
@@ -150,7 +154,8 @@ class Finder:
                 break
             low, high = grid.to_physical(np.array(box, dtype=np.float64))
             widest = 2 * MOST_IN_TARGETS * self.statistics.radius_mm
-        return self._judged(answer, self._closer(view, answer), candidates)
+        near = self._closer(view, answer)
+        return self._judged(answer, near, self._closest(view, near), candidates)
 
     def _closer(self, view: View, answer: Answer) -> Answer:
         """What the fine networks say of the landmarks in a window of the size they learned from.
@@ -170,6 +175,22 @@ class Finder:
         grid = Grid.centred(middle, (count, count, count), self.spacings[1])
         return self.fine.answer(view.on(grid), grid)
 
+    def _closest(self, view: View, near: Answer) -> list[Answer]:
+        """For each landmark the answer that it is read off: that around it alone, if there is one.
+
+        Where a landmark is not surely there, or the close networks do not see it, the fine answer
+        counts.
+        """
+        least, answers = self.settings.least_presence, []
+        for row, place in enumerate(near.grid.to_physical(self._places_in(near))):
+            answers.append(near)
+            if self.close is not None and near.presence[row] > least:
+                count = self.close.settings.window
+                grid = Grid.centred(place, (count, count, count), self.spacings[1])
+                seen = self.close.answer(view.on(grid), grid)
+                answers[row] = seen if seen.presence[row] > least else near
+        return answers
+
     def _window(self, low: Array, high: Array, widest: float, spacing: float, step: int) -> Grid:
         """The fine window around a box, LPS mm: with its margin, and neither small nor too wide."""
         middle, margin = (low + high) / 2, self.settings.margin_mm
@@ -183,27 +204,32 @@ class Finder:
         places = [decode(heat, self.settings.decoding, sigma) for heat in answer.heat]
         return np.array(places).reshape(-1, 3)
 
-    def _judged(self, answer: Answer, close: Answer, candidates: tuple[Candidate, ...]) -> Found:
-        """Sum up the answer in the whole window, and that close to the landmarks."""
+    def _judged(
+        self,
+        answer: Answer,
+        near: Answer,
+        closest: Sequence[Answer],
+        candidates: tuple[Candidate, ...],
+    ) -> Found:
+        """Sum up the answers in the whole window, around the landmarks, and around each alone."""
         sigma, spacing = self.fine.settings.sigma_voxels, self.spacings[1]
-        places = self._places_in(close)
-        reach = PEAK_IN_SIGMAS * sigma
-        widths = [
-            spread(heat, place, reach) for heat, place in zip(close.heat, places, strict=True)
-        ]
-        apart = np.zeros(len(places))
-        for heats in close.single if len(close.single) > 1 else ():
-            own = [decode(heat, self.settings.decoding, sigma) for heat in heats]
-            away = np.linalg.norm(np.array(own).reshape(-1, 3) - places, axis=1)
-            apart = np.maximum(apart, spacing * away)
+        positions, widths, apart = [], [], []
+        for row, seen in enumerate(closest):
+            place = decode(seen.heat[row], self.settings.decoding, sigma)
+            positions.append(seen.grid.to_physical(place[None])[0])
+            widths.append(spread(seen.heat[row], place, PEAK_IN_SIGMAS * sigma))
+            single = seen.single if len(seen.single) > 1 else ()
+            own = [decode(heats[row], self.settings.decoding, sigma) for heats in single]
+            apart.append(max((float(np.linalg.norm(one - place)) for one in own), default=0.0))
         kept, second, touches = kept_pieces(answer.labels, self.statistics.pieces)
         return Found(
-            positions=close.grid.to_physical(places),
+            positions=np.array(positions).reshape(-1, 3),
             coarse=np.array(candidates[0].points).reshape(-1, 3),
+            fine=near.grid.to_physical(self._places_in(near)),
             spread_mm=np.array([width * spacing for width, _ in widths]),
-            presence=close.presence,
+            presence=near.presence,
             elsewhere=np.array([share for _, share in widths]),
-            apart_mm=apart,
+            apart_mm=spacing * np.array(apart),
             answer=answer,
             candidates=candidates,
             second_piece=second,

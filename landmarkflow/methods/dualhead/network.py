@@ -12,8 +12,6 @@ from landmarkflow.learning.precision import Precision, computing
 from landmarkflow.learning.weights import load_weights, save_weights
 from landmarkflow.methods.dualhead.settings import PassSettings, TrainSettings
 
-PASSES = ("coarse", "fine")
-
 
 class DualHead(nn.Module):
     """3D U-Net: (n, 1, z, y, x) intensities of 0 to 1 to (n, classes + landmarks, z, y, x) logits.
@@ -104,16 +102,22 @@ def _convolutions(before: int, after: int, count: int) -> nn.Sequential:
 
 
 def new_pair(settings: TrainSettings, labels: int, landmarks: int) -> nn.ModuleDict:
-    """The networks of both passes; to the coarse one all labels are one."""
+    """The networks of all passes; to the coarse one all labels are one, the close one has none."""
     segments = labels > 0 and "segmentation" in settings.heads
-    classes = {"coarse": 2, "fine": labels + 1} if segments else dict.fromkeys(PASSES, 0)
+    classes = {"coarse": 2, "fine": labels + 1} if segments else {}
     points = landmarks if "landmarks" in settings.heads else 0
     return nn.ModuleDict(
         {
-            name: DualHead(getattr(settings, name), classes[name], points, settings.precision)
-            for name in PASSES
+            name: DualHead(of_pass, classes.get(name, 0), points, settings.precision)
+            for name, of_pass in settings.passes.items()
         }
     )
+
+
+def take_over(network: nn.Module, taught: nn.Module) -> None:
+    """Give a network the weights of another one, as far as it has the same parts."""
+    known = taught.state_dict()
+    network.load_state_dict({key: known[key] for key in network.state_dict()})
 
 
 def architecture(
@@ -122,7 +126,8 @@ def architecture(
     """What decides which weights there are, and what they mean."""
     shape = ("window", "channels", "levels")
     passes = {
-        name: {key: getattr(getattr(settings, name), key) for key in shape} for name in PASSES
+        name: {key: getattr(of_pass, key) for key in shape}
+        for name, of_pass in settings.passes.items()
     }
     return {
         "passes": passes,

@@ -37,7 +37,8 @@ from landmarkflow.methods.dualhead.views import View
 
 Array = NDArray[np.float64]
 
-FINAL, COARSE = "final", "coarse"
+FINAL, FINE, COARSE = "final", "fine", "coarse"
+LISTS = (FINAL, FINE, COARSE)
 # Of a scan whose side is not stated, the other side is a doubt from this share of the evidence on.
 OTHER_SIDE = 0.9
 NOT_LEARNED = "this run learns no landmarks"
@@ -111,7 +112,7 @@ def answer(finder: Finder, view: View, flips: tuple[bool, ...]) -> Answered:
 
 
 def _sureness(found: Found) -> float:
-    """Evidence of both passes: of the place, and of the landmarks in it."""
+    """Evidence of the passes: of the place, and of the landmarks in it."""
     there = float(found.presence.mean()) if len(found.presence) else 1.0
     clear = float(1 - found.elsewhere.mean()) if len(found.elsewhere) else 1.0
     return found.evidence * there * clear
@@ -187,7 +188,7 @@ def run(batch: Batch) -> None:
 
     def write_missing(task: Task, record: Record) -> None:
         note = f"{record.stage} {record.status}: {record.reason}"
-        _write(task, [_nowhere(name, landmarks, note) for name in (FINAL, COARSE)])
+        _write(task, [_nowhere(name, landmarks, note) for name in LISTS])
 
     batch.run(
         compute, also={"threads": batch.threads, "device": device.type}, nothing=write_missing
@@ -195,7 +196,7 @@ def run(batch: Batch) -> None:
 
 
 def _write(task: Task, lists: list[PointList]) -> None:
-    """The final points in one file, those of the coarse pass in another."""
+    """The final points in one file, those of the earlier passes in another."""
     write_markups(task.outputs["landmarks"], lists[:1], scan=task.scan)
     write_steps(task.outputs["steps"], lists[1:], scan=task.scan)
 
@@ -203,11 +204,14 @@ def _write(task: Task, lists: list[PointList]) -> None:
 def _lists(answered: Answered, landmarks: tuple[str, ...], radius: Array | None) -> list[PointList]:
     found = answered.found
     if not len(found.positions):
-        return [_nowhere(name, landmarks, NOT_LEARNED) for name in (FINAL, COARSE)]
+        return [_nowhere(name, landmarks, NOT_LEARNED) for name in LISTS]
     sign = MIRROR if answered.mirrored else np.ones(3)
     final = Landmarks(landmarks, found.positions * sign)
-    coarse = Landmarks(landmarks, found.coarse * sign)
-    return [PointList(FINAL, final, radius), PointList(COARSE, coarse, None)]
+    earlier = {FINE: found.fine, COARSE: found.coarse}
+    return [
+        PointList(FINAL, final, radius),
+        *(PointList(name, Landmarks(landmarks, at * sign), None) for name, at in earlier.items()),
+    ]
 
 
 def _nowhere(name: str, landmarks: tuple[str, ...], note: str) -> PointList:

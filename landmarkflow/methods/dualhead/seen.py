@@ -176,6 +176,6 @@ def seers(
     """The networks of one pass of several folds."""
     networks = [pair[name] for pair in pairs.values()]
     rotations = 24 if predict.orientations == "all" else 1
-    of_pass: PassSettings = getattr(train, name)
+    of_pass = train.passes[name]
     loss = train.landmark_loss
     return Seer(networks, of_pass, loss, rotations, predict.overlap, device)

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from landmarkflow.core.settings import Settings
 
+CLOSE = "close"
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -70,8 +71,21 @@ class PassSettings(Settings):
         return self
 
 
+class CloseSettings(Settings):
+    """The close pass: the fine network, taught further in small windows around single landmarks."""
+
+    steps: int = Field(0, ge=0, description="number of windows learned from; 0 for no such pass")
+    window: int = Field(32, ge=8, description="side of the window, voxels of the fine pass")
+    shift_mm: float = Field(
+        0.8, ge=0, description="largest shift of a window from its landmark, mm, each axis"
+    )
+    learning_rate: float = Field(
+        0.001, gt=0, description="learning rate of AdamW at most, below that of the other passes"
+    )
+
+
 class TrainSettings(Settings):
-    """The training of the two networks, for the coarse and for the fine pass."""
+    """The training of the networks, for the coarse, the fine and the close pass."""
 
     heads: tuple[Literal["segmentation", "landmarks"], ...] = Field(
         ("segmentation", "landmarks"),
@@ -87,6 +101,7 @@ class TrainSettings(Settings):
         elsewhere=0.25,
     )
     fine: PassSettings = section(PassSettings, window=56, steps=900)
+    close: CloseSettings = section(CloseSettings)
     held_back: float = Field(
         0.2,
         ge=0,
@@ -161,6 +176,28 @@ class TrainSettings(Settings):
             raise ValueError(f"heads names one twice: {', '.join(self.heads)}")
         return self
 
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.close.window % (step := 2 ** (self.fine.levels - 1)):
+            raise ValueError(
+                f"close.window ({self.close.window}) must be a multiple of {step}, as fine.levels "
+                "has it"
+            )
+        return self
+
+    @property
+    def passes(self) -> dict[str, PassSettings]:
+        """The passes by name, in the order in which they learn: coarse, fine, perhaps close."""
+        found = {"coarse": self.coarse, "fine": self.fine}
+        if self.close.steps and "landmarks" in self.heads:
+            own = self.close.model_dump(include={"steps", "window", "shift_mm"})
+            found[CLOSE] = self.fine.model_copy(update={**own, "elsewhere": 0.0})
+        return found
+
+    def learning_rate_of(self, name: str) -> float:
+        """The highest learning rate of a pass."""
+        return self.close.learning_rate if name == CLOSE else self.learning_rate
+
 
 class CalibrateSettings(Settings):
     """The radii, from errors on scans that the networks never saw."""
@@ -222,7 +259,7 @@ class PredictSettings(Settings):
 
 
 class DualHeadSettings(Settings):
-    """One volumetric U-Net with two heads, segmentation and landmarks, in two passes."""
+    """One volumetric U-Net with two heads, segmentation and landmarks, in two passes or three."""
 
     gather: GatherSettings = section(GatherSettings)
     train: TrainSettings = section(TrainSettings)

@@ -60,7 +60,7 @@ TRAIN = Stage(
     "train",
     "train_dualhead",
     f"{PACKAGE}.train",
-    "the networks of a fold: a U-Net with two heads for the coarse pass, and one for the fine",
+    "the networks of a fold, one for each pass: coarse, fine, and close to single landmarks",
     reads=GATHER.gives("examples"),
     writes={
         "weights": "{run}/work/train/{scan}.npz",
@@ -87,7 +87,7 @@ PREDICT = Stage(
     "predict",
     "predict_dualhead",
     f"{PACKAGE}.predict",
-    "a coarse pass over each scan, a fine one around what it found: landmarks, radii and labels",
+    "a coarse pass over each scan, finer ones around what it found: landmarks, radii and labels",
     reads={
         **SCANS.gives("record"),
         **CALIBRATE.gives("networks", "calibration"),
@@ -106,7 +106,7 @@ METHOD = Method(
     "dualhead",
     DualHeadSettings,
     (GATHER, TRAIN, CALIBRATE, PREDICT),
-    steps={"coarse": "coarse pass", "final": "+ fine pass (final)"},
+    steps={"coarse": "coarse pass", "fine": "+ fine pass", "final": "+ close pass, if any (final)"},
     segments=lambda settings, given: "segmentation" in settings.train.heads and given,
     histories={"the networks with two heads": CALIBRATE.writes["histories"]},
 )

@@ -1,15 +1,16 @@
-"""Train the networks of one fold: for the coarse pass, then for the fine one."""
+"""Train the networks of one fold: for the coarse pass, the fine one, and perhaps the close one."""
 
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from landmarkflow.core.errors import InputError
@@ -21,6 +22,7 @@ from landmarkflow.learning.checkpoints import (
     load_optimiser,
     save_checkpoint,
 )
+from landmarkflow.learning.descent import Schedule, descend
 from landmarkflow.learning.device import best_device
 from landmarkflow.learning.folds import fold_of
 from landmarkflow.learning.heatmaps import decode
@@ -29,21 +31,16 @@ from landmarkflow.learning.trained import write_training
 from landmarkflow.methods.dualhead.examples import Example, Examples, hold_back, load_examples
 from landmarkflow.methods.dualhead.losses import JointLoss, heat_of
 from landmarkflow.methods.dualhead.network import (
-    PASSES,
     DualHead,
     architecture,
     new_pair,
     save_pairs,
+    take_over,
 )
-from landmarkflow.methods.dualhead.settings import PassSettings, TrainSettings
+from landmarkflow.methods.dualhead.settings import CLOSE, PassSettings, TrainSettings
 from landmarkflow.methods.dualhead.windows import Window, Windows
 
 logger = logging.getLogger(__name__)
-
-# The share of the steps in which the rate rises, and that of the rate which is left at the end.
-WARM_UP, LAST_RATE = 0.05, 0.01
-# The gradient's largest norm: single windows must not throw the weights away.
-LARGEST_GRADIENT = 5.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,8 @@ class Epoch:
     """What one epoch came to; NaN where nothing is measured.
 
     Attributes:
-        epoch: from 1 on, through both passes.
-        network: `coarse` or `fine`, the pass that learned.
+        epoch: from 1 on, through all passes.
+        network: `coarse`, `fine` or `close`, the pass that learned.
         learning_rate: at its end.
         train_loss: mean over its windows, as are the next two.
         segmentation_loss: its part.
@@ -83,7 +80,7 @@ def train(
     checkpoint: Path,
     device: torch.device,
 ) -> tuple[nn.ModuleDict, list[Epoch]]:
-    """Train both passes' networks on all scans but those held back in a fold.
+    """Train the networks of all passes on all scans but those held back in a fold.
 
     Every step's window has random streams of its own, made of seed, fold, pass and step, so that a
     training that goes on at a checkpoint ends with the weights of one that nothing disturbed.
@@ -110,7 +107,8 @@ def train(
     pair = pair.to(device)
     history: list[Epoch] = []
     done = {"pass": 0, "step": 0}
-    optimiser = _optimiser(pair[PASSES[0]], settings)
+    passes = list(settings.passes)
+    optimiser = _optimiser(pair[passes[0]], settings)
     # The checkpoint's optimiser is that of the pass in which it was written.
     memo = _resumed(checkpoint, pair, settings)
     if memo is not None:
@@ -118,12 +116,14 @@ def train(
         done = {"pass": int(stored["pass"]), "step": int(stored["step"])}
         history = [Epoch(**epoch) for epoch in stored["history"]]
         logger.info("%s: goes on after epoch %d", name, len(history))
-    for number, of_pass in enumerate(PASSES):
+    for number, of_pass in enumerate(passes):
         if number < done["pass"]:
             continue
         first = done["step"] if number == done["pass"] else 0
         if number != done["pass"]:
             optimiser = _optimiser(pair[of_pass], settings)
+            if of_pass == CLOSE:
+                take_over(pair[CLOSE], pair["fine"])
         learner = _Learner(
             pair[of_pass],
             optimiser,
@@ -157,7 +157,7 @@ def _resumed(
     memo = load_checkpoint(checkpoint, pair)
     if memo is None:
         return None
-    optimiser = _optimiser(pair[PASSES[int(memo["pass"])]], settings)
+    optimiser = _optimiser(pair[list(settings.passes)[int(memo["pass"])]], settings)
     load_optimiser(checkpoint, optimiser)
     return optimiser, memo
 
@@ -180,39 +180,36 @@ class _Learner:
         assert isinstance(network, DualHead)
         self.network, self.optimiser, self.name = network, optimiser, name
         self.settings, self.streams, self.device = settings, streams, device
-        self.of_pass: PassSettings = getattr(settings, name)
+        self.of_pass: PassSettings = settings.passes[name]
         self.windows = Windows(learned, name, settings, network.classes)
         self.held = held[: settings.validation_scans]
         self.loss = JointLoss(settings, self.of_pass, network.classes)
+        self.schedule = Schedule(self.of_pass.steps, settings.learning_rate_of(name))
 
     def epoch(self, number: int, first: int, last: int) -> Epoch:
         """Learn from the windows first to last - 1, then look at scans held back."""
         started = time.monotonic()
         self.network.train()
-        losses, rate = [], 0.0
+        losses = []
         for step in range(first, last):
-            rate = self._rate(step)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
             random = np.random.default_rng([*self.streams, step])
             window = self.windows.draw(self._scan(step), random)
             loss, overlap, heat = self.loss(self._seen(window), _on(window, self.device))
-            if not torch.isfinite(loss):
-                raise InputError(
-                    f"training diverges: the loss of step {step + 1} of the {self.name} pass is "
-                    f"{loss.item()}; expected a finite loss, choose a lower `learning_rate`"
-                )
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
-            self.optimiser.step()
-            losses.append((float(loss.detach()), overlap, heat))
+            whole = descend(
+                self.network,
+                self.optimiser,
+                loss,
+                schedule=self.schedule,
+                step=step,
+                of=f" of the {self.name} pass",
+            )
+            losses.append((whole, overlap, heat))
         dice, error = self._validated()
         whole, overlap, heat = (_mean([row[column] for row in losses]) for column in range(3))
         return Epoch(
             epoch=number,
             network=self.name,
-            learning_rate=rate,
+            learning_rate=self.schedule.rate(last - 1),
             train_loss=whole,
             segmentation_loss=overlap,
             landmark_loss=heat,
@@ -220,13 +217,6 @@ class _Learner:
             landmark_error_mm=error,
             seconds=time.monotonic() - started,
         )
-
-    def _rate(self, step: int) -> float:
-        """Rises over the first steps, then falls as a cosine."""
-        whole = self.of_pass.steps
-        rising = min(1.0, (step + 1) / max(1.0, WARM_UP * whole))
-        falling = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * step / whole)) / 2
-        return self.settings.learning_rate * rising * falling
 
     def _scan(self, step: int) -> int:
         """Every scan once before any comes again, each time in another order."""
@@ -238,24 +228,35 @@ class _Learner:
         found: torch.Tensor = self.network(window.image[None].to(self.device))
         return found
 
+    def _held_windows(self) -> Iterator[tuple[Example, Window, NDArray[np.intp]]]:
+        """Plain windows of scans held back, and numbers of the landmarks that are looked at."""
+        for number, example in enumerate(self.held):
+            shift = np.random.default_rng([0, number]).uniform(-1, 1, 3)
+            if self.name != CLOSE:
+                window = self.windows.plain(example, example.centre + shift)
+                yield example, window, np.arange(len(example.positions))
+                continue
+            for row in example.known:
+                centre = example.positions[row] + shift * self.of_pass.shift_mm
+                yield example, self.windows.plain(example, centre), np.array([row])
+
     def _validated(self) -> tuple[float, float]:
         """Dice of all labels as one, and mean error in mm, over the scans held back."""
         self.network.eval()
         common, sizes, errors = 0.0, 0.0, []
         classes = self.network.classes
         with torch.inference_mode():
-            for number, example in enumerate(self.held):
-                shift = np.random.default_rng([0, number]).uniform(-1, 1, 3)
-                window = self.windows.plain(example, shift)
+            for example, window, rows in self._held_windows():
                 logits = self._seen(window)[0].cpu()
                 if classes and example.segmented:
                     marked, true = logits[:classes].argmax(dim=0) > 0, window.labels > 0
                     common += float((marked & true).sum())
                     sizes += float(marked.sum() + true.sum())
                 heat, _ = heat_of(logits[classes:], self.settings.landmark_loss)
-                points = window.points.numpy()
-                inside = (points >= 0).all(axis=1) & (points <= self.of_pass.window - 1).all(axis=1)
-                for row in np.flatnonzero(inside) if len(heat) else []:
+                points, last = window.points.numpy(), self.of_pass.window - 1
+                for row in rows if len(heat) else ():
+                    if not ((points[row] >= 0) & (points[row] <= last)).all():
+                        continue
                     place = decode(heat[row].numpy(), "mean", self.of_pass.sigma_voxels)
                     errors.append(float(np.linalg.norm(place - points[row])) * self.windows.spacing)
         return 2 * common / sizes if sizes else math.nan, _mean(errors)
@@ -279,12 +280,12 @@ def _mean(values: Sequence[float]) -> float:
 def _tell(name: str, history: Sequence[Epoch], settings: TrainSettings) -> None:
     """Progress, with the time that is left at the pace of this pass."""
     latest = history[-1]
-    passes = {of_pass: getattr(settings, of_pass) for of_pass in PASSES}
+    passes = settings.passes
     epochs = {n: -(-p.steps // settings.steps_per_epoch) for n, p in passes.items()}
-    done = {n: sum(epoch.network == n for epoch in history) for n in PASSES}
+    done = {n: sum(epoch.network == n for epoch in history) for n in passes}
     pace = latest.seconds / passes[latest.network].window ** 3 / passes[latest.network].channels
     left = sum(
-        (epochs[n] - done[n]) * pace * passes[n].window ** 3 * passes[n].channels for n in PASSES
+        (epochs[n] - done[n]) * pace * passes[n].window ** 3 * passes[n].channels for n in passes
     )
     logger.info(
         "%s: epoch %d of %d (%s): loss %.3f, held back: Dice %.3f, landmarks %.3f mm; about %.0f "

@@ -15,7 +15,7 @@ from landmarkflow.learning.augment import (
     sample,
 )
 from landmarkflow.methods.dualhead.examples import Crop, Example
-from landmarkflow.methods.dualhead.settings import PassSettings, TrainSettings
+from landmarkflow.methods.dualhead.settings import CLOSE, PassSettings, TrainSettings
 
 Array = NDArray[np.float64]
 
@@ -58,14 +58,16 @@ class Windows:
         self.examples = examples
         self.name = name
         self.settings = settings
-        self.of_pass: PassSettings = getattr(settings, name)
+        self.of_pass: PassSettings = settings.passes[name]
         self.classes = max(classes, 1)
         self.spacing = float(self._crop(examples[0]).spacing)
         self.half_mm = (self.of_pass.window - 1) / 2 * self.spacing
+        # A bend's control points lie closer in the small window: it bends as much a millimetre.
+        share = self.of_pass.window / settings.fine.window if name == CLOSE else 1.0
+        self.bend_mm = share * settings.bend_mm
 
     def _crop(self, example: Example) -> Crop:
-        crop: Crop = getattr(example, self.name)
-        return crop
+        return example.coarse if self.name == "coarse" else example.fine
 
     def draw(self, number: int, random: np.random.Generator) -> Window:
         """A random window of the scan of this number."""
@@ -77,10 +79,11 @@ class Windows:
             rotation_degrees=settings.rotation_degrees,
             scale=settings.scale,
             stretch=settings.stretch,
-            bend_mm=settings.bend_mm,
+            bend_mm=self.bend_mm,
         )
         image, labels = self._cut(example, pose)
-        if len(self.examples) > 1 and random.random() < settings.other_background:
+        backed = self.name != CLOSE and len(self.examples) > 1
+        if backed and random.random() < settings.other_background:
             other = int(random.integers(len(self.examples) - 1))
             other += other >= number
             image, labels = self._before_another(image, labels, self.examples[other], pose, example)
@@ -96,9 +99,9 @@ class Windows:
         window = self._window(example, pose, image, labels)
         return self._cut_off(window, random) if random.random() < settings.cut else window
 
-    def plain(self, example: Example, shift: Array) -> Window:
-        """The window around a scan's target, as it is, shifted by (3,) mm."""
-        pose = Pose(example.centre + shift, np.eye(3), None, self.half_mm)
+    def plain(self, example: Example, centre: Array) -> Window:
+        """The window around a place in a scan, (3,) LPS mm, as it is."""
+        pose = Pose(centre, np.eye(3), None, self.half_mm)
         return self._window(example, pose, *self._cut(example, pose))
 
     def _window(self, example: Example, pose: Pose, image: Tensor, labels: Tensor) -> Window:
@@ -117,7 +120,10 @@ class Windows:
             inside = random.uniform(0, np.array(grid.size) - 1.0)
             return np.asarray(grid.to_physical(inside[None])[0])
         shift = random.uniform(-self.of_pass.shift_mm, self.of_pass.shift_mm, 3)
-        return np.asarray(example.centre + shift)
+        middle = example.centre
+        if self.name == CLOSE and len(known := example.known):
+            middle = example.positions[known[int(random.integers(len(known)))]]
+        return np.asarray(middle + shift)
 
     def _cut(self, example: Example, pose: Pose) -> tuple[Tensor, Tensor]:
         """Intensities (1, n, n, n) and labels (n, n, n); beyond the crop it is reflected."""
