@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landmarkflow.learning.crops import Frame, Pyramid
+from landmarkflow.methods.zoomin.prepare import CONTRASTS
 from landmarkflow.methods.zoomin.settings import AugmentSettings
 
 Array = NDArray[np.float64]
@@ -118,11 +119,11 @@ def draw_look(
     Args:
         random: stream.
         settings: how strong changes are.
-        channels: of the picture, the last of which is local contrast.
+        channels: of the picture, the last of which are local contrasts.
         size: width of the picture, pixels.
         near: (n, 2) places, pixels, near which a part of the spots lies; NaN rows do not count.
     """
-    colours = channels - 1
+    colours = channels - CONTRASTS
     gain = 1 + random.uniform(-1, 1, channels) * settings.contrast
     # What all channels share is most of it.
     shift = settings.brightness * (random.uniform(-1, 1) + 0.5 * random.uniform(-1, 1, channels))

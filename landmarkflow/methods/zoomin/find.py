@@ -1,8 +1,9 @@
 """Find landmarks in a picture: peaks of the coarse maps, each judged by a closer look."""
 
 import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from landmarkflow.learning.crops import Frame, Pyramid
+from landmarkflow.learning.crops import Frame, Pyramid, regridded
 from landmarkflow.learning.heatmaps import decode, log_probabilities, spread
 from landmarkflow.methods.zoomin.augment import plain
 from landmarkflow.methods.zoomin.batches import coarse_frame, region_frames
@@ -26,6 +27,10 @@ PEAK_IN_SIGMAS = 3.0
 # What a place that only the other landmarks tell holds of the coarse map, at least. With more, such
 # a place, which fits the others by itself, beats a right one that the coarse map shows.
 LEAST_MASS = 0.005
+# How a picture is turned and enlarged in each look, in deviations of the training's rotation and
+# shares of the largest logarithm of its scale. What the noise of a network moves in each look
+# averages out.
+LOOKS = ((0, 0), (1, 0.5), (-1, -0.5), (0.5, -0.5), (-0.5, 0.5))
 # Places nearer to each other than this share of the field are one.
 SAME_PLACE = 0.01
 
@@ -110,27 +115,39 @@ class Finder:
 
         Beside it, for each network and way round, what the regions need of it.
         """
-        size = self.train.coarse.size
+        size, stem = self.train.coarse.size, self.train.coarse.stem
         upright = coarse_frame(int(pyramid.levels[0].shape[2]), size)
-        ways = [upright, upright.mirrored()] if self.train.augment.flip else [upright]
+        ways = self._ways(upright)
+        grids = [frame.coarser(stem) for frame in ways]
         pictures = torch.stack([plain(pyramid, frame) for frame in ways]).to(self.device)
         total: Tensor | None = None
         seen = []
         with torch.inference_mode():
             for pair in self.pairs:
                 logits, features = pair.coarse(pictures)
-                maps = _probabilities(logits)
-                for way in range(len(ways)):
-                    one = maps[way].flip(-1) if way else maps[way]
-                    total = one if total is None else total + one
+                one = _laid(_probabilities(logits), grids, [grids[0]] * len(ways)).mean(dim=0)
+                total = one if total is None else total + one
                 seen.append(
                     [
-                        _Seen(features[way : way + 1], f.coarser(self.train.coarse.stem), f)
-                        for way, f in enumerate(ways)
+                        _Seen(features[way : way + 1], grid, frame)
+                        for way, (grid, frame) in enumerate(zip(grids, ways, strict=True))
                     ]
                 )
         assert total is not None
-        return (total / (len(self.pairs) * len(ways))).cpu().numpy(), seen
+        return (total / len(self.pairs)).cpu().numpy(), seen
+
+    def _ways(self, upright: Frame) -> list[Frame]:
+        """The frames that a picture is looked at in, the upright one first."""
+        augment = self.train.augment
+        ways = []
+        for turn, zoom in LOOKS[: self.settings.looks]:
+            angle = math.radians(turn * augment.rotation_degrees)
+            turned = np.array(
+                [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+            )
+            scale = math.exp(zoom * math.log1p(augment.scale))
+            ways.append(replace(upright, axes=scale * turned @ upright.axes))
+        return [*ways, *(frame.mirrored() for frame in ways)] if augment.flip else ways
 
     def coarse_places(self, pyramid: Pyramid) -> Array:
         """(landmarks, 2) places of the highest coarse peaks, pixels of the picture."""
@@ -252,7 +269,10 @@ class Finder:
                     features = one.features.expand(len(looked), -1, -1, -1)
                     logits, _ = pair.zoom(regions, maps, features, [one.maps] * len(looked))
                     heat = _probabilities(logits[torch.arange(len(looked)), chosen])
-                by_network[number].append((heat.flip(-1) if way else heat).cpu())
+                    if way:
+                        onto = [frames[0].coarser(settings.stem) for frames in upright]
+                        heat = _laid(heat[:, None], [row[0] for row in maps], onto)[:, 0]
+                by_network[number].append(heat.cpu())
         each = [torch.stack(ways).mean(dim=0).numpy() for ways in by_network]
         mean = np.stack(each).mean(axis=0, dtype=np.float64).astype(np.float32)
         found = []
@@ -298,6 +318,16 @@ def _probabilities(logits: Tensor) -> Tensor:
     """Heat maps (..., h, w) whose sum is the probability that the landmark is there."""
     inside, _ = log_probabilities(logits, 2)
     return inside.exp().view(logits.shape)
+
+
+def _laid(maps: Tensor, grids: Sequence[Frame], onto: Sequence[Frame]) -> Tensor:
+    """Probabilities (n, c, h, w) on some grids as they are on others over the same picture.
+
+    A wider pixel holds more, so that sums stay what they were.
+    """
+    wider = [(to.scale / grid.scale) ** 2 for grid, to in zip(grids, onto, strict=True)]
+    factors = torch.tensor(wider, dtype=maps.dtype, device=maps.device)
+    return regridded(maps, grids, onto) * factors[:, None, None, None]
 
 
 def _corners(frame: Frame) -> Array:

@@ -218,6 +218,17 @@ class CalibrateSettings(Settings):
     by_spread: bool = Field(
         True, description="whether a radius grows with the width of its landmark's heat map"
     )
+    right_doubtful: Share = Field(
+        0.05,
+        description="limits of doubts widen until at most this share of the right pictures held "
+        "back is doubtful: with more landmarks one of them is sooner beyond a limit",
+    )
+    right_radii: float = Field(
+        2.0,
+        gt=0,
+        description="a picture held back is right where no landmark is farther off than so many of "
+        "its radii",
+    )
 
 
 class ZoomSettings(Settings):
@@ -231,6 +242,13 @@ class ZoomSettings(Settings):
     )
     least_peak: Share = Field(
         0.05, description="share of a coarse heat map that a peak must hold to be zoomed in on"
+    )
+    looks: int = Field(
+        5,
+        ge=1,
+        le=5,
+        description="ways turned and enlarged a little in which a picture is searched; their maps "
+        "are averaged",
     )
     rounds: int = Field(
         2, ge=0, description="looks at the place found, each centred on the one before; 0 for none"
