@@ -153,7 +153,7 @@ def test_landmarks_of_a_batch_lie_on_what_they_mark(blobs: list[Shown]) -> None:
         assert near.picture.count(1) <= 1 and len(near.picture) == 7
         for row, (k, frames) in enumerate(zip(near.landmark, near.frames, strict=True)):
             for scale, frame in enumerate(frames):
-                place = near.points[row, scale].numpy()
+                place = near.points[row, scale, k].numpy()
                 assert np.allclose(frame.to_grid(blobs[near.picture[row]].points[k]), place)
                 x, y = np.round(place * 2 + 0.5).astype(int)
                 if not (3 < x < 28 and 3 < y < 28):

@@ -59,7 +59,7 @@ class Look:
         """(channels, height, width), 0 to 1, of a picture of 0 to 255 in a frame."""
         seen = pyramid.crop(frame) / 255
         inside = (seen[self.colours :].amax(dim=0) > 0.02).float()
-        places = torch.from_numpy(_places(frame)).float()
+        places = frame.places.float()
         colour, contrast = seen[: self.colours], seen[self.colours :]
         if self.grey:
             colour = colour.mean(dim=0, keepdim=True).expand_as(colour)
@@ -76,9 +76,8 @@ class Look:
             changed = _blurred(changed, width)
         gain, shift = (torch.from_numpy(v).float()[:, None, None] for v in (self.gain, self.shift))
         changed = (changed - 0.5) * gain + 0.5 + shift
-        changed += self.noise * torch.from_numpy(
-            random.standard_normal(changed.shape, dtype=np.float32)
-        )
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        changed += self.noise * torch.randn(changed.shape, generator=generator)
         if self.field is not None:
             x, y, radius, tall = self.field
             away = torch.hypot(places[..., 0] - x, places[..., 1] - y)
@@ -89,11 +88,6 @@ class Look:
 def plain(pyramid: Pyramid, frame: Frame) -> Tensor:
     """(channels, height, width), 0 to 1, of a picture of 0 to 255 as it is."""
     return pyramid.crop(frame) / 255
-
-
-def _places(frame: Frame) -> NDArray[np.float32]:
-    x, y = np.meshgrid(np.arange(frame.size[0]), np.arange(frame.size[1]))
-    return frame.to_picture(np.stack([x, y], axis=-1)).astype(np.float32)
 
 
 def _blurred(values: Tensor, width: float) -> Tensor:

@@ -94,6 +94,11 @@ class RegionSettings(BranchSettings):
     offset: float = Field(
         0.03, ge=0, description="deviation of that Gaussian along each axis, share of the field"
     )
+    others: Share = Field(
+        0.5,
+        description="weight in the loss of the other landmarks that a region shows, of the one "
+        "that it is laid for; a tenth of that where it does not show them",
+    )
     elsewhere: Share = Field(
         0.1, description="share of regions laid anywhere, which show what is not the landmark"
     )
