@@ -347,6 +347,28 @@ def test_turned_and_enlarged_looks_agree_on_a_place() -> None:
         assert found.presence.min() > 0.9
 
 
+def test_a_hidden_landmark_lies_where_the_other_one_tells() -> None:
+    random = np.random.default_rng(0)
+    first = random.uniform(0.3, 0.6, (20, 2))
+    points = np.stack([first, first + random.normal([0.25, 0.05], 0.01, (20, 2))], axis=1)
+    shape = Shape.of(points, both_ways=False)
+    coarse = coarse_frame(SIZE, TINY.coarse.size).coarser(2)
+    disc = np.array([66.0, 50.0])
+    hidden = disc - SIZE * np.array([0.25, 0.05])
+    # The coarse map marks a bright place on the wrong side; where the landmark lies is nothing.
+    wrong, b = np.array([86.0, 20.0]), coarse.to_grid(disc)
+    pair = Pair(Drawn([[(*coarse.to_grid(wrong), 0.7)], [(*b, 0.9)]]), Bright(3, 2, 8, TINY))
+    settings = ZoomSettings(looks=1, hypotheses=2)
+    picture = spots((66.0, 50.0))
+    found = Finder([pair], TINY, settings, CPU, shape).find(picture)
+    assert np.linalg.norm(found.positions[1] - disc) < 0.2
+    assert np.linalg.norm(found.positions[0] - hidden) < 8
+    assert np.linalg.norm(found.coarse[0] - wrong) < 0.5
+    places = np.array([[0.4, 0.4], [0.9, 0.2]])
+    likely = shape.likely(np.array([[np.nan, np.nan], [0.65, 0.45]]), 0, places)
+    assert likely[0] > -0.5 and likely[1] == pytest.approx(-32)
+
+
 def test_hypotheses_are_judged_together() -> None:
     random = np.random.default_rng(0)
     ways = np.where(random.random(30) < 0.5, 1.0, -1.0)

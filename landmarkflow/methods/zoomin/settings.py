@@ -41,10 +41,10 @@ class BranchSettings(Settings):
 
     size: int = Field(96, ge=8, description="width of what the branch sees, pixels")
     stem: Literal[1, 2, 4] = Field(
-        2, description="pixels of the picture to a pixel of the heat map, along each axis"
+        4, description="pixels of the picture to a pixel of the heat map, along each axis"
     )
     widths: tuple[int, ...] = Field(
-        (16, 32, 64, 96),
+        (32, 64, 96),
         min_length=1,
         description="channels of each level, each half as fine as the one before; multiples of 8",
     )
@@ -76,7 +76,7 @@ class RegionSettings(BranchSettings):
     """The branch of the regions of interest, and how they are laid in training."""
 
     fields: tuple[float, ...] = Field(
-        (0.22, 0.5),
+        (0.34, 0.75),
         min_length=1,
         description="widths of the regions of interest, shares of the field, the narrowest first",
     )
@@ -92,7 +92,7 @@ class RegionSettings(BranchSettings):
         "on pictures that it had not seen; the others are off by a Gaussian",
     )
     offset: float = Field(
-        0.03, ge=0, description="deviation of that Gaussian along each axis, share of the field"
+        0.02, ge=0, description="deviation of that Gaussian along each axis, share of the field"
     )
     others: Share = Field(
         0.5,
@@ -180,8 +180,8 @@ class AugmentSettings(Settings):
 class TrainSettings(Settings):
     """The training of the networks: the coarse branch, then the regions of interest."""
 
-    coarse: BranchSettings = section(BranchSettings, size=192, widths=(16, 32, 64, 96, 128))
-    regions: RegionSettings = section(RegionSettings, steps=600)
+    coarse: BranchSettings = section(BranchSettings, size=192, widths=(32, 64, 96, 128), steps=1200)
+    regions: RegionSettings = section(RegionSettings, sigma_pixels=1.0, steps=900, at_once=2)
     parts: PartSettings = section(PartSettings)
     augment: AugmentSettings = section(AugmentSettings)
     joint: bool = Field(
