@@ -492,6 +492,13 @@ def test_settings_that_do_not_fit_are_refused(
         but(TINY, **{section: values})
 
 
+def test_a_part_of_a_branch_may_be_stated() -> None:
+    usual = TrainSettings()
+    stated = TrainSettings.model_validate({"coarse": {"size": 320}, "regions": {"size": 64}})
+    assert stated.coarse == usual.coarse.model_copy(update={"size": 320})
+    assert stated.regions == usual.regions.model_copy(update={"size": 64})
+
+
 # The simulated cohort
 
 

@@ -72,16 +72,32 @@ class BranchSettings(Settings):
         return self
 
 
+class CoarseSettings(BranchSettings):
+    """The branch that sees the whole field: the pixels that it sees, and its network."""
+
+    size: int = Field(192, ge=8, description="width of what the branch sees, pixels")
+    widths: tuple[int, ...] = Field(
+        (32, 64, 96, 128),
+        min_length=1,
+        description="channels of each level, each half as fine as the one before; multiples of 8",
+    )
+    steps: int = Field(1200, ge=1, description="number of batches learned from; more are slower")
+
+
 class RegionSettings(BranchSettings):
     """The branch of the regions of interest, and how they are laid in training."""
 
+    sigma_pixels: float = Field(
+        1.0, ge=0.7, description="standard deviation of a landmark's Gaussian, pixels of the map"
+    )
+    steps: int = Field(900, ge=1, description="number of batches learned from; more are slower")
     fields: tuple[float, ...] = Field(
         (0.34, 0.75),
         min_length=1,
         description="widths of the regions of interest, shares of the field, the narrowest first",
     )
     at_once: int = Field(
-        1,
+        2,
         ge=1,
         description="landmarks of a picture that are zoomed in on in a batch, at most; those with "
         "larger misses more often",
@@ -180,8 +196,8 @@ class AugmentSettings(Settings):
 class TrainSettings(Settings):
     """The training of the networks: the coarse branch, then the regions of interest."""
 
-    coarse: BranchSettings = section(BranchSettings, size=192, widths=(32, 64, 96, 128), steps=1200)
-    regions: RegionSettings = section(RegionSettings, sigma_pixels=1.0, steps=900, at_once=2)
+    coarse: CoarseSettings = section(CoarseSettings)
+    regions: RegionSettings = section(RegionSettings)
     parts: PartSettings = section(PartSettings)
     augment: AugmentSettings = section(AugmentSettings)
     joint: bool = Field(
