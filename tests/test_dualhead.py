@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import array_of, image_on, mirrored
 from landmarkflow.learning.augment import random_pose, random_rotation
 from landmarkflow.learning.folds import VALIDATION
-from landmarkflow.learning.radii import Radii
+from landmarkflow.learning.radii import Radii, radii_of_others
 from landmarkflow.methods.dualhead.calibrate import Measured, radii_of
 from landmarkflow.methods.dualhead.doubts import doubts
 from landmarkflow.methods.dualhead.examples import (
@@ -396,6 +397,22 @@ def test_radii_hold_the_share_of_errors_that_they_say() -> None:
     assert np.isnan(few.of_scan(np.ones(4))).all()
     taught = radii_of([scan(n) for n in range(9)], np.full(4, 3.0), CalibrateSettings())
     assert (taught.of_scan(np.ones(4)) > 3).all()
+
+
+def test_radii_of_other_groups_say_how_often_radii_hold() -> None:
+    random = np.random.default_rng(8)
+    spreads = random.uniform(0.5, 2.0, (200, 3))
+    errors = spreads * np.abs(random.normal(0, 1, (200, 3)))
+    groups = np.arange(200) % 4
+    options: dict[str, Any] = {"teacher": np.zeros(3), "coverage": 0.9, "by_spread": True}
+    radii = radii_of_others(errors, spreads, groups, **options)
+    assert np.mean(errors <= radii) == pytest.approx(0.9, abs=0.03)
+    # What is found in a group moves no radius of that group.
+    errors[groups == 2] *= 100
+    changed = radii_of_others(errors, spreads, groups, **options)
+    assert np.array_equal(changed[groups == 2], radii[groups == 2])
+    assert not np.array_equal(changed[groups == 1], radii[groups == 1])
+    assert np.isnan(radii_of_others(errors, spreads, groups * 0, **options)).all()
 
 
 def test_pieces_count_as_in_annotated_scans() -> None:

@@ -20,7 +20,7 @@ from landmarkflow.learning.heatmaps import gaussian_targets
 from landmarkflow.methods.zoomin import learn as learning
 from landmarkflow.methods.zoomin.batches import Shown, coarse_frame, draw, region_frames
 from landmarkflow.methods.zoomin.courses import coarse_course, zoom_course
-from landmarkflow.methods.zoomin.doubts import doubts
+from landmarkflow.methods.zoomin.doubts import Limits, doubts, extremes
 from landmarkflow.methods.zoomin.examples import (
     Example,
     Examples,
@@ -66,12 +66,12 @@ def but(settings: TrainSettings, **changes: Any) -> TrainSettings:
 
 
 def blob(random: np.random.Generator, *, missing: bool = False) -> Shown:
-    """A picture of two channels with a bright and a dark spot, the landmarks."""
+    """A picture of three channels with a bright and a dark spot, the landmarks."""
     points = random.uniform(25, SIZE - 25, (2, 2))
     points[1] = points[0] + [20, 5] if points[0, 0] < SIZE / 2 else points[0] - [20, 5]
     heat = gaussian_targets(torch.from_numpy(points), (SIZE, SIZE), 4.0).numpy()
     grey = 0.5 + 0.4 * heat[0] / heat[0].max() - 0.4 * heat[1] / heat[1].max()
-    picture = (255 * np.stack([grey, grey])).round().astype(np.uint8)
+    picture = (255 * np.stack([grey] * 3)).round().astype(np.uint8)
     if missing:
         points[1] = np.nan
     return Shown(Pyramid.of(torch.from_numpy(picture)), points)
@@ -130,7 +130,7 @@ def test_pictures_of_any_range_are_prepared_alike() -> None:
     one = prepared(picture, field, 64, 1)
     other = prepared(picture.astype(np.uint16) * 257, field, 64, 1)
     coloured = prepared(picture, field, 64, 3)
-    assert one.channels.shape == (2, 64, 64) and coloured.channels.shape == (4, 64, 64)
+    assert one.channels.shape == (3, 64, 64) and coloured.channels.shape == (5, 64, 64)
     assert np.abs(one.channels.astype(int) - other.channels.astype(int)).max() <= 1
     assert np.array_equal(coloured.channels[0], coloured.channels[2])
     # The letterbox: nothing above and below, and places go there and back.
@@ -148,12 +148,12 @@ def test_landmarks_of_a_batch_lie_on_what_they_mark(blobs: list[Shown]) -> None:
     misses = [np.full((1, 2), 0.02)] * 2
     for number in range(5):
         wide, near = draw(blobs[:4], random, settings, misses)
-        assert near is not None and wide.pictures.shape == (4, 2, 48, 48)
+        assert near is not None and wide.pictures.shape == (4, 3, 48, 48)
         # Of the picture with one landmark there is one region, of the others two.
         assert near.picture.count(1) <= 1 and len(near.picture) == 7
         for row, (k, frames) in enumerate(zip(near.landmark, near.frames, strict=True)):
             for scale, frame in enumerate(frames):
-                place = near.points[row, scale].numpy()
+                place = near.points[row, scale, k].numpy()
                 assert np.allclose(frame.to_grid(blobs[near.picture[row]].points[k]), place)
                 x, y = np.round(place * 2 + 0.5).astype(int)
                 if not (3 < x < 28 and 3 < y < 28):
@@ -197,7 +197,7 @@ PARTS: Sequence[dict[str, Any]] = (
 def test_every_part_can_be_left_out(parts: dict[str, Any], blobs: list[Shown]) -> None:
     settings = but(TINY, parts=parts)
     torch.manual_seed(0)
-    coarse, zoom = Coarse(2, 2, settings.coarse, "float32"), Zoom(2, 2, 8, settings)
+    coarse, zoom = Coarse(3, 2, settings.coarse, "float32"), Zoom(3, 2, 8, settings)
     course = zoom_course(settings, coarse, [np.zeros((0, 2))] * 2, (0,), CPU)
     loss = course.loss(zoom, blobs[:3], np.random.default_rng(0))
     loss.backward()
@@ -211,7 +211,7 @@ def test_every_part_can_be_left_out(parts: dict[str, Any], blobs: list[Shown]) -
 def test_regions_may_be_of_any_number(blobs: list[Shown]) -> None:
     for fields in ((0.3,), (0.2, 0.4, 0.8)):
         settings = but(TINY, regions={"fields": fields})
-        coarse, zoom = Coarse(2, 2, settings.coarse, "float32"), Zoom(2, 2, 8, settings)
+        coarse, zoom = Coarse(3, 2, settings.coarse, "float32"), Zoom(3, 2, 8, settings)
         finder = Finder([Pair(coarse.eval(), zoom.eval())], settings, ZoomSettings(), CPU)
         assert finder.find(blobs[0].pyramid).regions.shape == (2, len(fields), 2, 2)
 
@@ -236,7 +236,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     blobs: list[Shown], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(1)
-    start = Coarse(2, 2, TINY.coarse, "float32")
+    start = Coarse(3, 2, TINY.coarse, "float32")
     course = coarse_course(TINY, (1, 2), CPU)
 
     def trained(name: str) -> tuple[torch.nn.Module, list[learning.Epoch]]:
@@ -268,7 +268,7 @@ def test_training_that_diverges_is_refused(blobs: list[Shown]) -> None:
     settings = but(TINY, coarse={"learning_rate": 1e30})
     course = coarse_course(settings, (1,), CPU)
     with pytest.raises(InputError, match="training diverges: the loss of step"):
-        learn(Coarse(2, 2, settings.coarse, "float32"), course, blobs, settings, name="a")
+        learn(Coarse(3, 2, settings.coarse, "float32"), course, blobs, settings, name="a")
     assert rate_of(0, settings.coarse) > 0
 
 
@@ -279,7 +279,7 @@ class Drawn(Coarse):
     """A coarse branch that marks stated places, in pixels of the map."""
 
     def __init__(self, places: Sequence[Sequence[tuple[float, float, float]]]) -> None:
-        super().__init__(2, len(places), TINY.coarse, "float32")
+        super().__init__(3, len(places), TINY.coarse, "float32")
         self.places = places
 
     def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -305,7 +305,7 @@ class Bright(Zoom):
 
 def spots(*places: tuple[float, float]) -> Pyramid:
     heat = gaussian_targets(torch.tensor(places), (SIZE, SIZE), 3.0).sum(dim=0)
-    return Pyramid.of((255 * heat / heat.max()).expand(2, -1, -1))
+    return Pyramid.of((255 * heat / heat.max()).expand(3, -1, -1))
 
 
 def test_a_coarse_miss_is_not_final() -> None:
@@ -314,16 +314,59 @@ def test_a_coarse_miss_is_not_final() -> None:
     a, b = coarse.to_grid(true), coarse.to_grid(wrong)
     # The wrong place is the higher one of the coarse map; only the true one is bright.
     places = [[(*b, 0.55), (*a, 0.4)], [(*a, 0.9)]]
-    pair = Pair(Drawn(places), Bright(2, 2, 8, TINY))
-    found = Finder([pair], TINY, ZoomSettings(), CPU).find(spots((60.3, 40.8)))
+    pair = Pair(Drawn(places), Bright(3, 2, 8, TINY))
+    found = Finder([pair], TINY, ZoomSettings(looks=1), CPU).find(spots((60.3, 40.8)))
     assert found.hypotheses.tolist() == [2, 1]
     assert np.linalg.norm(found.coarse[0] - wrong) < 0.5
     assert np.abs(found.positions - true).max() < 0.1
     assert found.rival[0] < 0.2
-    one = Finder([pair], TINY, ZoomSettings(hypotheses=1), CPU).find(spots((60.3, 40.8)))
+    one = Finder([pair], TINY, ZoomSettings(hypotheses=1, looks=1), CPU).find(spots((60.3, 40.8)))
     assert np.linalg.norm(one.positions[0] - true) > 10
     # The regions that were looked at last are centred on what was found.
     assert np.allclose(found.regions[0].mean(axis=1), true, atol=1)
+
+
+class BrightAnywhere(Coarse):
+    """A coarse branch that marks the brightest place, whichever way round the picture lies."""
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen = torch.nn.functional.avg_pool2d(pictures[:, :1], TINY.coarse.stem)
+        logits = 3 * torch.log(seen + 1e-4) + 4
+        features = torch.zeros((len(pictures), 8, *logits.shape[2:]))
+        return logits.expand(-1, 2, -1, -1), features
+
+
+def test_turned_and_enlarged_looks_agree_on_a_place() -> None:
+    place = np.array([58.3, 41.7])
+    pair = Pair(BrightAnywhere(3, 2, TINY.coarse, "float32"), Bright(3, 2, 8, TINY))
+    for looks in (1, 3, 5):
+        finder = Finder([pair], TINY, ZoomSettings(looks=looks), CPU)
+        found = finder.find(spots((58.3, 41.7)))
+        assert np.abs(found.coarse - place).max() < 0.3
+        assert np.abs(found.positions - place).max() < 0.1
+        assert found.presence.min() > 0.9
+
+
+def test_a_hidden_landmark_lies_where_the_other_one_tells() -> None:
+    random = np.random.default_rng(0)
+    first = random.uniform(0.3, 0.6, (20, 2))
+    points = np.stack([first, first + random.normal([0.25, 0.05], 0.01, (20, 2))], axis=1)
+    shape = Shape.of(points, both_ways=False)
+    coarse = coarse_frame(SIZE, TINY.coarse.size).coarser(2)
+    disc = np.array([66.0, 50.0])
+    hidden = disc - SIZE * np.array([0.25, 0.05])
+    # The coarse map marks a bright place on the wrong side; where the landmark lies is nothing.
+    wrong, b = np.array([86.0, 20.0]), coarse.to_grid(disc)
+    pair = Pair(Drawn([[(*coarse.to_grid(wrong), 0.7)], [(*b, 0.9)]]), Bright(3, 2, 8, TINY))
+    settings = ZoomSettings(looks=1, hypotheses=2)
+    picture = spots((66.0, 50.0))
+    found = Finder([pair], TINY, settings, CPU, shape).find(picture)
+    assert np.linalg.norm(found.positions[1] - disc) < 0.2
+    assert np.linalg.norm(found.positions[0] - hidden) < 8
+    assert np.linalg.norm(found.coarse[0] - wrong) < 0.5
+    places = np.array([[0.4, 0.4], [0.9, 0.2]])
+    likely = shape.likely(np.array([[np.nan, np.nan], [0.65, 0.45]]), 0, places)
+    assert likely[0] > -0.5 and likely[1] == pytest.approx(-32)
 
 
 def test_hypotheses_are_judged_together() -> None:
@@ -371,7 +414,7 @@ def test_doubts_name_what_is_wrong() -> None:
     def said(found: Found, depth: float = 30.0) -> list[str]:
         return doubts(
             found, ["fovea", "disc"], shape, size=100, depth=np.array([depth, 30.0]),
-            settings=ZoomSettings(),
+            limits=Limits.of(ZoomSettings()),
         )  # fmt: skip
 
     assert said(found_at(place)) == []
@@ -391,6 +434,23 @@ def test_doubts_name_what_is_wrong() -> None:
     (reason,) = said(found_at(place + np.array([[0, 25.0], [0, 0]])))
     assert reason.startswith("fovea and disc do not lie as in annotated pictures")
     assert said(found_at(place), depth=0.2) == ["at the border of the picture: fovea"]
+    worst = extremes(found_at(place, presence=np.array([0.2, 1.0])), shape, 100)
+    assert worst[0] == pytest.approx(0.8) and worst[1:4].tolist() == [0, 0, 0]
+
+
+def test_limits_of_doubts_widen_until_few_right_pictures_are_beyond() -> None:
+    stated = Limits.of(ZoomSettings(least_presence=0.5, rival=0.5, most_deviations=3.5))
+    random = np.random.default_rng(0)
+    right = np.zeros((100, 5))
+    right[:, 2] = random.uniform(0.0, 0.9, 100)
+    right[:, 4] = random.uniform(2.0, 6.0, 100)
+    limits = stated.widened(right, 0.05)
+    beyond = (right[:, 2] > limits.rival) | (right[:, 4] > limits.most_deviations)
+    assert 0 < beyond.sum() <= 5
+    # What no right picture is beyond stays as it is stated.
+    assert (limits.least_presence, limits.most_elsewhere) == (0.5, stated.most_elsewhere)
+    assert Limits.of_data(limits.as_data()).rival == pytest.approx(limits.rival, abs=1e-6)
+    assert stated.widened(right, 1.0) == stated == stated.widened(np.empty((0, 5)), 0.05)
 
 
 # Examples
@@ -430,6 +490,13 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=said):
         but(TINY, **{section: values})
+
+
+def test_a_part_of_a_branch_may_be_stated() -> None:
+    usual = TrainSettings()
+    stated = TrainSettings.model_validate({"coarse": {"size": 320}, "regions": {"size": 64}})
+    assert stated.coarse == usual.coarse.model_copy(update={"size": 320})
+    assert stated.regions == usual.regions.model_copy(update={"size": 64})
 
 
 # The simulated cohort

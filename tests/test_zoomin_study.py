@@ -137,7 +137,7 @@ def test_a_preset_makes_networks_that_learn(path: Path) -> None:
         {"coarse": new_coarse(settings, 3, 2), "zoom": new_zoom(settings, 3, 2)}
     )
     random = np.random.default_rng(1)
-    picture = torch.from_numpy(random.integers(0, 255, (4, 64, 64)).astype(np.uint8))
+    picture = torch.from_numpy(random.integers(0, 255, (5, 64, 64)).astype(np.uint8))
     shown = Shown(Pyramid.of(picture), np.array([[20.0, 30.0], [40.0, 36.0]]))
     coarse = pair["coarse"]
     course = zoom_course(settings, coarse, [np.zeros((0, 2))] * 2, (0,), torch.device("cpu"))

@@ -55,6 +55,11 @@ class Frame:
         """(..., 2) pixels of the picture as pixels of the grid."""
         return np.asarray((points - self.centre) @ np.linalg.inv(self.axes).T + self.middle)
 
+    @property
+    def places(self) -> Tensor:
+        """(height, width, 2) the pixels of the picture that those of the grid lie on."""
+        return _places([self])[0]
+
     def coarser(self, factor: int) -> "Frame":
         """The grid whose pixels each cover a square of so many pixels of this one."""
         return Frame(
@@ -118,14 +123,11 @@ class Pyramid:
 def _places(frames: Sequence[Frame]) -> Tensor:
     """(n, height, width, 2) pixels of the pictures that the pixels of grids of one size lie on."""
     width, height = frames[0].size
-    across, down = torch.arange(width).double(), torch.arange(height).double()
-    pixels = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)
-    axes = torch.from_numpy(np.stack([frame.axes for frame in frames]))
-    middles = torch.from_numpy(np.stack([frame.middle for frame in frames]))
-    centres = torch.from_numpy(np.stack([frame.centre for frame in frames]))
-    turned = torch.einsum("hwa,nba->nhwb", pixels, axes)
-    start = centres - torch.einsum("na,nba->nb", middles, axes)
-    return turned + start[:, None, None]
+    axes = torch.from_numpy(np.stack([frame.axes for frame in frames]))[:, None]
+    start = torch.from_numpy(np.stack([frame.to_picture(np.zeros(2)) for frame in frames]))
+    across = torch.arange(width).double()[:, None] * axes[..., 0]
+    down = torch.arange(height).double()[:, None] * axes[..., 1] + start[:, None]
+    return across[:, None] + down[:, :, None]
 
 
 def _sampled(pictures: Tensor, places: Tensor) -> Tensor:

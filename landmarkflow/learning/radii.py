@@ -96,5 +96,39 @@ class Radii:
         return Radii(**known, by_spread=bool(data["by_spread"]))
 
 
+def radii_of_others(
+    errors: Array,
+    spreads: Array,
+    groups: NDArray[np.int64],
+    *,
+    teacher: Array,
+    coverage: float,
+    by_spread: bool,
+) -> Array:
+    """(n, k) radii of scans from errors of the scans of other groups alone.
+
+    How often they hold says what radii are worth, since none was calibrated on its own error.
+
+    Args:
+        errors: (n, k), as `Radii.of` takes them.
+        spreads: (n, k) widths of heat maps.
+        groups: (n,) the group of each scan, its fold say.
+        teacher: (k,) radius of the answers that were learned from.
+        coverage: share of true places that are to lie within the radius.
+        by_spread: whether widths count.
+
+    Returns:
+        Radii; NaN where the other groups are too few.
+    """
+    radii = np.full(errors.shape, np.nan)
+    for group in np.unique(groups):
+        own = groups == group
+        others = Radii.of(
+            errors[~own], spreads[~own], teacher=teacher, coverage=coverage, by_spread=by_spread
+        )
+        radii[own] = [others.of_scan(spread) for spread in spreads[own]]
+    return radii
+
+
 def _plain(value: float) -> float | None:
     return round(float(value), 6) if math.isfinite(value) else None

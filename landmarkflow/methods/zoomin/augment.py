@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landmarkflow.learning.crops import Frame, Pyramid
+from landmarkflow.methods.zoomin.prepare import CONTRASTS
 from landmarkflow.methods.zoomin.settings import AugmentSettings
 
 Array = NDArray[np.float64]
@@ -58,7 +59,7 @@ class Look:
         """(channels, height, width), 0 to 1, of a picture of 0 to 255 in a frame."""
         seen = pyramid.crop(frame) / 255
         inside = (seen[self.colours :].amax(dim=0) > 0.02).float()
-        places = torch.from_numpy(_places(frame)).float()
+        places = frame.places.float()
         colour, contrast = seen[: self.colours], seen[self.colours :]
         if self.grey:
             colour = colour.mean(dim=0, keepdim=True).expand_as(colour)
@@ -75,9 +76,8 @@ class Look:
             changed = _blurred(changed, width)
         gain, shift = (torch.from_numpy(v).float()[:, None, None] for v in (self.gain, self.shift))
         changed = (changed - 0.5) * gain + 0.5 + shift
-        changed += self.noise * torch.from_numpy(
-            random.standard_normal(changed.shape, dtype=np.float32)
-        )
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        changed += self.noise * torch.randn(changed.shape, generator=generator)
         if self.field is not None:
             x, y, radius, tall = self.field
             away = torch.hypot(places[..., 0] - x, places[..., 1] - y)
@@ -88,11 +88,6 @@ class Look:
 def plain(pyramid: Pyramid, frame: Frame) -> Tensor:
     """(channels, height, width), 0 to 1, of a picture of 0 to 255 as it is."""
     return pyramid.crop(frame) / 255
-
-
-def _places(frame: Frame) -> NDArray[np.float32]:
-    x, y = np.meshgrid(np.arange(frame.size[0]), np.arange(frame.size[1]))
-    return frame.to_picture(np.stack([x, y], axis=-1)).astype(np.float32)
 
 
 def _blurred(values: Tensor, width: float) -> Tensor:
@@ -118,11 +113,11 @@ def draw_look(
     Args:
         random: stream.
         settings: how strong changes are.
-        channels: of the picture, the last of which is local contrast.
+        channels: of the picture, the last of which are local contrasts.
         size: width of the picture, pixels.
         near: (n, 2) places, pixels, near which a part of the spots lies; NaN rows do not count.
     """
-    colours = channels - 1
+    colours = channels - CONTRASTS
     gain = 1 + random.uniform(-1, 1, channels) * settings.contrast
     # What all channels share is most of it.
     shift = settings.brightness * (random.uniform(-1, 1) + 0.5 * random.uniform(-1, 1, channels))

@@ -56,7 +56,8 @@ class Closely:
         frames: for each of the m places the grids of its regions' maps.
         picture: (m,) which picture of the batch each is of.
         landmark: (m,) which landmark it is laid for.
-        points: (m, widths, 2) where that lies, in pixels of each map; NaN where unknown.
+        points: (m, widths, k, 2) where all landmarks of its picture lie, in pixels of each map,
+            many of them beyond it; NaN where unknown.
     """
 
     regions: Tensor
@@ -128,8 +129,8 @@ def draw(
         return coarsely, None
     maps = tuple(tuple(f.coarser(settings.regions.stem) for f in laid) for _, _, laid in placed)
     where = [
-        [f.to_grid(shown[number].points[k]) for f in row]
-        for (number, k, _), row in zip(placed, maps, strict=True)
+        [f.to_grid(shown[number].points) for f in row]
+        for (number, _, _), row in zip(placed, maps, strict=True)
     ]
     return coarsely, Closely(
         torch.stack(regions),

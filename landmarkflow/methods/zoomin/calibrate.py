@@ -1,7 +1,9 @@
 """Radii from errors on pictures that the networks never saw, and all networks in one file."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +13,12 @@ from torch import nn
 from landmarkflow.core.files import read_json, write_json
 from landmarkflow.engine.batch import Batch
 from landmarkflow.learning.device import best_device
-from landmarkflow.learning.folds import never_seen_by
+from landmarkflow.learning.folds import VALIDATION, never_seen_by
 from landmarkflow.learning.history import average_histories
-from landmarkflow.learning.radii import Radii
+from landmarkflow.learning.radii import Radii, radii_of_others
 from landmarkflow.learning.trained import write_held_back
-from landmarkflow.methods.zoomin.examples import (
-    Example,
-    hold_back,
-    load_examples,
-    shape_of,
-)
+from landmarkflow.methods.zoomin.doubts import EXTREMES, Limits, extremes
+from landmarkflow.methods.zoomin.examples import Example, hold_back, load_examples, shape_of
 from landmarkflow.methods.zoomin.find import Found, Pair
 from landmarkflow.methods.zoomin.networks import (
     architecture,
@@ -29,39 +27,48 @@ from landmarkflow.methods.zoomin.networks import (
     save_networks,
 )
 from landmarkflow.methods.zoomin.settings import CalibrateSettings, TrainSettings, ZoomSettings
+from landmarkflow.methods.zoomin.shape import Shape
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
-COLUMNS = ("scan", "network", "landmark", "coarse_error", "error", "spread", "presence", "radius")
+COLUMNS = (
+    *("scan", "network", "landmark", "coarse_error", "error"),
+    *("spread", "presence", "radius", "radius_of_others"),
+)
+# Where there are no folds, scans held back are calibrated on the others in so many groups.
+GROUPS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
     """One picture held back: what was found, and errors (k,), NaN without a true place.
 
-    Lengths are in pixels of the frame that pictures are brought into.
+    Lengths are in pixels of the frame that pictures are brought into; `extremes` is what the
+    worst of its landmarks tell of doubt.
     """
 
     scan: str
     network: str
+    fold: int
     found: Found
     error: Array
     coarse_error: Array
+    extremes: Array
 
     @staticmethod
-    def of(example: Example, network: str, found: Found) -> "Measured":
+    def of(example: Example, network: str, found: Found, shape: Shape) -> "Measured":
         """That of an answer."""
         error = np.linalg.norm(found.positions - example.points, axis=1)
         coarse = np.linalg.norm(found.coarse - example.points, axis=1)
-        return Measured(example.scan, network, found, error, coarse)
+        worst = extremes(found, shape, example.channels.shape[1])
+        return Measured(example.scan, network, example.fold, found, error, coarse, worst)
 
-    def figures(self, radii: Radii) -> Array:
-        """(k, 5) errors, width of the heat map, probability, and the radius that these give."""
+    def figures(self, radius: Array, of_others: Array) -> Array:
+        """(k, 6) errors, width of the heat map, probability, and radii."""
         found = self.found
-        radius = radii.of_scan(found.spread)
-        columns = [self.coarse_error, self.error, found.spread, found.presence, radius]
+        columns = [self.coarse_error, self.error, found.spread, found.presence, radius, of_others]
         return np.stack(columns, axis=1)
 
 
@@ -103,15 +110,22 @@ def run(batch: Batch) -> None:
             shape = shapes[next(iter(unseen))]
             finder = finder_of(unseen, train, search, device, shape)
             found = finder.find(example.shown.pyramid)
-            measured.append(Measured.of(example, "+".join(unseen), found))
+            measured.append(Measured.of(example, "+".join(unseen), found, shape))
     count = len(examples.landmarks)
-    radii = Radii.of(
-        np.array([one.error for one in measured]).reshape(-1, count),
-        np.array([one.found.spread for one in measured]).reshape(-1, count),
-        teacher=np.zeros(count),
-        coverage=settings.coverage,
-        by_spread=settings.by_spread,
-    )
+    errors = np.array([one.error for one in measured]).reshape(-1, count)
+    spreads = np.array([one.found.spread for one in measured]).reshape(-1, count)
+    options: dict[str, Any] = {
+        "teacher": np.zeros(count),
+        "coverage": settings.coverage,
+        "by_spread": settings.by_spread,
+    }
+    radii = Radii.of(errors, spreads, **options)
+    radius = np.array([radii.of_scan(spread) for spread in spreads]).reshape(-1, count)
+    folds = [n % GROUPS if m.fold == VALIDATION else m.fold for n, m in enumerate(measured)]
+    of_others = radii_of_others(errors, spreads, np.array(folds, dtype=np.int64), **options)
+    right = ~(errors > settings.right_radii * radius).any(axis=1)
+    worst = np.array([one.extremes for one in measured]).reshape(-1, EXTREMES)
+    limits = Limits.of(search).widened(worst[right], settings.right_doubtful)
     modules = {
         name: nn.ModuleDict({"coarse": pair.coarse, "zoom": pair.zoom})
         for name, pair in pairs.items()
@@ -128,15 +142,19 @@ def run(batch: Batch) -> None:
             "held_back_from": never_seen_by(examples.scans, trained),
             "shapes": {name: shape.as_data() for name, shape in shapes.items()},
             "radii": radii.as_data(),
+            "limits": limits.as_data(),
+            "within_radius_of_others": _within(errors, of_others, examples.landmarks),
             "measured": len(measured),
             "left_out": examples.left_out,
             "device": trained[0]["device"],
         },
     )
-    rows = ((one.scan, one.network, one.figures(radii)) for one in measured)
+    rows = (
+        (one.scan, one.network, one.figures(*both))
+        for one, *both in zip(measured, radius, of_others, strict=True)
+    )
     write_held_back(batch.path("held_back"), COLUMNS, examples.landmarks, rows)
     average_histories(batch.path("histories"), [batch.path("history", n) for n in batch.scans])
-    errors = np.concatenate([np.empty(0), *(one.error for one in measured)])
     known = errors[np.isfinite(errors)]
     if len(known):
         logger.info(
@@ -150,3 +168,13 @@ def run(batch: Batch) -> None:
             "%d landmarks of pictures held back are too few for radii: landmarks have none",
             len(known),
         )
+
+
+def _within(errors: Array, radii: Array, landmarks: Sequence[str]) -> dict[str, float | None]:
+    """Shares of true places within their radius, of each landmark and of all together."""
+    held = np.where(np.isnan(errors) | np.isnan(radii), np.nan, errors <= radii)
+    columns = dict(zip(landmarks, held.T, strict=True)) | {"all": held.ravel()}
+    return {
+        label: round(float(np.nanmean(one)), 4) if np.isfinite(one).any() else None
+        for label, one in columns.items()
+    }

@@ -1,8 +1,9 @@
 """Find landmarks in a picture: peaks of the coarse maps, each judged by a closer look."""
 
 import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from landmarkflow.learning.crops import Frame, Pyramid
+from landmarkflow.learning.crops import Frame, Pyramid, regridded
 from landmarkflow.learning.heatmaps import decode, log_probabilities, spread
 from landmarkflow.methods.zoomin.augment import plain
 from landmarkflow.methods.zoomin.batches import coarse_frame, region_frames
@@ -26,6 +27,13 @@ PEAK_IN_SIGMAS = 3.0
 # What a place that only the other landmarks tell holds of the coarse map, at least. With more, such
 # a place, which fits the others by itself, beats a right one that the coarse map shows.
 LEAST_MASS = 0.005
+# The probability that a closer look gives a place is taken for at least this: a landmark that lies
+# hidden is not seen in its place either, so the others must tell where it is.
+LEAST_SEEN = 0.05
+# How a picture is turned and enlarged in each look, in deviations of the training's rotation and
+# shares of the largest logarithm of its scale. What the noise of a network moves in each look
+# averages out.
+LOOKS = ((0, 0), (1, 0.5), (-1, -0.5), (0.5, -0.5), (-0.5, 0.5))
 # Places nearer to each other than this share of the field are one.
 SAME_PLACE = 0.01
 
@@ -110,27 +118,39 @@ class Finder:
 
         Beside it, for each network and way round, what the regions need of it.
         """
-        size = self.train.coarse.size
+        size, stem = self.train.coarse.size, self.train.coarse.stem
         upright = coarse_frame(int(pyramid.levels[0].shape[2]), size)
-        ways = [upright, upright.mirrored()] if self.train.augment.flip else [upright]
+        ways = self._ways(upright)
+        grids = [frame.coarser(stem) for frame in ways]
         pictures = torch.stack([plain(pyramid, frame) for frame in ways]).to(self.device)
         total: Tensor | None = None
         seen = []
         with torch.inference_mode():
             for pair in self.pairs:
                 logits, features = pair.coarse(pictures)
-                maps = _probabilities(logits)
-                for way in range(len(ways)):
-                    one = maps[way].flip(-1) if way else maps[way]
-                    total = one if total is None else total + one
+                one = _laid(_probabilities(logits), grids, [grids[0]] * len(ways)).mean(dim=0)
+                total = one if total is None else total + one
                 seen.append(
                     [
-                        _Seen(features[way : way + 1], f.coarser(self.train.coarse.stem), f)
-                        for way, f in enumerate(ways)
+                        _Seen(features[way : way + 1], grid, frame)
+                        for way, (grid, frame) in enumerate(zip(grids, ways, strict=True))
                     ]
                 )
         assert total is not None
-        return (total / (len(self.pairs) * len(ways))).cpu().numpy(), seen
+        return (total / len(self.pairs)).cpu().numpy(), seen
+
+    def _ways(self, upright: Frame) -> list[Frame]:
+        """The frames that a picture is looked at in, the upright one first."""
+        augment = self.train.augment
+        ways = []
+        for turn, zoom in LOOKS[: self.settings.looks]:
+            angle = math.radians(turn * augment.rotation_degrees)
+            turned = np.array(
+                [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+            )
+            scale = math.exp(zoom * math.log1p(augment.scale))
+            ways.append(replace(upright, axes=scale * turned @ upright.axes))
+        return [*ways, *(frame.mirrored() for frame in ways)] if augment.flip else ways
 
     def coarse_places(self, pyramid: Pyramid) -> Array:
         """(landmarks, 2) places of the highest coarse peaks, pixels of the picture."""
@@ -143,11 +163,17 @@ class Finder:
         peaks = self._told([self._peaks(one, pyramid) for one in maps], maps, pyramid)
         looked = [(k, np.array([p.x, p.y])) for k, row in enumerate(peaks) for p in row]
         answers = self._close(pyramid, looked, seen)
-        best, rival = self._judged(peaks, answers, size=int(pyramid.levels[0].shape[2]))
+        chosen, rival = self._judged(peaks, answers, size=int(pyramid.levels[0].shape[2]))
+        starts = [(row[n].x, row[n].y) for row, n in zip(peaks, chosen, strict=True)]
+        ends = np.cumsum([0, *map(len, peaks)])
+        best = [answers[first + n] for first, n in zip(ends[:-1], chosen, strict=True)]
         for _ in range(self.settings.rounds):
-            best = self._close(pyramid, [(k, one.place) for k, one in enumerate(best)], seen)
+            looked = [(k, one.place) for k, one in enumerate(best)]
+            best = self._close(pyramid, looked, seen, np.array([one.place for one in best]))
         return Found(
-            positions=np.array([one.place for one in best]),
+            positions=np.array(
+                [one.expected(start) for one, start in zip(best, starts, strict=True)]
+            ),
             coarse=np.array([(row[0].x, row[0].y) for row in peaks]),
             spread=np.array([one.spread for one in best]),
             presence=np.array([one.presence for one in best]),
@@ -183,17 +209,20 @@ class Finder:
 
     def _judged(
         self, peaks: Sequence[Sequence[Peak]], answers: Sequence["_Look"], *, size: int
-    ) -> tuple[list["_Look"], list[float]]:
+    ) -> tuple[list[int], list[float]]:
         """The likeliest hypothesis of each landmark, and the best other one's score, of its."""
         starts = np.cumsum([0, *map(len, peaks)])
         looks = [list(answers[a:b]) for a, b in itertools.pairwise(starts)]
         scores = [
-            np.array([a.presence * p.mass for a, p in zip(own, row, strict=True)])
+            np.array([max(a.presence, LEAST_SEEN) * p.mass for a, p in zip(own, row, strict=True)])
             for own, row in zip(looks, peaks, strict=True)
         ]
         chosen = [int(np.argmax(one)) for one in scores]
         if self.shape is not None:
-            places = [np.array([one.place / size for one in own]) for own in looks]
+            places = [
+                np.array([a.expected((p.x, p.y)) / size for a, p in zip(own, row, strict=True)])
+                for own, row in zip(looks, peaks, strict=True)
+            ]
             chosen = self.shape.chosen(places, scores)
         rival = []
         for one, number, own in zip(scores, chosen, looks, strict=True):
@@ -201,7 +230,7 @@ class Finder:
             away = [np.linalg.norm(look.place - own[number].place) / size for look in own]
             others = [s for s, far in zip(one, away, strict=True) if far > SAME_PLACE]
             rival.append(float(max(others, default=0.0) / max(one[number], 1e-9)))
-        return [own[number] for own, number in zip(looks, chosen, strict=True)], rival
+        return chosen, rival
 
     def _peaks(self, heat: Maps, pyramid: Pyramid) -> list[Peak]:
         """Peaks of a coarse map, the one that holds most first."""
@@ -230,8 +259,9 @@ class Finder:
         pyramid: Pyramid,
         looked: Sequence[tuple[int, Array]],
         seen: Sequence[Sequence[_Seen]],
+        known: Array | None = None,
     ) -> list["_Look"]:
-        """A closer look at places, each for one landmark."""
+        """A closer look at places, each for one landmark, with where all of them (k, 2) were."""
         size, settings = int(pyramid.levels[0].shape[2]), self.train.regions
         by_network: list[list[Tensor]] = [[] for _ in self.pairs]
         upright: list[tuple[Frame, ...]] = []
@@ -252,21 +282,30 @@ class Finder:
                     features = one.features.expand(len(looked), -1, -1, -1)
                     logits, _ = pair.zoom(regions, maps, features, [one.maps] * len(looked))
                     heat = _probabilities(logits[torch.arange(len(looked)), chosen])
-                by_network[number].append((heat.flip(-1) if way else heat).cpu())
+                    if way:
+                        onto = [frames[0].coarser(settings.stem) for frames in upright]
+                        heat = _laid(heat[:, None], [row[0] for row in maps], onto)[:, 0]
+                by_network[number].append(heat.cpu())
         each = [torch.stack(ways).mean(dim=0).numpy() for ways in by_network]
         mean = np.stack(each).mean(axis=0, dtype=np.float64).astype(np.float32)
         found = []
         for number, frames in enumerate(upright):
             maps_frame = frames[0].coarser(settings.stem)
             others = [one[number] for one in each]
-            found.append(self._read(mean[number], others, maps_frame, frames))
+            likely = np.ones((1, 1))
+            if self.shape is not None and known is not None:
+                landmark, places = looked[number][0], maps_frame.places.numpy()
+                likely = np.exp(self.shape.likely(known / size, landmark, places / size))
+            found.append(self._read(mean[number], others, likely, frames))
         return found
 
     def _read(
-        self, heat: Maps, each: Sequence[Maps], maps: Frame, frames: tuple[Frame, ...]
+        self, heat: Maps, each: Sequence[Maps], likely: Array, frames: tuple[Frame, ...]
     ) -> "_Look":
+        """What a map tells, whose peak is the one likeliest with the other landmarks' places."""
         how, sigma = self.settings.decoding, self.train.regions.sigma_pixels
-        place = decode(heat, how, sigma)
+        maps = frames[0].coarser(self.train.regions.stem)
+        place = decode(_of_one_peak(heat, likely, PEAK_IN_SIGMAS * sigma), how, sigma)
         wide, elsewhere = spread(heat, place, PEAK_IN_SIGMAS * 1.5 * sigma)
         apart = 0.0
         if len(each) > 1:
@@ -274,7 +313,8 @@ class Finder:
             apart = float(np.linalg.norm(places - place, axis=1).max())
         return _Look(
             maps.to_picture(place),
-            float(heat.sum(dtype=np.float64)),
+            # Laid from one grid onto another a sum may exceed 1 by rounding.
+            min(1.0, float(heat.sum(dtype=np.float64))),
             wide * maps.scale,
             elsewhere,
             apart * maps.scale,
@@ -293,11 +333,42 @@ class _Look:
     apart: float
     frames: tuple[Frame, ...]
 
+    def expected(self, start: Sequence[float]) -> Array:
+        """(2,) the mean of the place and of where the search started.
+
+        The latter counts by the probability that the landmark is not in the region: what is hidden
+        lies rather where the whole picture and the other landmarks tell than at a chance maximum.
+        """
+        return np.asarray(self.presence * self.place + (1 - self.presence) * np.array(start))
+
 
 def _probabilities(logits: Tensor) -> Tensor:
     """Heat maps (..., h, w) whose sum is the probability that the landmark is there."""
     inside, _ = log_probabilities(logits, 2)
     return inside.exp().view(logits.shape)
+
+
+def _of_one_peak(heat: Maps, likely: Array, reach: float) -> Maps:
+    """A map without all that is farther than a reach from its likeliest pixel.
+
+    It stays as it is where its highest pixel is the likeliest, which no prior then moves.
+    """
+    top = np.array(np.unravel_index(int(np.argmax(heat * likely)), heat.shape))
+    if heat[tuple(top)] == heat.max():
+        return heat
+    y, x = np.indices(heat.shape)
+    near = (y - top[0]) ** 2 + (x - top[1]) ** 2 <= reach**2
+    return np.where(near, heat, 0).astype(np.float32)
+
+
+def _laid(maps: Tensor, grids: Sequence[Frame], onto: Sequence[Frame]) -> Tensor:
+    """Probabilities (n, c, h, w) on some grids as they are on others over the same picture.
+
+    A wider pixel holds more, so that sums stay what they were.
+    """
+    wider = [(to.scale / grid.scale) ** 2 for grid, to in zip(grids, onto, strict=True)]
+    factors = torch.tensor(wider, dtype=maps.dtype, device=maps.device)
+    return regridded(maps, grids, onto) * factors[:, None, None, None]
 
 
 def _corners(frame: Frame) -> Array:

@@ -9,6 +9,7 @@ from torch import nn
 from landmarkflow.learning.weights import load_weights, save_weights
 from landmarkflow.methods.zoomin.find import Finder, Pair
 from landmarkflow.methods.zoomin.network import Coarse, Zoom
+from landmarkflow.methods.zoomin.prepare import CONTRASTS
 from landmarkflow.methods.zoomin.settings import TrainSettings, ZoomSettings
 from landmarkflow.methods.zoomin.shape import Shape
 
@@ -17,12 +18,12 @@ COARSE, ZOOM = "coarse", "zoom"
 
 def new_coarse(train: TrainSettings, colours: int, landmarks: int) -> Coarse:
     """The coarse branch with its first weights."""
-    return Coarse(colours + 1, landmarks, train.coarse, train.precision)
+    return Coarse(colours + CONTRASTS, landmarks, train.coarse, train.precision)
 
 
 def new_zoom(train: TrainSettings, colours: int, landmarks: int) -> Zoom:
     """The branch of the regions with its first weights."""
-    return Zoom(colours + 1, landmarks, train.coarse.widths[0], train)
+    return Zoom(colours + CONTRASTS, landmarks, train.coarse.widths[0], train)
 
 
 def new_pair(train: TrainSettings, colours: int, landmarks: int) -> nn.ModuleDict:

@@ -23,8 +23,13 @@ LEAST_BRIGHTNESS = 0.12
 # A circle is taken where its edge lies within this share of its radius for half of the border, and
 # where so much of its circumference is seen; else the bounds of what is bright are the field.
 CLOSE, LEAST_ARC = 0.02, 0.25
-# Width of the neighbourhood that local contrast is relative to, as a share of the field's width.
-NEIGHBOURHOOD = 1 / 24
+# Widths of the neighbourhoods that local contrast is relative to, as shares of the field's width.
+# The narrow one shows vessels, the wide one what is as large as a fovea's dark spot.
+NEIGHBOURHOODS = (1 / 24, 1 / 8)
+CONTRASTS = len(NEIGHBOURHOODS)
+# A colour that spans less than this share of what the others do is stretched no further: its noise
+# would fill the range.
+LEAST_SPAN = 0.5
 # Local contrast of so many deviations fills the range; one below this share of the picture's range
 # is taken to be noise and stays faint.
 DEVIATIONS, LEAST_CONTRAST = 3.0, 0.02
@@ -51,8 +56,8 @@ class Prepared:
     """A picture as networks see it.
 
     Attributes:
-        channels: (colours + 1, size, size) uint8, 0 beyond the field: colours, then local contrast,
-            128 where a pixel is as its neighbourhood is.
+        channels: (colours + CONTRASTS, size, size) uint8, 0 beyond the field: colours, then local
+            contrasts, 128 where a pixel is as its neighbourhood is.
         frame: the grid of these pixels over the picture.
     """
 
@@ -166,18 +171,24 @@ def prepared(picture: NDArray[Any], field: RoundField, size: int, colours: int) 
 
 
 def _channels(work: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Per cent 1 to 99 of each colour as 0 to 255; then the local contrast of their luminance."""
+    """Per cent 1 to 99 of each colour as 0 to 255; then the local contrasts of their luminance."""
     low, high = np.percentile(work[:, inside], [1, 99], axis=1)
-    spanned = np.maximum(high - low, 1e-6)
+    spanned = np.maximum(high - low, max(1e-6, LEAST_SPAN * float((high - low).max())))
     plain = np.clip((work - low[:, None, None]) / spanned[:, None, None], 0, 1) * inside
     grey = np.tensordot(LUMINANCE if len(work) == 3 else np.ones(1, np.float32), plain, axes=1)
-    width = NEIGHBOURHOOD * len(inside)
+    contrasts = [_contrast(grey, inside, share * len(inside)) for share in NEIGHBOURHOODS]
+    return np.concatenate([plain * 255, np.stack(contrasts)]).round().astype(np.uint8)
+
+
+def _contrast(
+    grey: NDArray[np.float32], inside: NDArray[np.bool_], width: float
+) -> NDArray[np.float32]:
+    """Contrast, 1 to 255, to a neighbourhood of a width, relative to that usual around it."""
     weight = _blurred(inside.astype(np.float32), width) + 1e-6
     off = (grey - _blurred(grey, width) / weight) * inside
     usual = np.sqrt(_blurred(off**2, 2 * width) / (_blurred(inside * 1.0, 2 * width) + 1e-6))
     relative = np.clip(off / (usual + LEAST_CONTRAST) / DEVIATIONS, -1, 1)
-    contrast = (128 + 127 * relative) * inside
-    return np.concatenate([plain * 255, contrast[None]]).round().astype(np.uint8)
+    return np.asarray((128 + 127 * relative) * inside, dtype=np.float32)
 
 
 def _blurred(values: NDArray[Any], width: float) -> NDArray[np.float32]:

@@ -41,10 +41,10 @@ class BranchSettings(Settings):
 
     size: int = Field(96, ge=8, description="width of what the branch sees, pixels")
     stem: Literal[1, 2, 4] = Field(
-        2, description="pixels of the picture to a pixel of the heat map, along each axis"
+        4, description="pixels of the picture to a pixel of the heat map, along each axis"
     )
     widths: tuple[int, ...] = Field(
-        (16, 32, 64, 96),
+        (32, 64, 96),
         min_length=1,
         description="channels of each level, each half as fine as the one before; multiples of 8",
     )
@@ -72,16 +72,32 @@ class BranchSettings(Settings):
         return self
 
 
+class CoarseSettings(BranchSettings):
+    """The branch that sees the whole field: the pixels that it sees, and its network."""
+
+    size: int = Field(192, ge=8, description="width of what the branch sees, pixels")
+    widths: tuple[int, ...] = Field(
+        (32, 64, 96, 128),
+        min_length=1,
+        description="channels of each level, each half as fine as the one before; multiples of 8",
+    )
+    steps: int = Field(1200, ge=1, description="number of batches learned from; more are slower")
+
+
 class RegionSettings(BranchSettings):
     """The branch of the regions of interest, and how they are laid in training."""
 
+    sigma_pixels: float = Field(
+        1.0, ge=0.7, description="standard deviation of a landmark's Gaussian, pixels of the map"
+    )
+    steps: int = Field(900, ge=1, description="number of batches learned from; more are slower")
     fields: tuple[float, ...] = Field(
-        (0.22, 0.5),
+        (0.34, 0.75),
         min_length=1,
         description="widths of the regions of interest, shares of the field, the narrowest first",
     )
     at_once: int = Field(
-        1,
+        2,
         ge=1,
         description="landmarks of a picture that are zoomed in on in a batch, at most; those with "
         "larger misses more often",
@@ -92,7 +108,12 @@ class RegionSettings(BranchSettings):
         "on pictures that it had not seen; the others are off by a Gaussian",
     )
     offset: float = Field(
-        0.03, ge=0, description="deviation of that Gaussian along each axis, share of the field"
+        0.02, ge=0, description="deviation of that Gaussian along each axis, share of the field"
+    )
+    others: Share = Field(
+        0.5,
+        description="weight in the loss of the other landmarks that a region shows, of the one "
+        "that it is laid for; a tenth of that where it does not show them",
     )
     elsewhere: Share = Field(
         0.1, description="share of regions laid anywhere, which show what is not the landmark"
@@ -175,8 +196,8 @@ class AugmentSettings(Settings):
 class TrainSettings(Settings):
     """The training of the networks: the coarse branch, then the regions of interest."""
 
-    coarse: BranchSettings = section(BranchSettings, size=192, widths=(16, 32, 64, 96, 128))
-    regions: RegionSettings = section(RegionSettings, steps=600)
+    coarse: CoarseSettings = section(CoarseSettings)
+    regions: RegionSettings = section(RegionSettings)
     parts: PartSettings = section(PartSettings)
     augment: AugmentSettings = section(AugmentSettings)
     joint: bool = Field(
@@ -218,6 +239,17 @@ class CalibrateSettings(Settings):
     by_spread: bool = Field(
         True, description="whether a radius grows with the width of its landmark's heat map"
     )
+    right_doubtful: Share = Field(
+        0.05,
+        description="limits of doubts widen until at most this share of the right pictures held "
+        "back is doubtful: with more landmarks one of them is sooner beyond a limit",
+    )
+    right_radii: float = Field(
+        2.0,
+        gt=0,
+        description="a picture held back is right where no landmark is farther off than so many of "
+        "its radii",
+    )
 
 
 class ZoomSettings(Settings):
@@ -231,6 +263,13 @@ class ZoomSettings(Settings):
     )
     least_peak: Share = Field(
         0.05, description="share of a coarse heat map that a peak must hold to be zoomed in on"
+    )
+    looks: int = Field(
+        5,
+        ge=1,
+        le=5,
+        description="ways turned and enlarged a little in which a picture is searched; their maps "
+        "are averaged",
     )
     rounds: int = Field(
         2, ge=0, description="looks at the place found, each centred on the one before; 0 for none"

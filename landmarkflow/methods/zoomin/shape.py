@@ -16,7 +16,7 @@ LEAST_DEVIATION = 0.04
 OTHER_SCALE = 0.07
 # Deviations of a pair beyond which it counts no more against a hypothesis: the other one of the
 # pair may be the wrong one.
-MOST_DEVIATIONS = 5.0
+MOST_DEVIATIONS = 8.0
 # How often each landmark's hypothesis is chosen anew.
 SWEEPS = 3
 
@@ -87,6 +87,26 @@ class Shape:
             found.append(np.array(places))
         return found
 
+    def likely(self, points: Array, landmark: int, places: Array) -> Array:
+        """(...) how likely a landmark lies at places (..., 2) given all (k, 2), a logarithm.
+
+        Places are shares of the field.
+        """
+        others = [n for n, pair in enumerate(self.pairs) if landmark in pair]
+        wide = self._wide
+        by_way = []
+        for way in self._ways:
+            total = np.zeros(places.shape[:-1])
+            for n in others:
+                a, b = self.pairs[n]
+                step = places - points[a] if b == landmark else points[b] - places
+                off = np.linalg.norm(
+                    (step * np.array([way, 1.0]) - self.mean[n]) / wide[n], axis=-1
+                )
+                total += np.minimum(off, MOST_DEVIATIONS) ** 2
+            by_way.append(-0.5 * total / max(1, len(others)))
+        return np.asarray(np.max(by_way, axis=0))
+
     def chosen(self, places: Sequence[Array], scores: Sequence[Array]) -> list[int]:
         """Which hypothesis of each landmark is likeliest, together with those of the others.
 
@@ -103,6 +123,12 @@ class Shape:
     @property
     def _ways(self) -> tuple[float, ...]:
         return (1.0, -1.0) if self.both_ways else (1.0,)
+
+    @property
+    def _wide(self) -> Array:
+        """(n, 2) deviations by which hypotheses are judged, for other cameras, too."""
+        apart = np.linalg.norm(self.mean, axis=1, keepdims=True)
+        return np.asarray(np.hypot(self.deviation, OTHER_SCALE * apart))
 
     def _off(self, points: Array, way: float, deviation: Array) -> Array:
         steps = (points[self.pairs[:, 1]] - points[self.pairs[:, 0]]) * np.array([way, 1.0])
@@ -131,9 +157,7 @@ class Shape:
             math.log(max(float(one[number]), 1e-9))
             for one, number in zip(scores, chosen, strict=True)
         )
-        apart = np.linalg.norm(self.mean, axis=1, keepdims=True)
-        wide = np.hypot(self.deviation, OTHER_SCALE * apart)
-        off = np.minimum(self._off(points, way, wide), MOST_DEVIATIONS)
+        off = np.minimum(self._off(points, way, self._wide), MOST_DEVIATIONS)
         return alone - 0.5 * float((off**2).sum()) / max(1, len(places) - 1)
 
     def as_data(self) -> dict[str, Any]:

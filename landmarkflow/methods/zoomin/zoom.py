@@ -18,7 +18,7 @@ from landmarkflow.images.identity import Identity
 from landmarkflow.learning.crops import Frame, Pyramid
 from landmarkflow.learning.device import best_device, device_name
 from landmarkflow.learning.radii import Radii
-from landmarkflow.methods.zoomin.doubts import doubts
+from landmarkflow.methods.zoomin.doubts import Limits, doubts
 from landmarkflow.methods.zoomin.gather import read_of
 from landmarkflow.methods.zoomin.networks import finder_of, load_pairs
 from landmarkflow.methods.zoomin.prepare import find_field, prepared
@@ -46,6 +46,7 @@ def run(batch: Batch) -> None:
         device=device,
     )
     radii = Radii.of_data(known["radii"])
+    limits = Limits.of_data(known["limits"])
     shapes = {name: Shape.of_data(data) for name, data in known["shapes"].items()}
     largest = int(batch.values["largest_gib"] * 2**30)
 
@@ -70,7 +71,7 @@ def run(batch: Batch) -> None:
             shape,
             size=gather.size,
             depth=_depth(places, picture.shape[1], picture.shape[0]),
-            settings=settings,
+            limits=limits,
         )
         if gather.field == "round" and not field.certain:
             reasons.append("no round field was found: all that is bright was taken for it")
