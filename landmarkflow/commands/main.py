@@ -19,6 +19,7 @@ PACK = "a finished run as one file, for `detect`"
 DETECT = "the landmarks of further scans by a packed run, without a study"
 REVIEW = "a page on which to look at what a run found, the most doubtful scans first, and mend it"
 CLEAN = "what of a study's results can be deleted, and how much that frees"
+VARY = "scans as other scanners and exports would have made them, a group for each change"
 STAGE = "the commands of the workflow's rules, one for each stage: stage --help"
 STUDY = "name of a study in studies/, or path of its .yaml file"
 DATA = "folder with template/ and scans/"
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     add_detect(names.add_parser("detect", help=DETECT, description=f"Find {DETECT}."))
     add_review(names.add_parser("review", help=REVIEW, description=f"Open {REVIEW}."))
     add_clean(names.add_parser("clean", help=CLEAN, description=f"Say {CLEAN}; delete nothing."))
+    add_vary(names.add_parser("vary", help=VARY, description=f"Write {VARY}."))
     names.add_parser("stage", help=STAGE)
     chosen, more = parser.parse_known_args(arguments)
     if more and chosen.command != "run":
@@ -123,6 +125,16 @@ def add_review(parser: argparse.ArgumentParser) -> None:
     add("--niivue", type=Path, default=None, metavar="FILE", help="NiiVue's package, not fetched")
 
 
+def add_vary(parser: argparse.ArgumentParser) -> None:
+    """Declare what `vary` takes."""
+    parser.set_defaults(do=_vary)
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help=DATA)
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="of the copies")
+    add("--changes", nargs="*", default=[], metavar="NAME", help="some of them (all)")
+    add("--template", default="", metavar="NAME", help="change of the template's scan, too")
+
+
 # What opens images and networks takes seconds to import, which other commands need not wait for.
 
 
@@ -151,3 +163,9 @@ def _review(chosen: argparse.Namespace) -> int:
     browser = not chosen.no_browser
     options = Options(chosen.run, chosen.port, chosen.reviewer, browser, chosen.niivue)
     return review(chosen.study, options)
+
+
+def _vary(chosen: argparse.Namespace) -> int:
+    from landmarkflow.commands.vary import vary  # noqa: PLC0415
+
+    return vary(chosen.folder, chosen.output, chosen.changes, chosen.template)
