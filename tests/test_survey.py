@@ -37,8 +37,7 @@ def head(dense: float, radius: float = 4.0) -> sitk.Image:
 
 
 def ball(radius: float = 4.0) -> sitk.Image:
-    near = sampled(GRID, lambda p: (np.linalg.norm(p - EAR, axis=1) < radius).astype(np.uint8))
-    return sitk.Cast(near, sitk.sitkUInt8)
+    return sampled(GRID, lambda p: (np.linalg.norm(p - EAR, axis=1) < radius).astype(np.uint8))
 
 
 def test_where_the_mixture_finds_the_target_stated_units_stand() -> None:
