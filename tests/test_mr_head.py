@@ -14,6 +14,7 @@ from landmarkflow.cohorts.mr_head_settings import LABELS, MrHeadSettings
 from landmarkflow.core.files import read_json
 from landmarkflow.images.operations import array_of, grid_of
 
+TINY = MrHeadSettings(size=(23, 26, 24), spacing=(8.0, 8.0, 8.0))
 COARSE = MrHeadSettings(size=(48, 56, 52), spacing=(4.0, 4.0, 4.0), noise=(0.0, 0.0), bias=0.0)
 
 
@@ -48,7 +49,7 @@ def test_landmarks_lie_where_their_tissue_ends() -> None:
 
 def test_the_template_is_upright_and_no_head_is_turned_farther_than_stated() -> None:
     def turned(number: int, degrees: float) -> float:
-        settings = COARSE.model_copy(update={"rotation_degrees": degrees})
+        settings = TINY.model_copy(update={"rotation_degrees": degrees})
         shown = simulate_mr_head(settings, 2, number).landmarks.positions
         straight = simulate_mr_head(settings.model_copy(update={"rotation_degrees": 0}), 2, number)
         one, other = (p - p.mean(axis=0) for p in (shown, straight.landmarks.positions))
