@@ -41,8 +41,8 @@ def test_landmarks_lie_where_their_tissue_ends() -> None:
         horns = (places["horn_left"], places["horn_right"])
         within, before = brightness(*(p - ahead / 2 for p in horns)), brightness(*horns + ahead)
         assert (within < before).all() == fluid_is_dark
-        pons, front = brightness(places["pons"] - ahead / 2, places["pons"] + ahead / 2)
-        assert (front < pons) == fluid_is_dark
+        third, behind = brightness(places["pineal"] + ahead / 4, places["pineal"] - ahead / 4)
+        assert (third < behind) == fluid_is_dark
         inside, roof = brightness(places["fastigium"] - up / 2, places["fastigium"] + up / 2)
         assert (inside < roof) == fluid_is_dark
 

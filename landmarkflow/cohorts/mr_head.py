@@ -44,6 +44,8 @@ BRIGHTNESS: dict[Literal["t1", "t2"], dict[str, float]] = {
 }
 # Depth and wavelength of the brain's folds, and the thickness of grey matter, mm.
 FOLD_MM, FOLD_WAVELENGTH_MM, CORTEX_MM = 6.0, 26.0, 3.5
+# Of the third ventricle, mm.
+THIRD_RADIUS_MM = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,7 @@ class Anatomy:
         brain: the cerebrum, before it is folded.
         cerebellum: with white matter in it.
         neck: below the head.
+        face: in front of the skull and below it, with the nose's air in it.
         callosum: white matter between the hemispheres, an arc.
         stem: the brain's stem.
         pons: the bulge at its front.
@@ -72,6 +75,7 @@ class Anatomy:
     brain: Ellipsoid
     cerebellum: Ellipsoid
     neck: Tube
+    face: tuple[Ellipsoid, Ellipsoid]
     callosum: Tube
     stem: Tube
     pons: Ellipsoid
@@ -131,7 +135,7 @@ def draw_anatomy(random: np.random.Generator, variation: float) -> Anatomy:
         ahead = (path[0] - path[1]) / np.linalg.norm(path[0] - path[1])
         horns.append(path[0] + radius * ahead)
     third = np.array([[0, -8, -4], [0, 10, -6]]) * vary(1.0)[0]
-    ventricles.append(Tube(third, np.full(2, 2.5)))
+    ventricles.append(Tube(third, np.full(2, THIRD_RADIUS_MM)))
     pons_place = np.array([0, vary(8)[0], -vary(38)[0]])
     pons = Ellipsoid(pons_place, vary(14, 11, 13), np.eye(3))
     cerebellum = Ellipsoid(np.array([0, vary(42)[0], -vary(42)[0]]), vary(46, 24, 20), np.eye(3))
@@ -151,13 +155,13 @@ def draw_anatomy(random: np.random.Generator, variation: float) -> Anatomy:
         for side in (1.0, -1.0)
     )
     middle = np.array([0.0, 0.0, -5.0])
-    tip = pons_place - [0, pons.semi_axes[1], 0]
+    pineal = third[1] + np.array([0, THIRD_RADIUS_MM, 0])
     points = np.stack(
         [
             front - [0, callosum.radii[0], 0],
             back + np.array([0, callosum.radii[-1], 0]),
             *horns,
-            tip,
+            pineal,
             fastigium,
         ]
     )
@@ -168,6 +172,10 @@ def draw_anatomy(random: np.random.Generator, variation: float) -> Anatomy:
         Ellipsoid(np.zeros(3), brain, np.eye(3)),
         cerebellum,
         Tube(np.array([[0, 20.0, -60.0], [0, 30.0, -140.0]]), np.array([52.0, 52.0])),
+        (
+            Ellipsoid(np.array([0, -62.0, -62.0]), vary(46, 42, 52), np.eye(3)),
+            Ellipsoid(np.array([0, -78.0, -56.0]), vary(11, 20, 20), np.eye(3)),
+        ),
         callosum,
         stem,
         pons,
@@ -192,6 +200,9 @@ def render(
         values[:] += share * (tissue[kind] - values)
 
     fill(anatomy.neck.distance(points), "muscle")
+    fill(anatomy.face[0].distance(points), "scalp")
+    fill(anatomy.face[0].distance(points) + 5, "muscle")
+    fill(anatomy.face[1].distance(points), "air")
     fill(anatomy.scalp.distance(points), "scalp")
     fill(anatomy.scalp.distance(points) + 4, "muscle")
     fill(anatomy.skull.distance(points), "skull")

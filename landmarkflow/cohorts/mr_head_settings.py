@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from landmarkflow.core.settings import Settings
 
-LABELS = ("genu", "splenium", "horn_left", "horn_right", "pons", "fastigium")
+LABELS = ("genu", "splenium", "horn_left", "horn_right", "pineal", "fastigium")
 # Half lengths of the largest head, mm along x, y and z, at every pose.
 HEAD_REACH_MM = 88.0
 
@@ -34,10 +34,10 @@ class MrHeadSettings(Settings):
         6.0, ge=0, le=30, description="largest shift of a head along each axis, in mm"
     )
     variation: float = Field(
-        0.06, ge=0, le=0.15, description="standard deviation of sizes and places within the head"
+        0.04, ge=0, le=0.15, description="standard deviation of sizes and places within the head"
     )
     bias: float = Field(
-        0.25, ge=0, le=0.6, description="largest relative change of brightness over the volume"
+        0.2, ge=0, le=0.6, description="largest relative change of brightness over the volume"
     )
     noise: tuple[float, float] = Field(
         (0.02, 0.05),

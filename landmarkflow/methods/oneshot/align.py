@@ -21,7 +21,7 @@ from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.identity import Identity
 from landmarkflow.images.operations import array_of, grid_of, mirrored, shrunk
 from landmarkflow.images.sampling import resample
-from landmarkflow.images.similarity import ball, normalised
+from landmarkflow.images.similarity import ball, feature, normalised
 from landmarkflow.methods.oneshot.crops import crop_around
 from landmarkflow.methods.oneshot.mixture import Mixture
 from landmarkflow.methods.oneshot.moments import (
@@ -119,9 +119,10 @@ def _samples(
     inside = np.argwhere(array_of(resample(mask, grid, "nearest")) > 0)
     # Evenly spread through the list of voxels, so no generator and no seed is needed.
     chosen = inside[:: max(1, len(inside) // settings.samples)]
-    values = normalised(array_of(coarse)[tuple(chosen.T)].astype(np.float64))
+    compared = feature(coarse, 0.0, settings.contrast_mm)
+    values = normalised(array_of(compared)[tuple(chosen.T)].astype(np.float64))
     points = grid.to_physical(chosen[:, ::-1].astype(np.float64))
-    return Samples(spacing, points, values)
+    return Samples(spacing, points, values, settings.contrast_mm)
 
 
 def align(template: Template, target: Subject, settings: AlignSettings) -> Alignment:
