@@ -218,7 +218,9 @@ def render(
     fill(hind + 6, "white")
     stem = np.minimum(anatomy.stem.distance(points, 60.0), anatomy.pons.distance(points))
     around = np.minimum(stem - 5, anatomy.pons.distance(points) - 6)
-    fill(np.where(points[:, 2] < -22, np.maximum(around, -hind), 50.0), "fluid")
+    # Before the stem alone: behind it fluid would hide where the fourth ventricle ends.
+    before = (points[:, 2] < -22) & (points[:, 1] < anatomy.pons.centre[1] + 4)
+    fill(np.where(before, np.maximum(around, -hind), 50.0), "fluid")
     fill(stem, "white")
     for core in anatomy.cores:
         fill(core.distance(points), "core")
