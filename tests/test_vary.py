@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from landmarkflow.cohorts.changes import CHANGES
 from landmarkflow.commands.main import main
 from landmarkflow.core.grids import Grid
 from landmarkflow.formats.written import read_written, write_volume
+from landmarkflow.images.changes import CHANGES
 from landmarkflow.images.operations import array_of, grid_of, image_on
 
 GRID = Grid((40, 36, 30), np.array([0.25, 0.25, 0.5]), np.array([3.0, -7.0, 11.0]), np.eye(3))

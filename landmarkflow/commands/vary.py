@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from landmarkflow.cohorts.changes import CHANGES
 from landmarkflow.commands.studies import say, tell
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import write_text
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
+from landmarkflow.images.changes import CHANGES
 from landmarkflow.study.folder import (
     IMAGE_SUFFIXES,
     LANDMARK_SUFFIXES,
