@@ -28,9 +28,10 @@ ENOUGH_VOXELS, QUANTILES = 1_000_000, 2000
 # Where a scan's 2nd and 98th percentile may lie in the template's range, tried on a lattice of so
 # many values; at least this share of the range lies between them.
 ENDS, LATTICE, LEAST_APART = (0.02, 0.98), 41, 0.08
-# A scan is in the template's units where the histograms overlap by this share. Else another range
-# is taken where it brings so much more, and comes to the first: scans of one kind come to 0.85.
-ALIKE, GAIN = 0.7, 0.25
+# A scan is in the template's units where the histograms overlap by this share: scans of one kind
+# come to 0.85. Else another range is taken where it brings so much more, and comes to so much: the
+# wrong range that fits a very noisy scan best comes to 0.7.
+ALIKE, GAIN, FITS = 0.7, 0.2, 0.75
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def greys_of(scan: sitk.Image, stated: Range, template: Array | None, method: st
     if method == "auto" and alike >= ALIKE:
         return Greys("hu", stated, alike)
     found, best = _laid_on(values, template)
-    if method == "auto" and (best < ALIKE or best < alike + GAIN):
+    if method == "auto" and best < max(FITS, alike + GAIN):
         return Greys("hu", stated, alike)
     return Greys("histogram", found, best)
 
