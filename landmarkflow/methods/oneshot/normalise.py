@@ -31,7 +31,7 @@ ENDS, LATTICE, LEAST_APART = (0.02, 0.98), 41, 0.08
 # A scan is in the template's units where the histograms overlap by this share: scans of one kind
 # come to 0.85. Else another range is taken where it brings so much more, and comes to so much: the
 # wrong range that fits a very noisy scan best comes to 0.7.
-ALIKE, GAIN, FITS = 0.7, 0.2, 0.75
+ALIKE, GAIN, FITS = 0.7, 0.2, 0.72
 
 
 @dataclass(frozen=True)
