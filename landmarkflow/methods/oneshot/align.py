@@ -2,7 +2,7 @@
 
 import functools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,17 +125,19 @@ def _samples(
     return Samples(spacing, points, values, settings.contrast_mm)
 
 
-def align(template: Template, target: Subject, settings: AlignSettings) -> Alignment:
+def align(
+    template: Template, target: Subject, settings: AlignSettings, *, everywhere: bool = False
+) -> Alignment:
     """Find the rigid transform that takes template points to target points.
 
     Each start (moments of inertia with the four proper flips; the upright pose) is refined at the
-    coarsest spacing, and the one of the highest correlation goes on to the finer ones. Where the
-    moments' answers leave it unclear which that is, orientations all around are tried, too.
+    coarsest spacing, and the one of the highest correlation goes on to the finer ones.
 
     Args:
         template: the annotated scan, the fixed image.
         target: the scan to match, the moving image.
         settings: starts, spacings, optimiser.
+        everywhere: whether orientations all around are starts, too.
 
     Returns:
         The pose, LPS mm, with its normalised cross-correlation.
@@ -150,7 +152,7 @@ def align(template: Template, target: Subject, settings: AlignSettings) -> Align
     if target.extent is not None:
         starts |= cut_poses(template, target, moments, settings)
     tried = tuple(Start(n, *similarity.ascend(pose, settings)) for n, pose in starts.items())
-    if "moments" in settings.starts and is_unclear(tried):
+    if everywhere:
         centres = Pose(np.eye(3), fixed.centre, moments.centre - fixed.centre)
         wide = Similarity.of(template.coarse, target)
         tried += searched(wide, similarity, centres, settings)
@@ -235,19 +237,18 @@ def run(batch: Batch) -> None:
             return Record(task.scan, "align", "refused", f"scan {task.scan}: {said}")
         mixture = _mixture(task.inputs["locate_record"])
         flips = (True,) if task.scan == TEMPLATE else flips_of(task.row["side"], side)
-        tried: list[Placed] = []
-        first: sitk.Image | None = None
+        subjects: list[tuple[tuple[float, ...], Subject]] = []
         for centre, crop in _places(task, field_mm):
-            marked = None if first or mixture else read_written(task.inputs["probability"])
-            first = first or crop
+            unseen = subjects or mixture
+            marked = None if unseen else read_written(task.inputs["probability"])
             extent = extent_of(task.inputs["locate_record"], crop)
-            for flip in flips:
-                with suppress(ScanFailure):
-                    subject = _subject(Subject(crop, mixture, extent, marked), flip=flip)
-                    tried.append(Placed(centre, crop, flip, align(template(), subject, settings)))
-        if not tried:
-            raise ScanFailure("there is no dense bone around any place that may hold the target")
+            subjects.append((centre, Subject(crop, mixture, extent, marked)))
+        first = subjects[0][1].crop
+        tried = _tried(template(), subjects, flips, settings)
         best = max(tried, key=lambda placed: placed.found.correlation)
+        if "moments" in settings.starts and is_unclear(best.found.tried):
+            tried = _tried(template(), subjects, flips, settings, everywhere=True)
+            best = max(tried, key=lambda placed: placed.found.correlation)
         found = best.found
         if found.correlation < settings.least_correlation:
             raise ScanFailure(
@@ -277,6 +278,32 @@ def run(batch: Batch) -> None:
         )
 
     batch.run(compute)
+
+
+def _tried(
+    template: Template,
+    subjects: Sequence[tuple[tuple[float, ...], Subject]],
+    flips: Sequence[bool],
+    settings: AlignSettings,
+    *,
+    everywhere: bool = False,
+) -> list[Placed]:
+    """The alignment of each place that may hold the target, as it is or mirrored.
+
+    Raises:
+        ScanFailure: there is none.
+    """
+    found = []
+    for centre, subject in subjects:
+        for flip in flips:
+            with suppress(ScanFailure):
+                aligned = align(
+                    template, _subject(subject, flip=flip), settings, everywhere=everywhere
+                )
+                found.append(Placed(centre, subject.crop, flip, aligned))
+    if not found:
+        raise ScanFailure("there is no dense bone around any place that may hold the target")
+    return found
 
 
 def _is_template(batch: Batch, task: Task) -> bool:
