@@ -70,7 +70,7 @@ REASONS = {
     "noise-alone": NO_TARGET,
     "air": NO_TARGET,
     "another-animal": r"^the network marks 0\.\d\d mm³ of target around the best of",
-    "mirrored": r"surroundings of the landmark \w+ are alike to 0\.[0-4]\d, expected at least 0\.5",
+    "mirrored": r"of \d+ poses none is clearly the best: the target may be turned",
     "half": r"^the target reaches the border of the scan: \d\d % of it lies beyond; ",
     "cut-off": r"/cut-off\.nii\.gz: holds compressed voxels that end .* \(truncated file\)$",
 }

@@ -39,9 +39,9 @@ def test_an_answer_is_clear_where_it_is_high_and_no_other_pose_comes_near() -> N
         turn = Rotation.from_rotvec([0, 0, np.radians(degrees)]).as_matrix()
         return Start("", Pose(turn, np.zeros(3), np.zeros(3)), correlation)
 
-    assert not is_unclear([start(0, 0.8), start(5, 0.8), start(90, 0.6)])
+    assert not is_unclear([start(0, 0.8), start(5, 0.8), start(90, 0.7)])
     assert is_unclear([start(0, 0.8), start(90, 0.79)])
-    assert is_unclear([start(0, 0.4), start(90, 0.1)])
+    assert is_unclear([start(0, 0.55), start(90, 0.1)])
     assert apart_degrees(start(10, 1).pose, start(55, 1).pose) == pytest.approx(45)
 
 

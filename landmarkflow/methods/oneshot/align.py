@@ -273,9 +273,12 @@ def run(batch: Batch) -> None:
             "start": found.start,
             "tried": {start.name: start.correlation for start in found.tried},
         }
-        return Record.judged(
-            task.scan, "align", _ambiguous(best, tried, task.row["side"], side), details
-        )
+        doubts = _ambiguous(best, tried, task.row["side"], side)
+        if "moments" in settings.starts and is_unclear(found.tried):
+            doubts.append(
+                f"of {len(found.tried)} poses none is clearly the best: the target may be turned"
+            )
+        return Record.judged(task.scan, "align", doubts, details)
 
     batch.run(compute)
 

@@ -12,7 +12,7 @@ from landmarkflow.methods.oneshot.settings import AlignSettings
 # Poses that differ by less than this are one answer, degrees.
 SAME_DEGREES = 20.0
 # The best answer is clear where it is this high and the next is this much lower.
-CLEAR, CLEAR_GAIN = 0.5, 0.02
+CLEAR, CLEAR_GAIN = 0.6, 0.02
 # A climb that ends farther from where the mass centres lie on each other, in radii of the moments,
 # has left the target: at a scan's border air beside tissue looks like tissue beside bone.
 FARTHEST = 0.5
