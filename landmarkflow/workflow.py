@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landmarkflow.cohorts.kinds import KINDS
+from landmarkflow.cohorts.kinds import KINDS, VOLUMES
 from landmarkflow.core.code_hash import code_hash
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import stamp
@@ -330,7 +330,8 @@ class Workflow:
         """The cohort that is simulated: its kind, what is written of it, seed and settings."""
         cohort = self.study.config.data.cohort or CohortSource()
         kind = KINDS.get(cohort.kind)
-        settings: Settings = getattr(cohort, cohort.kind) if kind else cohort.anatomy
+        name = cohort.kind if kind else VOLUMES[cohort.kind].settings
+        settings: Settings = getattr(cohort, name)
         return {
             "kind": cohort.kind,
             "pictures": kind is not None,

@@ -20,8 +20,9 @@ from landmarkflow.methods.oneshot.settings import OneShotSettings
 from landmarkflow.registry import STAGES
 
 RUN = "mine"
-# What a stage is set by where a test does not care.
-DEFAULTS = OneShotSettings().model_dump(mode="json") | {
+# What a stage is set by where a test does not care; nothing is left to the template's survey.
+STATED = {"normalise": {"method": "hu"}, "locate": {"method": "mixture"}}
+DEFAULTS = OneShotSettings.model_validate(STATED).model_dump(mode="json") | {
     "seed": 1,
     "labels": [],
     "landmarks": [],

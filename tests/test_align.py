@@ -20,8 +20,6 @@ from landmarkflow.images.identity import Identity
 from landmarkflow.images.operations import array_of, grid_of, image_on, mirrored
 from landmarkflow.images.sampling import map_points
 from landmarkflow.methods.oneshot.align import (
-    Samples,
-    Similarity,
     Template,
     align,
     prepare_template,
@@ -30,6 +28,7 @@ from landmarkflow.methods.oneshot.align import (
 from landmarkflow.methods.oneshot.crops import crop_around
 from landmarkflow.methods.oneshot.mixture import Mixture
 from landmarkflow.methods.oneshot.moments import PROPER_FLIPS, Moments, Pose, Subject, moments_of
+from landmarkflow.methods.oneshot.rigid import Samples, Similarity
 from landmarkflow.methods.oneshot.settings import AlignSettings
 from landmarkflow.methods.oneshot.stages import ALIGN
 
@@ -436,6 +435,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, annotated: Subject) -> Pa
     for name, image in (("right", right), ("left", mirrored(right))):
         write_volume(image, path_of(folder, ALIGN, "centred", name))
         write_volume(image, path_of(folder, ALIGN, "region", name))
+    for role, name in (("template_probability", ""), *(("probability", side) for side in SIDES)):
+        write_volume(depth_mask(TEMPLATE_GRID, 4.5), path_of(folder, ALIGN, role, name))
     return folder
 
 
@@ -569,6 +570,7 @@ def with_both(study: Path, region: sitk.Image, first: str) -> Path:
     write_volume(sampled(TEMPLATE_GRID, tissue), path_of(study, ALIGN, "template_centred"))
     write_volume(region, path_of(study, ALIGN, "region", "both"))
     write_volume(crop_around(region, here, 30.0), path_of(study, ALIGN, "centred", "both"))
+    write_volume(crop_around(region, here, 8.0), path_of(study, ALIGN, "probability", "both"))
     grid = Grid.centred(PLACE * [0, 1, 1], (300, 300, 300), 0.5)
     located = {"mixture": MIXTURE.as_record(), "grid": grid.as_lists()}
     centred = {"steps": [{"centre": here.tolist()}], "rivals": [there.tolist()]}

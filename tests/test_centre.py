@@ -15,14 +15,9 @@ from landmarkflow.core.records import Record, Step, read_record, write_record
 from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.methods.oneshot import centre as stage
-from landmarkflow.methods.oneshot.centre import (
-    Centred,
-    Localiser,
-    centre,
-    crop_around,
-    mass_centre,
-    predict_joint,
-)
+from landmarkflow.methods.oneshot.centre import Centred, centre, mass_centre
+from landmarkflow.methods.oneshot.crops import crop_around
+from landmarkflow.methods.oneshot.localiser import Localiser, places_in, predict_joint
 from landmarkflow.methods.oneshot.settings import CentreSettings, NetworkSettings
 from landmarkflow.methods.oneshot.stages import CENTRE
 
@@ -109,6 +104,20 @@ def test_every_other_slice_tells_the_same_where_slices_meet(region: sitk.Image) 
     np.testing.assert_array_equal(array_of(some), array_of(whole)[::2, ::2, ::2])
     here, there = grid_of(some), grid_of(whole)
     np.testing.assert_allclose(here.to_physical([[3, 5, 1]]), there.to_physical([[6, 10, 2]]))
+
+
+def test_without_candidates_the_whole_region_is_looked_through(region: sitk.Image) -> None:
+    places = places_in(region, localiser())
+    assert len(places) == 1
+    np.testing.assert_allclose(places[0], TARGET, atol=1.6)
+    found = centre(region, np.empty((0, 3)), localiser(), SETTINGS)
+    np.testing.assert_allclose(found.steps[-1].centre, TARGET, atol=0.2)
+
+
+def test_a_region_in_which_nothing_is_marked_fails(region: sitk.Image) -> None:
+    dark = image_on(grid_of(region), np.zeros(grid_of(region).size[::-1], dtype=np.float32))
+    with pytest.raises(ScanFailure, match=r"marks (nothing|0\.00)"):
+        centre(dark, np.empty((0, 3)), localiser(), SETTINGS)
 
 
 class Counting(Threshold):

@@ -30,8 +30,8 @@ SCAN_GRID = Grid(
 # Continuous voxel index and radius (mm) of two dense balls.
 LARGE = SCAN_GRID.to_physical([[32.3, 60.7, 24.2]])[0], 4.5
 SMALL = SCAN_GRID.to_physical([[82.6, 38.1, 27.4]])[0], 3.6
-SETTINGS = LocateSettings(spacing_mm=0.5, field_mm=16.0)
-INTENSITIES = NormaliseSettings()
+SETTINGS = LocateSettings(method="mixture", spacing_mm=0.5, field_mm=16.0)
+INTENSITIES = NormaliseSettings(method="hu")
 
 
 def head(points: Points, balls: tuple[tuple[Points, float], ...]) -> Points:
@@ -219,7 +219,9 @@ def test_a_scan_is_normalised_located_and_cut_out(tmp_path: Path) -> None:
     region, record = files(tmp_path)
     found = read_record(record)
     assert found == Record("a", "locate", details=found.details)
-    assert set(found.details) == {"grid", "image", "centre", "candidates", "mixture"}
+    assert set(found.details) == {
+        *("grid", "image", "centre", "candidates", "mixture", "method", "greys"),
+    }
     assert Grid.of_lists(found.details["grid"]).size == SCAN_GRID.size
     heaviest = found.details["candidates"][0]
     np.testing.assert_allclose(heaviest["centre"], LARGE[0], atol=0.1)

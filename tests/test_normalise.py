@@ -6,7 +6,13 @@ from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.grids import Grid
 from landmarkflow.images.operations import array_of, grid_of, image_on
-from landmarkflow.methods.oneshot.normalise import normalise
+from landmarkflow.methods.oneshot.normalise import (
+    Range,
+    greys_of,
+    histogram_of,
+    normalise,
+    percentile_range,
+)
 from landmarkflow.methods.oneshot.settings import NormaliseSettings
 
 GRID = Grid(
@@ -50,3 +56,58 @@ def test_intensities_beyond_the_ends_are_clipped_and_no_type_overflows() -> None
 def test_ends_out_of_order_are_refused(low: float, high: float) -> None:
     with pytest.raises(ValidationError):
         NormaliseSettings(low=low, high=high)
+
+
+# Scans in other units than the template
+
+STATED = Range(-1024, 3000)
+TISSUES = ((-1000, 40, 0.3), (40, 60, 0.4), (700, 250, 0.2), (1900, 120, 0.1))
+
+
+def tissues(seed: int, *, air: float = 0.3) -> np.ndarray:
+    """Grey values of a scan in HU, (40, 40, 40): air, soft tissue, bone and dense bone."""
+    random = np.random.default_rng(seed)
+    shares = np.array([air, *(share for _, _, share in TISSUES[1:])])
+    kinds = random.choice(len(TISSUES), size=(40, 40, 40), p=shares / shares.sum())
+    means, deviations = (np.array([t[n] for t in TISSUES])[kinds] for n in (0, 1))
+    return np.clip(random.normal(means, deviations), -1024, 3071)
+
+
+def image_of(values: np.ndarray) -> sitk.Image:
+    return image_on(Grid.centred((0, 0, 0), values.shape[::-1], 1.0), values)
+
+
+def test_a_scan_in_the_templates_units_keeps_the_stated_range() -> None:
+    template = histogram_of(image_of(tissues(1)), STATED)
+    for air in (0.3, 0.1, 0.6):
+        found = greys_of(image_of(tissues(2, air=air)), STATED, template, "auto")
+        assert (found.method, found.range) == ("hu", STATED)
+
+
+@pytest.mark.parametrize(
+    ("gain", "offset"), [(0.6, 300.0), (255 / 4024, 65.0), (7.5, -4000.0), (-1.0, 2000.0)], ids=str
+)
+def test_other_units_are_laid_on_the_templates_histogram(gain: float, offset: float) -> None:
+    template = histogram_of(image_of(tissues(1)), STATED)
+    found = greys_of(image_of(gain * tissues(2, air=0.4) + offset), STATED, template, "auto")
+    assert found.method == "histogram"
+    # Dense bone and air come to lie where they do in the template, within a noisy tissue's width.
+    for hu in (-1000, 1900):
+        normal = (gain * hu + offset - found.range.low) / (found.range.high - found.range.low)
+        assert normal == pytest.approx((hu + 1024) / 4024, abs=0.03)
+
+
+def test_a_scan_of_another_kind_is_not_bent_to_the_template() -> None:
+    template = histogram_of(image_of(tissues(1)), STATED)
+    alone = np.random.default_rng(3).normal(40, 30, (40, 40, 40))
+    found = greys_of(image_of(alone), STATED, template, "auto")
+    assert (found.method, found.range) == ("hu", STATED)
+
+
+def test_percentiles_are_the_scans_own_and_one_grey_value_is_no_error() -> None:
+    values = np.arange(1000.0).reshape(10, 10, 10)
+    found = percentile_range(image_of(values))
+    assert (found.low, found.high) == (pytest.approx(9.99), pytest.approx(997.0, abs=0.1))
+    even = image_of(np.full((10, 10, 10), 7.0))
+    assert percentile_range(even) == Range(7.0, 8.0)
+    assert not array_of(normalise(even, percentile_range(even))).any()

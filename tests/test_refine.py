@@ -86,6 +86,29 @@ def test_without_moving_the_places_are_the_transforms_and_as_unsure(template: si
     np.testing.assert_array_equal(stays.deviation, moves.deviation)
 
 
+def test_a_landmark_does_not_follow_windows_that_show_other_tissue_than_the_template() -> None:
+    wide = RefineSettings(radii_mm=(1.0, 1.5), spacing_mm=0.25, contrast_mm=0.0, prior_mm=0.5)
+    fine = Grid.centred((0.0, 0.0, 0.0), (80, 80, 80), 0.25)
+    knob = LANDMARKS.positions[1]
+
+    def other(points: Points) -> Points:
+        """Around one landmark the tissue is that of a place beside it."""
+        near = np.linalg.norm(points - knob, axis=1) < 1.6
+        shifted = points + np.array([0.0, 0.0, 0.6]) * near[:, None]
+        return tissue(shifted) + 0.1 * near * np.sin(4 * points @ np.array([1.0, 0.7, 0.4]))
+
+    target, identity = sampled(fine, other), sitk.Transform(3, sitk.sitkIdentity)
+    prepared = prepare(LANDMARKS, sampled(fine, tissue), wide)
+    found = refine(prepared, identity, target, wide)
+    moved_by = np.linalg.norm(found.landmarks.positions - LANDMARKS.positions, axis=1)
+    assert found.trust[1] < 0.1
+    # By the windows alone it would move by half a millimetre.
+    assert moved_by[1] < 0.05
+    assert max(moved_by[[0, 2, 3]]) < 0.05
+    missed = refine(prepared, missing_by(identity, MISS), sampled(fine, tissue), wide)
+    assert (missed.trust == 1).all()
+
+
 def test_contrast_and_brightness_do_not_matter(template: sitk.Image) -> None:
     prepared, wrong, target = (
         prepare(LANDMARKS, template, SETTINGS),

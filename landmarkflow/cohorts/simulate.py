@@ -22,16 +22,17 @@ LABELS = ("CENTER", "TOP", "WINDOW", "oval_window")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One simulated subject: a scan, int16 HU, and what is known of it.
+    """One simulated subject: a scan, int16, and what is known of it.
 
-    The segmentation, uint8, is 1 in the cochlea's lumen and 2 in vestibule and canals. The
-    landmarks are the four of LABELS, LPS mm, on the lumen's surface except CENTER.
+    Of an ear the scan is in HU; the segmentation, uint8, is 1 in the cochlea's lumen and 2 in
+    vestibule and canals; the landmarks are the four of LABELS, LPS mm, on the lumen's surface
+    except CENTER. A subject without a side has an empty one.
     """
 
     scan: sitk.Image
     segmentation: sitk.Image
     landmarks: Landmarks
-    side: Literal["left", "right"]
+    side: Literal["", "left", "right"]
 
 
 def simulate_subject(settings: CohortSettings, seed: int, index: int) -> Subject:

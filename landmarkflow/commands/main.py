@@ -22,6 +22,7 @@ SLICER = "a scene of 3D Slicer for each scan of a run: points, segments, transfo
 SUGGEST = "which scans to annotate next, so that a further run gains most, and why"
 FIGURES = "a study's curves for a paper: PDF and PNG, one and two columns wide"
 CLEAN = "what of a study's results can be deleted, and how much that frees"
+VARY = "scans as other scanners and exports would have made them, a group for each change"
 STAGE = "the commands of the workflow's rules, one for each stage: stage --help"
 STUDY = "name of a study in studies/, or path of its .yaml file"
 DATA = "folder with template/ and scans/"
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     add_figures(names.add_parser("figures", help=FIGURES, description=f"Draw {FIGURES}."))
     add_slicer(names.add_parser("slicer", help=SLICER, description=f"Write {SLICER}."))
     add_clean(names.add_parser("clean", help=CLEAN, description=f"Say {CLEAN}; delete nothing."))
+    add_vary(names.add_parser("vary", help=VARY, description=f"Write {VARY}."))
     names.add_parser("stage", help=STAGE)
     chosen, more = parser.parse_known_args(arguments)
     if more and chosen.command != "run":
@@ -161,6 +163,16 @@ def add_figures(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_vary(parser: argparse.ArgumentParser) -> None:
+    """Declare what `vary` takes."""
+    parser.set_defaults(do=_vary)
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help=DATA)
+    add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="of the copies")
+    add("--changes", nargs="*", default=[], metavar="NAME", help="some of them (all)")
+    add("--template", default="", metavar="NAME", help="change of the template's scan, too")
+
+
 # What opens images and networks takes seconds to import, which other commands need not wait for.
 
 
@@ -214,3 +226,9 @@ def _figures(chosen: argparse.Namespace) -> int:
     from landmarkflow.commands.figures import figures  # noqa: PLC0415
 
     return figures(chosen.study, chosen.output)
+
+
+def _vary(chosen: argparse.Namespace) -> int:
+    from landmarkflow.commands.vary import vary  # noqa: PLC0415
+
+    return vary(chosen.folder, chosen.output, chosen.changes, chosen.template)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from landmarkflow.cohorts.kinds import KINDS
+from landmarkflow.cohorts.kinds import KINDS, VOLUMES
 from landmarkflow.console.plan import Part, Plan
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.study.study import Study
@@ -143,7 +143,7 @@ def megavoxels_of(study: Study) -> float:
     if not given and data.cohort is not None and data.cohort.kind in KINDS:
         return SIMULATED_PICTURE
     if not given and data.cohort is not None:
-        x, y, z = data.cohort.anatomy.size
+        x, y, z = getattr(data.cohort, VOLUMES[data.cohort.kind].settings).size
         return float(x * y * z) / 1e6
     images = [Path(scan.image) for scan in list(study.scans.values())[:MOST_LOOKED_AT]]
     sizes = [size for image in images if (size := _voxels(image)) > 0] if given else []

@@ -1,4 +1,4 @@
-"""Simulate one scan of a cohort, a temporal bone or a picture, with its truth."""
+"""Simulate one scan or picture of a cohort, with its truth."""
 
 import csv
 import io
@@ -12,9 +12,11 @@ from landmarkflow.cohorts.fetal_head import simulate_fetal_head
 from landmarkflow.cohorts.fetal_head_settings import FetalHeadSettings
 from landmarkflow.cohorts.fundus import simulate_fundus
 from landmarkflow.cohorts.fundus_settings import FundusSettings
+from landmarkflow.cohorts.mr_head import simulate_mr_head
+from landmarkflow.cohorts.mr_head_settings import MrHeadSettings
 from landmarkflow.cohorts.picture import LOOK_COLUMNS, Picture
 from landmarkflow.cohorts.settings import CohortSettings
-from landmarkflow.cohorts.simulate import simulate_subject
+from landmarkflow.cohorts.simulate import Subject, simulate_subject
 from landmarkflow.core.files import replacing, write_text
 from landmarkflow.core.points import PointList
 from landmarkflow.core.settings import Settings
@@ -35,6 +37,18 @@ class Simulator:
     simulate: Callable[[Any, int, int], Picture]
 
 
+@dataclass(frozen=True)
+class VolumeSimulator:
+    """How a kind of scans is simulated: by its settings, the cohort's seed and a number."""
+
+    settings: type[Settings]
+    simulate: Callable[[Any, int, int], Subject]
+
+
+VOLUMES: Mapping[str, VolumeSimulator] = {
+    "ear": VolumeSimulator(CohortSettings, simulate_subject),
+    "mr_head": VolumeSimulator(MrHeadSettings, simulate_mr_head),
+}
 SIMULATORS: Mapping[str, Simulator] = {
     "fundus": Simulator(FundusSettings, simulate_fundus),
     "fetal_head": Simulator(FetalHeadSettings, simulate_fetal_head),
@@ -51,8 +65,9 @@ def run(batch: Batch) -> None:
         picture = simulator.simulate(settings, asked["seed"], asked["number"])
         _write_picture(batch, scan, picture)
         return
-    anatomy = CohortSettings.model_validate(asked["settings"])
-    subject = simulate_subject(anatomy, asked["seed"], asked["number"])
+    volumes = VOLUMES[asked["kind"]]
+    anatomy = volumes.settings.model_validate(asked["settings"])
+    subject = volumes.simulate(anatomy, asked["seed"], asked["number"])
     write_volume(subject.scan, batch.path("image", scan))
     write_volume(subject.segmentation, batch.path("segmentation", scan))
     found = PointList("reference", subject.landmarks, None)

@@ -15,6 +15,7 @@ from pydantic import (
 
 from landmarkflow.cohorts.fetal_head_settings import FetalHeadSettings
 from landmarkflow.cohorts.fundus_settings import FundusSettings
+from landmarkflow.cohorts.mr_head_settings import MrHeadSettings
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.settings import Settings, explain
@@ -82,9 +83,14 @@ class CohortSource(Settings):
     training: int = Field(
         0, ge=0, le=9999, description="annotated scans for supervised methods, numbered after these"
     )
-    kind: Literal["ear", "fundus", "fetal_head"] = Field("ear", description="what they show")
+    kind: Literal["ear", "mr_head", "fundus", "fetal_head"] = Field(
+        "ear", description="what they show"
+    )
     anatomy: CohortSettings = Field(
         CohortSettings(), description="of ears: the scanner and the poses"
+    )
+    mr_head: MrHeadSettings = Field(
+        MrHeadSettings(), description="of heads in magnetic resonance: the scanner and the poses"
     )
     fundus: FundusSettings = Field(
         FundusSettings(), description="of fundus photographs: eyes, lesions and cameras"

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_letters
 
-from landmarkflow.cohorts.kinds import KINDS, PictureKind
-from landmarkflow.cohorts.settings import side_of
+from landmarkflow.cohorts.kinds import KINDS, VOLUMES, PictureKind
 from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.files import read_text
 from landmarkflow.core.records import TEMPLATE
@@ -36,8 +35,6 @@ from landmarkflow.study.pictures import is_of_pictures, pictures_in
 from landmarkflow.study.sheet import Scan, check_files, check_ids, read_rows, read_sheet, scan_of
 
 BESIDE_COLUMNS = ("scan", "side", "series", "scale", "spacing", "group")
-# Simulated ears are called so, with their number.
-COHORT_PREFIX = "ear"
 # Names without suffix of the files in template/, and what lies in a folder of scans.
 ROLES = {"scan": IMAGE_SUFFIXES, "landmarks": LANDMARK_SUFFIXES, "segmentation": IMAGE_SUFFIXES}
 KNOWN = ("template", "scans", "landmarks", "segmentations", "training", "samples.tsv")
@@ -207,22 +204,24 @@ def _rows_beside(path: Path, scans: Sequence[str], tell: Tell) -> dict[str, dict
 
 
 def _of_cohort(source: CohortSource, data: Path) -> Source:
+    kind = VOLUMES[source.kind]
+    settings = getattr(source, kind.settings)
     template = Template(
         image=f"{data}/scans/template.nii.gz",
         landmarks=f"{data}/landmarks/template.mrk.json",
         segmentation=f"{data}/segmentations/template.nii.gz",
-        side=side_of(source.anatomy, source.seed, 0),
+        side=kind.side_of(settings, source.seed, 0),
     )
     scans = []
     for number in range(1, source.scans + source.training + 1):
-        name = f"{COHORT_PREFIX}{number:03d}"
+        name = f"{kind.prefix}{number:03d}"
         trains = number > source.scans
         annotated = trains or number <= source.evaluated
         scans.append(
             Scan(
                 scan=name,
                 image=f"{data}/scans/{name}.nii.gz",
-                side=side_of(source.anatomy, source.seed, number),
+                side=kind.side_of(settings, source.seed, number),
                 landmarks=f"{data}/landmarks/{name}.mrk.json" if annotated else "",
                 segmentation=f"{data}/segmentations/{name}.nii.gz" if annotated else "",
                 split="train" if trains else "",

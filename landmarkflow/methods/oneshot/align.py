@@ -2,7 +2,7 @@
 
 import functools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import optimize
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.records import TEMPLATE, Record, read_record
@@ -19,11 +18,10 @@ from landmarkflow.engine.batch import Batch, require_result
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.transforms import write_transform
 from landmarkflow.formats.written import read_written, write_volume
-from landmarkflow.images.extent import Extent
 from landmarkflow.images.identity import Identity
 from landmarkflow.images.operations import array_of, grid_of, mirrored, shrunk
 from landmarkflow.images.sampling import resample
-from landmarkflow.images.similarity import Interpolator, ball, correlation, normalised
+from landmarkflow.images.similarity import ball, feature, normalised
 from landmarkflow.methods.oneshot.crops import crop_around
 from landmarkflow.methods.oneshot.mixture import Mixture
 from landmarkflow.methods.oneshot.moments import (
@@ -31,9 +29,12 @@ from landmarkflow.methods.oneshot.moments import (
     Pose,
     Subject,
     bone_around,
+    marked_moments,
     moments_of,
     moments_poses,
 )
+from landmarkflow.methods.oneshot.orientations import is_unclear, searched
+from landmarkflow.methods.oneshot.rigid import Samples, Similarity, Start
 from landmarkflow.methods.oneshot.settings import AlignSettings, CentreSettings
 from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of, maps_to
 
@@ -42,28 +43,18 @@ Array = NDArray[np.float64]
 
 # Of a template that is laid on a part of a target, bone counts up to so many radii of the moments.
 REACH_IN_RADII = 2.0
-# A pose that puts a smaller share of the samples into a scan says nothing.
-LEAST_SEEN = 0.3
-# Where fewer samples than this share enter or leave the scan, a climb has settled.
-SETTLED = 0.01
-ROUNDS = 10
+# Rounds in which the template's mass centre is laid on that of the part that a scan shows.
+CUT_ROUNDS = 10
 # Another place fits about as well as the best where its correlation is this share of the best's:
 # an ear of the other side comes to three quarters, as long as the side is not known.
 ALIKE, ALIKE_OF_A_SIDE = 0.75, 0.9
+# A search through all orientations begins at this many times the coarsest spacing.
+COARSER = 2.0
 # Around the upright pose of a part, shifts up to this are tried, in steps of this.
 CUT_REACH_MM = 6.0
 CUT_STEP_MM = 2.0
 # What the files of the transforms say that they are made of.
 PARTS = {"rigid": "rigid registration", "moments": "the best of the poses by moments of inertia"}
-
-
-@dataclass(frozen=True)
-class Start:
-    """A pose to start from, and the correlation that it has and comes to at coarse spacing."""
-
-    name: str
-    pose: Pose
-    correlation: float
 
 
 @dataclass(frozen=True)
@@ -91,52 +82,52 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Where the template is compared at one spacing, and its intensities there.
-
-    Attributes:
-        spacing: of the smoothed template, mm.
-        points: (n, 3) LPS mm.
-        values: (n,) intensities of mean zero and norm one.
-    """
-
-    spacing: float
-    points: Array
-    values: Array
-
-
-@dataclass(frozen=True)
 class Template:
     """What of the template all scans share.
 
     Attributes:
         samples: where it is compared, coarsest spacing first.
         moments: of its dense bone.
+        marked: moments of what the network marks in it; None where that is not known.
+        coarse: where it is compared for a search through all orientations.
         bone: (n, 3) LPS mm and (n,) masses of dense bone, farther around than moments are taken.
+        has_mixture: whether the mixture of its intensities tells its dense bone.
     """
 
     samples: tuple[Samples, ...]
     moments: Moments
     bone: tuple[Array, Array]
+    has_mixture: bool
+    marked: Moments | None
+    coarse: Samples
 
 
 def prepare_template(template: Subject, mask: sitk.Image, settings: AlignSettings) -> Template:
     """Sample the annotated scan inside a mask, coarsest spacing first, and take its moments."""
-    samples = []
-    for spacing in settings.spacings_mm:
-        coarse = shrunk(template.crop, spacing)
-        grid = grid_of(coarse)
-        inside = np.argwhere(array_of(resample(mask, grid, "nearest")) > 0)
-        # Evenly spread through the list of voxels, so no generator and no seed is needed.
-        chosen = inside[:: max(1, len(inside) // settings.samples)]
-        values = normalised(array_of(coarse)[tuple(chosen.T)].astype(np.float64))
-        points = grid.to_physical(chosen[:, ::-1].astype(np.float64))
-        samples.append(Samples(spacing, points, values))
+    samples = tuple(_samples(template, mask, step, settings) for step in settings.spacings_mm)
     bone = bone_around(template, settings, REACH_IN_RADII * settings.moments_radius_mm)
-    return Template(tuple(samples), moments_of(template, settings), bone)
+    coarse = _samples(template, mask, COARSER * settings.spacings_mm[0], settings)
+    has_mixture, marked = template.mixture is not None, marked_moments(template)
+    return Template(samples, moments_of(template, settings), bone, has_mixture, marked, coarse)
 
 
-def align(template: Template, target: Subject, settings: AlignSettings) -> Alignment:
+def _samples(
+    template: Subject, mask: sitk.Image, spacing: float, settings: AlignSettings
+) -> Samples:
+    coarse = shrunk(template.crop, spacing)
+    grid = grid_of(coarse)
+    inside = np.argwhere(array_of(resample(mask, grid, "nearest")) > 0)
+    # Evenly spread through the list of voxels, so no generator and no seed is needed.
+    chosen = inside[:: max(1, len(inside) // settings.samples)]
+    compared = feature(coarse, 0.0, settings.contrast_mm)
+    values = normalised(array_of(compared)[tuple(chosen.T)].astype(np.float64))
+    points = grid.to_physical(chosen[:, ::-1].astype(np.float64))
+    return Samples(spacing, points, values, settings.contrast_mm)
+
+
+def align(
+    template: Template, target: Subject, settings: AlignSettings, *, everywhere: bool = False
+) -> Alignment:
     """Find the rigid transform that takes template points to target points.
 
     Each start (moments of inertia with the four proper flips; the upright pose) is refined at the
@@ -146,6 +137,7 @@ def align(template: Template, target: Subject, settings: AlignSettings) -> Align
         template: the annotated scan, the fixed image.
         target: the scan to match, the moving image.
         settings: starts, spacings, optimiser.
+        everywhere: whether orientations all around are starts, too.
 
     Returns:
         The pose, LPS mm, with its normalised cross-correlation.
@@ -155,20 +147,39 @@ def align(template: Template, target: Subject, settings: AlignSettings) -> Align
     """
     coarsest, *finer = template.samples
     similarity = Similarity.of(coarsest, target)
-    moments = moments_of(target, settings)
-    starts = dict(starting_poses(template.moments, moments, settings))
+    fixed, moments = _paired_moments(template, target, settings)
+    starts = dict(starting_poses(fixed, moments, settings))
     if target.extent is not None:
         starts |= cut_poses(template, target, moments, settings)
     tried = tuple(Start(n, *similarity.ascend(pose, settings)) for n, pose in starts.items())
+    if everywhere:
+        centres = Pose(np.eye(3), fixed.centre, moments.centre - fixed.centre)
+        wide = Similarity.of(template.coarse, target)
+        tried += searched(wide, similarity, centres, settings)
     best = max(tried, key=lambda start: start.correlation)
     pose, correlation = best.pose, best.correlation
     for samples in finer:
         pose, correlation = Similarity.of(samples, target).ascend(pose, settings)
     unrefined = max(
-        moments_poses(template.moments, moments),
+        moments_poses(fixed, moments),
         key=similarity.value,
     )
     return Alignment(pose, unrefined, correlation, best.name, tried)
+
+
+def _paired_moments(
+    template: Template, target: Subject, settings: AlignSettings
+) -> tuple[Moments, Moments]:
+    """Moments of template and scan that weigh the same in both.
+
+    They are of dense bone, or, where the mixture did not tell it in one of them, of what the
+    network marks.
+    """
+    if target.mixture is None or not template.has_mixture:
+        marked = marked_moments(target)
+        if template.marked is not None and marked is not None:
+            return template.marked, marked
+    return template.moments, moments_of(target, settings)
 
 
 def starting_poses(
@@ -195,7 +206,7 @@ def cut_poses(
         return {}
     middle, fixed = grid_of(target.crop).centre, template.moments.centre
     shift = moments.centre - fixed
-    for _ in range(ROUNDS):
+    for _ in range(CUT_ROUNDS):
         there = bone + shift
         near = np.linalg.norm(there - middle, axis=1) <= settings.moments_radius_mm
         seen = mass * (near & extent.holds(there, 0.0))
@@ -207,98 +218,6 @@ def cut_poses(
     poses = [Pose(np.eye(3), fixed, each) for each in shifts]
     best = max(poses, key=similarity.value)
     return {"upright, of what is seen": Pose(np.eye(3), fixed, shift), "upright, shifted": best}
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """Normalised cross-correlation of template and target at one spacing, with its gradient."""
-
-    samples: Samples
-    target: Interpolator
-    extent: Extent | None = None
-
-    @staticmethod
-    def of(samples: Samples, target: Subject) -> "Similarity":
-        """Bring the target to the spacing of the template's samples."""
-        found = Interpolator.of(shrunk(target.crop, samples.spacing))
-        return Similarity(samples, found, target.extent)
-
-    def seen(self, pose: Pose) -> NDArray[np.bool_] | None:
-        """(n,) which samples a pose puts into the scan; None for all."""
-        if self.extent is None:
-            return None
-        there = pose.turned(self.samples.points) + pose.pivot + pose.translation
-        return self.extent.holds(there, self.samples.spacing)
-
-    def value(self, pose: Pose) -> float:
-        """Correlation of what a pose puts into the scan, less where that is little."""
-        seen = self.seen(pose)
-        if seen is None:
-            return self.value_and_gradient(pose)[0]
-        share = float(seen.mean())
-        if share < LEAST_SEEN:
-            return -1.0
-        return self.value_and_gradient(pose, seen)[0]
-
-    def value_and_gradient(
-        self, pose: Pose, seen: NDArray[np.bool_] | None = None
-    ) -> tuple[float, Array]:
-        """Correlation coefficient at a pose, and its derivative by a small step of `Pose.moved`.
-
-        Args:
-            pose: the pose.
-            seen: (n,) which samples count; None for all.
-        """
-        points, fixed = self.samples.points, self.samples.values
-        if seen is not None:
-            points, fixed = points[seen], normalised(fixed[seen])
-        arms = pose.turned(points)
-        values, gradients = self.target.sample(arms + pose.pivot + pose.translation)
-        value, by_value = correlation(fixed, values.astype(np.float64))
-        # Σ arm × force, of the sums of all their products.
-        products = arms.T @ (gradients * by_value[:, None])
-        turn = products[[1, 2, 0], [2, 0, 1]] - products[[2, 0, 1], [1, 2, 0]]
-        return value, np.concatenate([turn, by_value @ gradients])
-
-    def ascend(self, pose: Pose, settings: AlignSettings) -> tuple[Pose, float]:
-        """Climb from a pose; return the pose reached and its correlation.
-
-        In a scan that shows a part alone, the samples that a pose puts into it count; which these
-        are is asked again where the climb has ended, until they stay.
-        """
-        seen = self.seen(pose)
-        for _ in range(ROUNDS if seen is not None else 1):
-            if seen is not None and seen.mean() < LEAST_SEEN:
-                return pose, -1.0
-            pose, value = self._ascend(pose, settings, seen)
-            before, seen = seen, self.seen(pose)
-            if seen is None or before is None or (seen != before).mean() < SETTLED:
-                break
-        return pose, value
-
-    def _ascend(
-        self, pose: Pose, settings: AlignSettings, seen: NDArray[np.bool_] | None
-    ) -> tuple[Pose, float]:
-        # A turn of 1/radius rad moves the target's rim by 1 mm, as a shift of 1 mm does.
-        scale = np.array([1 / settings.moments_radius_mm] * 3 + [1.0] * 3)
-
-        def descend(step: Array) -> tuple[float, Array]:
-            value, gradient = self.value_and_gradient(pose.moved(step * scale), seen)
-            return -value, -gradient * scale
-
-        if settings.optimiser == "gradient_descent":
-            for _ in range(settings.iterations):
-                _, gradient = descend(np.zeros(6))
-                pose = pose.moved(-settings.learning_rate * gradient * scale)
-            return pose, self.value_and_gradient(pose, seen)[0]
-        found = optimize.minimize(
-            descend,
-            np.zeros(6),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": settings.iterations, "ftol": 1e-7},
-        )
-        return pose.moved(found.x * scale), float(-found.fun)
 
 
 def run(batch: Batch) -> None:
@@ -318,18 +237,18 @@ def run(batch: Batch) -> None:
             return Record(task.scan, "align", "refused", f"scan {task.scan}: {said}")
         mixture = _mixture(task.inputs["locate_record"])
         flips = (True,) if task.scan == TEMPLATE else flips_of(task.row["side"], side)
-        tried: list[Placed] = []
-        first: sitk.Image | None = None
+        subjects: list[tuple[tuple[float, ...], Subject]] = []
         for centre, crop in _places(task, field_mm):
-            first = first or crop
+            unseen = subjects or mixture
+            marked = None if unseen else read_written(task.inputs["probability"])
             extent = extent_of(task.inputs["locate_record"], crop)
-            for flip in flips:
-                with suppress(ScanFailure):
-                    subject = _subject(crop, mixture, extent, flip=flip)
-                    tried.append(Placed(centre, crop, flip, align(template(), subject, settings)))
-        if not tried:
-            raise ScanFailure("there is no dense bone around any place that may hold the target")
+            subjects.append((centre, Subject(crop, mixture, extent, marked)))
+        first = subjects[0][1].crop
+        tried = _tried(template(), subjects, flips, settings)
         best = max(tried, key=lambda placed: placed.found.correlation)
+        if "moments" in settings.starts and is_unclear(best.found.tried):
+            tried = _tried(template(), subjects, flips, settings, everywhere=True)
+            best = max(tried, key=lambda placed: placed.found.correlation)
         found = best.found
         if found.correlation < settings.least_correlation:
             raise ScanFailure(
@@ -354,11 +273,40 @@ def run(batch: Batch) -> None:
             "start": found.start,
             "tried": {start.name: start.correlation for start in found.tried},
         }
-        return Record.judged(
-            task.scan, "align", _ambiguous(best, tried, task.row["side"], side), details
-        )
+        doubts = _ambiguous(best, tried, task.row["side"], side)
+        if "moments" in settings.starts and is_unclear(found.tried):
+            doubts.append(
+                f"of {len(found.tried)} poses none is clearly the best: the target may be turned"
+            )
+        return Record.judged(task.scan, "align", doubts, details)
 
     batch.run(compute)
+
+
+def _tried(
+    template: Template,
+    subjects: Sequence[tuple[tuple[float, ...], Subject]],
+    flips: Sequence[bool],
+    settings: AlignSettings,
+    *,
+    everywhere: bool = False,
+) -> list[Placed]:
+    """The alignment of each place that may hold the target, as it is or mirrored.
+
+    Raises:
+        ScanFailure: there is none.
+    """
+    found = []
+    for centre, subject in subjects:
+        for flip in flips:
+            with suppress(ScanFailure):
+                aligned = align(
+                    template, _subject(subject, flip=flip), settings, everywhere=everywhere
+                )
+                found.append(Placed(centre, subject.crop, flip, aligned))
+    if not found:
+        raise ScanFailure("there is no dense bone around any place that may hold the target")
+    return found
 
 
 def _is_template(batch: Batch, task: Task) -> bool:
@@ -399,18 +347,26 @@ def _ambiguous(best: Placed, tried: list[Placed], side: str, template_side: str)
     ]
 
 
-def _subject(crop: sitk.Image, mixture: Mixture, extent: Extent | None, *, flip: bool) -> Subject:
+def _subject(subject: Subject, *, flip: bool) -> Subject:
     if not flip:
-        return Subject(crop, mixture, extent)
-    return Subject(mirrored(crop), mixture, extent and extent.mirrored())
+        return subject
+    extent, marked = subject.extent, subject.marked
+    return Subject(
+        mirrored(subject.crop),
+        subject.mixture,
+        extent and extent.mirrored(),
+        None if marked is None else mirrored(marked),
+    )
 
 
 def _template(batch: Batch, settings: AlignSettings) -> Template:
     require_result(batch.path("template_centre_record"), "template")
     crop, mask = crop_and_mask(batch, settings.mask_margin_mm)
     mixture = _mixture(batch.path("template_locate_record"))
-    return prepare_template(Subject(crop, mixture), mask, settings)
+    marked = read_written(batch.path("template_probability"))
+    return prepare_template(Subject(crop, mixture, None, marked), mask, settings)
 
 
-def _mixture(record: Path) -> Mixture:
-    return Mixture.from_record(read_record(record).details)
+def _mixture(record: Path) -> Mixture | None:
+    details = read_record(record).details
+    return Mixture.from_record(details) if details["mixture"] else None

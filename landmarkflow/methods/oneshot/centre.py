@@ -10,25 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from landmarkflow.core.errors import ScanFailure
-from landmarkflow.core.grids import Grid
 from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.written import read_written, write_volume
-from landmarkflow.images.operations import array_of, grid_of, image_on, shrunk
+from landmarkflow.images.operations import array_of, grid_of, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.learning.device import best_device, device_name
 from landmarkflow.methods.oneshot.crops import crop_around
-from landmarkflow.methods.oneshot.network import (
-    UNet,
-    folded,
-    load_network,
-    predict_slices,
-)
-from landmarkflow.methods.oneshot.settings import CentreSettings, NetworkSettings, TrainSettings
+from landmarkflow.methods.oneshot.localiser import Localiser, places_in, predict_joint
+from landmarkflow.methods.oneshot.network import folded, load_network
+from landmarkflow.methods.oneshot.settings import CentreSettings, TrainSettings
 
-# A slice in which the views so far leave no voxel more than this is not looked at.
-NEGLIGIBLE = 1e-3
 # A candidate around which the network marks this share of what it marks around the best is a rival:
 # registration tells which of them is the target.
 RIVAL_SHARE = 0.3
@@ -42,16 +35,6 @@ class Step:
 
     centre: tuple[float, float, float]
     move_mm: float
-
-
-@dataclass(frozen=True)
-class Localiser:
-    """A trained network with what is needed to use it."""
-
-    network: UNet
-    settings: NetworkSettings
-    device: torch.device
-    target_mm3: float
 
 
 @dataclass(frozen=True)
@@ -92,7 +75,8 @@ def centre(
 
     Args:
         region: normalised crop on the LPS-aligned working grid.
-        candidates: (n, 3) possible centres, LPS mm.
+        candidates: (n, 3) possible centres, LPS mm; with none the network looks for them in the
+            whole region.
         localiser: the trained network.
         settings: slices of the first iteration, tolerance ε, greatest number of iterations, size
             of the final crop.
@@ -106,6 +90,10 @@ def centre(
             candidate.
     """
     seen = shrunk(region, localiser.settings.spacing_mm)
+    if not len(candidates):
+        candidates = places_in(seen, localiser)
+    if not len(candidates):
+        raise ScanFailure("the network marks nothing in the whole scan, expected the target")
     found = [
         (candidate, predict_joint(seen, candidate, localiser, settings.first_every))
         for candidate in candidates.astype(np.float64)
@@ -166,37 +154,6 @@ def _is_apart(place: NDArray[np.float64], kept: Sequence[Found], localiser: Loca
     return all(np.linalg.norm(place - other.position) > apart for other in kept)
 
 
-def predict_joint(
-    seen: sitk.Image, position: NDArray[np.float64], localiser: Localiser, every: int = 1
-) -> sitk.Image:
-    """Joint probability pX·pY·pZ of the slices across x, y and z in a window around a point.
-
-    Args:
-        seen: the region at about the network's spacing.
-        position: (3,) the window's centre, LPS mm.
-        localiser: the trained network.
-        every: of so many slices across each axis one is looked at.
-
-    Returns:
-        float32 volume where the slices meet, LPS-aligned: window_pixels³ voxels at the network's
-        spacing, or fewer, as much farther apart.
-    """
-    pixels = localiser.settings.window_pixels
-    grid = Grid.centred(position, (pixels, pixels, pixels), localiser.settings.spacing_mm)
-    window = array_of(resample(seen, grid))
-    joint = np.ones_like(window[::every, ::every, ::every])
-    for axis in range(3):
-        so_far = np.moveaxis(joint, axis, 0)
-        promising = so_far.max(axis=(1, 2)) > NEGLIGIBLE
-        so_far[~promising] = 0
-        if promising.any():
-            slices = np.ascontiguousarray(np.moveaxis(window, axis, 0)[::every][promising])
-            probability = predict_slices(localiser.network, slices, localiser.device)
-            so_far[promising] *= probability[:, ::every, ::every]
-    size = joint.shape[0]
-    return image_on(Grid((size, size, size), grid.spacing * every, grid.origin, np.eye(3)), joint)
-
-
 def mass_centre(joint: sitk.Image, seen: sitk.Image) -> NDArray[np.float64]:
     """Centre Σ p·ρ·x / Σ p·ρ (Eq. 1) of a probability map over the region's intensities, LPS mm.
 
@@ -233,7 +190,7 @@ def run(batch: Batch) -> None:
 
     def compute(task: Task) -> Record:
         candidates = read_record(task.inputs["locate_record"]).details["candidates"]
-        centres = np.array([candidate["centre"] for candidate in candidates])
+        centres = np.array([candidate["centre"] for candidate in candidates]).reshape(-1, 3)
         found = centre(read_written(task.inputs["region"]), centres, localiser, settings)
         write_volume(found.crop, task.outputs["centred"])
         write_volume(found.probability, task.outputs["probability"])

@@ -1,4 +1,8 @@
-"""Find the rough region of interest: a mixture of intensities and its dense component (Eq. 1)."""
+"""Find the rough region of interest: by the dense component of a mixture of intensities (Eq. 1).
+
+Where nothing dense tells the target apart, the region is the whole scan, through which the network
+looks (`centre`), or which holds the target as it is.
+"""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +23,18 @@ from landmarkflow.images.identity import Identity
 from landmarkflow.images.operations import array_of, cropped, grid_of, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.mixture import Mixture, fit_mixture
-from landmarkflow.methods.oneshot.normalise import normalise
+from landmarkflow.methods.oneshot.normalise import Greys, Range, greys_of, normalise
 from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
+from landmarkflow.methods.oneshot.surveyed import Survey, read_survey
 
 # Around the crop, for the smoothing that a coarser working grid needs.
 CROP_MARGIN_MM = 2.0
 # A place farther off than a region is wide is a candidate where it has this share of the mass.
 FAR_SHARE = 0.1
+# A scan whose heaviest region has less than this share of the template's dense mass has none.
+LEAST_OF_TEMPLATE = 0.1
+# A whole scan on the working grid, at four bytes a voxel.
+MOST_VOXELS = 120e6
 
 
 @dataclass(frozen=True)
@@ -38,15 +47,97 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Region:
-    """What `locate` finds in one scan."""
+    """What `locate` finds in one scan.
+
+    Attributes:
+        crop: on the LPS-aligned working grid.
+        mixture: of the scan's intensities; None where it found no region.
+        centre: of all that counts, LPS mm.
+        candidates: the heaviest first; none where the network is to look through the whole crop.
+        method: mixture, network or whole.
+    """
 
     crop: sitk.Image
-    mixture: Mixture
+    mixture: Mixture | None
     centre: tuple[float, float, float]
     candidates: tuple[Candidate, ...]
+    method: str = "mixture"
 
 
 def locate(
+    normalised: sitk.Image,
+    settings: LocateSettings,
+    intensities: NormaliseSettings,
+    survey: Survey | None = None,
+) -> Region:
+    """Locate a scan's region by the method that is stated, or that the template's survey chose.
+
+    Args:
+        normalised: volume in [0, 1] (Eq. 8) on the scan's own grid.
+        settings: mixture, candidates and crop.
+        intensities: the scaling of Eq. 8, in whose units the mixture is stated.
+        survey: of the template; without one `auto` is the mixture.
+
+    Raises:
+        ScanFailure: no voxel belongs to the dense component, or the scan is too large to be the
+            region as a whole.
+    """
+    method = survey.locate if survey else settings.method
+    if method in ("network", "whole"):
+        return whole_scan(normalised, settings, method)
+    if survey is None or method == "mixture":
+        return locate_by_mixture(normalised, settings, intensities)
+    try:
+        found = locate_by_mixture(normalised, settings, intensities)
+    except ScanFailure:
+        return whole_scan(normalised, settings, "network")
+    if found.candidates[0].mass_mm3 < LEAST_OF_TEMPLATE * survey.dense_mm3:
+        return whole_scan(normalised, settings, "network")
+    return found
+
+
+def whole_scan(normalised: sitk.Image, settings: LocateSettings, method: str) -> Region:
+    """The whole scan as the region, on the working grid.
+
+    As `whole` it has one candidate, the centre of what is brighter than Otsu's threshold.
+
+    Args:
+        normalised: volume in [0, 1] on the scan's own grid.
+        settings: the working grid's spacing.
+        method: network or whole.
+
+    Raises:
+        ScanFailure: the working grid would hold too many voxels.
+    """
+    corners = _corners(grid_of(normalised))
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    voxels = float(np.prod((high - low) / settings.spacing_mm))
+    if voxels > MOST_VOXELS:
+        raise ScanFailure(
+            f"the whole scan at `locate.spacing_mm` {settings.spacing_mm:g} would be a region of "
+            f"{voxels / 1e6:.0f} million voxels, expected at most {MOST_VOXELS / 1e6:.0f}: state a "
+            "larger spacing, or cut the scan out around the target"
+        )
+    box = _box_grid(low, high, settings.spacing_mm)
+    crop = resample(normalised, box, "linear")
+    coarse = resample(normalised, _covering_grid(grid_of(normalised), settings.search_spacing_mm))
+    values = array_of(coarse).astype(np.float64)
+    bright = values * (values > _otsu(coarse))
+    if not bright.any():
+        raise ScanFailure("all voxels of the scan have the same grey value, expected a target")
+    centre = _centre_of_mass(bright, grid_of(coarse))
+    mass = float(bright.sum() * settings.search_spacing_mm**3)
+    candidates = (Candidate(centre, mass),) if method == "whole" else ()
+    return Region(crop, None, centre, candidates, method)
+
+
+def _otsu(image: sitk.Image) -> float:
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.Execute(image)
+    return float(otsu.GetThreshold())
+
+
+def locate_by_mixture(
     normalised: sitk.Image, settings: LocateSettings, intensities: NormaliseSettings
 ) -> Region:
     """Locate candidate regions of dense bone and crop around them.
@@ -177,11 +268,27 @@ def _crop_grid(
     return _box_grid(low, high, settings.spacing_mm)
 
 
+def survey_of(batch: Batch) -> Survey | None:
+    """The template's survey, where the settings leave anything to it."""
+    asked = batch.stage.has("survey", batch.values)
+    return read_survey(batch.path("survey")) if asked else None
+
+
+def scan_greys(scan: sitk.Image, intensities: NormaliseSettings, survey: Survey | None) -> Greys:
+    """How a scan is normalised, as stated or as the template's survey chose."""
+    if survey is None:
+        stated = Range(intensities.low, intensities.high)
+        method = "percentiles" if intensities.method == "percentiles" else "hu"
+        return greys_of(scan, stated, None, method)
+    return greys_of(scan, survey.range, survey.shares, survey.normalise)
+
+
 def run(batch: Batch) -> None:
     """Read, normalise, locate and crop every scan; one that cannot be read is set aside."""
     settings = batch.settings(LocateSettings)
     intensities = batch.settings(NormaliseSettings, "normalise")
     largest = int(batch.values["largest_gib"] * 2**30)
+    survey = survey_of(batch)
 
     def compute(task: Task) -> Record:
         try:
@@ -190,14 +297,17 @@ def run(batch: Batch) -> None:
             if batch.is_required:
                 raise
             return Record(task.scan, "locate", "refused", str(error))
-        found = locate(normalise(scan, intensities), settings, intensities)
+        greys = scan_greys(scan, intensities, survey)
+        found = locate(normalise(scan, greys.range), settings, intensities, survey)
         write_volume(found.crop, task.outputs["region"])
         details = {
             "grid": grid_of(scan).as_lists(),
             "image": Identity.of(scan).as_record(),
             "centre": found.centre,
             "candidates": [asdict(candidate) for candidate in found.candidates],
-            "mixture": found.mixture.as_record(),
+            "mixture": found.mixture and found.mixture.as_record(),
+            "method": found.method,
+            "greys": greys.as_record(),
         }
         return Record(task.scan, "locate", details=details)
 

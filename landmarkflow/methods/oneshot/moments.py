@@ -20,18 +20,25 @@ Array = NDArray[np.float64]
 PROPER_FLIPS = tuple(np.diag(signs) for signs in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)))
 # Probabilities below this are the tails of the mixture, not bone.
 LEAST_WEIGHT = 1e-3
+# Fewer voxels that the network marks have no axes.
+LEAST_MARKED = 20
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One scan after centring: its crop, the mixture of its intensities, and what it shows.
+    """One scan after centring.
 
-    The extent is None where the scan goes on beyond the crop on all sides.
+    Attributes:
+        crop: around the target.
+        mixture: of the scan's intensities; None where nothing dense told the target apart.
+        extent: what the scan shows; None where it goes on beyond the crop on all sides.
+        marked: the network's probability of the target; None where it is not known.
     """
 
     crop: sitk.Image
-    mixture: Mixture
+    mixture: Mixture | None
     extent: Extent | None = None
+    marked: sitk.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,21 @@ def moments_poses(fixed: Moments, moving: Moments) -> Iterator[Pose]:
         yield Pose(rotation, fixed.centre, moving.centre - fixed.centre)
 
 
+def marked_moments(subject: Subject) -> Moments | None:
+    """Centre and principal axes of what the network marks, weighted by its probability.
+
+    None where it is not known, or marks nothing.
+    """
+    if subject.marked is None:
+        return None
+    mass = array_of(subject.marked).astype(np.float64)
+    index = np.argwhere(mass > LEAST_WEIGHT)
+    if len(index) < LEAST_MARKED:
+        return None
+    points = grid_of(subject.marked).to_physical(index[:, ::-1].astype(np.float64))
+    return _moments(points, mass[tuple(index.T)])
+
+
 def moments_of(subject: Subject, settings: AlignSettings) -> Moments:
     """Centre and principal axes of p·ρ (Eq. 1 and 2), least moment of inertia first.
 
@@ -91,7 +113,11 @@ def moments_of(subject: Subject, settings: AlignSettings) -> Moments:
     Raises:
         ScanFailure: there is no dense bone within the radius, nor anything else to be told apart.
     """
-    points, mass = bone_around(subject, settings, settings.moments_radius_mm)
+    return _moments(*bone_around(subject, settings, settings.moments_radius_mm))
+
+
+def _moments(points: Array, mass: Array) -> Moments:
+    """Of places (n, 3) LPS mm and their masses (n,)."""
     centre = mass @ points / mass.sum()
     offset = points - centre
     second = (offset * mass[:, None]).T @ offset / mass.sum()
@@ -118,7 +144,8 @@ def bone_around(subject: Subject, settings: AlignSettings, radius_mm: float) -> 
     points = grid_of(around).to_physical(index)
     near = np.linalg.norm(points - centre, axis=1) <= radius_mm
     points, intensity = points[near], intensity.ravel()[near]
-    mass = subject.mixture.dense_probability(intensity) * intensity
+    dense = None if subject.mixture is None else subject.mixture.dense_probability(intensity)
+    mass = intensity if dense is None else dense * intensity
     if not (mass > LEAST_WEIGHT).any() and np.ptp(intensity) > LEAST_WEIGHT:
         mass = intensity
     points, mass = points[mass > LEAST_WEIGHT], mass[mass > LEAST_WEIGHT]

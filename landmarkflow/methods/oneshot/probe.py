@@ -8,7 +8,7 @@ from pathlib import Path
 from landmarkflow.core.errors import InputError, ScanFailure
 from landmarkflow.engine.batch import Batch
 from landmarkflow.formats.volumes import read_volume
-from landmarkflow.methods.oneshot.locate import locate
+from landmarkflow.methods.oneshot.locate import locate, scan_greys, survey_of
 from landmarkflow.methods.oneshot.normalise import normalise
 from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
 
@@ -36,13 +36,14 @@ def require_a_scan(batch: Batch) -> None:
     settings = batch.settings(LocateSettings, "locate")
     intensities = batch.settings(NormaliseSettings, "normalise")
     largest = int(batch.values["largest_gib"] * 2**30)
-    reasons = {}
+    survey, reasons = survey_of(batch), {}
     for scan, image, series in _images(batch.places.results):
         if image.is_relative_to(batch.places.results):
             return
         try:
-            volume = normalise(read_volume(image, largest, series), intensities)
-            locate(volume, settings, intensities)
+            volume = read_volume(image, largest, series)
+            greys = scan_greys(volume, intensities, survey)
+            locate(normalise(volume, greys.range), settings, intensities, survey)
         except (InputError, ScanFailure) as error:
             reasons[scan] = str(error)
         except OSError as error:

@@ -24,8 +24,8 @@ from landmarkflow.images.sampling import map_points
 Array = NDArray[np.float64]
 
 # Between the points at which the map is inverted. A registration's lattices are two to four times
-# as wide; a finer lattice costs more and changes no label.
-LATTICE_MM = 0.75
+# as wide; a finer lattice costs more and changes no label. In coarse scans it is two voxels wide.
+LATTICE_MM, LATTICE_VOXELS = 0.75, 2.0
 # So far beyond the mapped voxels' centres the target may reach.
 MARGIN_MM = 0.5
 # Of the template's voxels so many, evenly taken, measure where the target comes to lie.
@@ -82,7 +82,8 @@ def _source(
     interpolated linearly, axis by axis.
     """
     first, last = box
-    counts = np.ceil((last - first) * scan.spacing / LATTICE_MM).astype(int) + 1
+    step = np.maximum(LATTICE_MM, LATTICE_VOXELS * scan.spacing)
+    counts = np.ceil((last - first) * scan.spacing / step).astype(int) + 1
     steps = np.maximum(last - first, 1) / np.maximum(counts - 1, 1)
     nodes = scan.to_physical(first + _raster(counts) * steps)
     start = _homogeneous(nodes) @ affine.T

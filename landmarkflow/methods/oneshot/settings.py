@@ -24,6 +24,12 @@ def section(model: type[Settings]) -> Any:
 class NormaliseSettings(Settings):
     """The two intensities that become 0 and 1 (Eq. 8), in the scans' own units (HU in CT)."""
 
+    method: Literal["auto", "hu", "percentiles", "histogram"] = Field(
+        "auto",
+        description="hu: low and high as they stand, HU or other fixed units; percentiles: each "
+        "scan's own; histogram: each scan's is laid on the template's; auto: chosen by the "
+        "template, and by each scan whose units are others",
+    )
     low: float = Field(-1024.0, description="intensity that becomes 0, as does all below it")
     high: float = Field(3000.0, description="intensity that becomes 1, as does all above it")
 
@@ -44,6 +50,12 @@ class Component(Settings):
 class LocateSettings(Settings):
     """The regions that may hold the target, by a mixture of intensities (Eq. 1)."""
 
+    method: Literal["auto", "mixture", "network", "whole"] = Field(
+        "auto",
+        description="mixture: by the dense component of intensities; network: the network looks "
+        "through the whole scan; whole: the scan is the region, as of a head; auto: chosen by the "
+        "template, and network for scans without anything dense",
+    )
     spacing_mm: float = Field(
         0.25, gt=0, description="voxel size of the crop for later stages, mm; smaller is slower"
     )
@@ -214,6 +226,7 @@ class AlignSettings(Settings):
     spacings_mm: tuple[float, ...] = Field(
         (1.0, 0.5), min_length=1, description="voxel sizes of the comparison, coarse to fine, mm"
     )
+    contrast_mm: float = Field(0.0, ge=0, description=CONTRAST)
     samples: int = Field(4000, ge=100, description=POINTS)
     optimiser: Literal["lbfgs", "gradient_descent"] = Field(
         "lbfgs", description="lbfgs, or gradient_descent as in the paper"

@@ -27,22 +27,44 @@ def _voters(settings: Mapping[str, Any]) -> int:
     return int(settings["vote"]["peers"]) + 1 if _votes(settings) else 0
 
 
+def _surveys(settings: Mapping[str, Any]) -> bool:
+    """Whether the template decides how scans are normalised or located."""
+    locate, greys = (settings[name].get("method") for name in ("locate", "normalise"))
+    return locate == "auto" or greys in ("auto", "histogram")
+
+
+SURVEY = Stage(
+    "survey",
+    "survey_template",
+    f"{PACKAGE}.survey",
+    "how grey values are normalised and regions found, as the template allows",
+    reads={**SCANS.gives("record"), **TARGET.gives("target")},
+    writes={"survey": "work/survey/survey.json"},
+    settings=("normalise", "locate", "labels", "largest_gib"),
+    columns=("image", "series"),
+)
+IF_SURVEYED = {"survey": _surveys}
 LOCATE = Stage(
     "locate",
     "locate_regions",
     f"{PACKAGE}.locate",
     "intensities to [0, 1] (Eq. 8), candidate regions and the crop around them (Eq. 1)",
-    reads=SCANS.gives("record"),
+    reads={**SCANS.gives("record"), **SURVEY.gives("survey")},
     writes={"region": "work/locate/{scan}.nii.gz", "record": "work/locate/{scan}.json"},
     settings=("normalise", "locate", "largest_gib"),
     columns=("image", "series"),
+    only_if=IF_SURVEYED,
 )
 TRAIN = Stage(
     "train",
     "train_network",
     f"{PACKAGE}.train",
     "the U-Net, trained on the one annotated scan (Algorithm 1)",
-    reads={**TARGET.gives("target", of=SHARED), **LOCATE.gives("region", "record", of=SHARED)},
+    reads={
+        **TARGET.gives("target", of=SHARED),
+        **LOCATE.gives("region", "record", of=SHARED),
+        **SURVEY.gives("survey"),
+    },
     writes={
         "weights": "{run}/work/train/weights.npz",
         "history": "{run}/work/train/training.csv",
@@ -50,6 +72,7 @@ TRAIN = Stage(
     },
     # Those of `locate` say whether any scan is left that training is for.
     settings=("train", "seed", "labels", *LOCATE.settings),
+    only_if=IF_SURVEYED,
 )
 CENTRE = Stage(
     "centre",
@@ -77,10 +100,10 @@ ALIGN = Stage(
     "moments of inertia, then rigid registration (Eq. 2 and 3)",
     reads={
         **CROP,
-        **CENTRE.gives("record", of=OWN),
+        **CENTRE.gives("probability", "record", of=OWN),
         **LOCATE.gives("record", of=SHARED),
         **LOCATE.gives("region", "record"),
-        **CENTRE.gives("centred", "record"),
+        **CENTRE.gives("centred", "probability", "record"),
     },
     writes={
         "crop": "{run}/work/align/{scan}.nii.gz",
@@ -224,7 +247,7 @@ SEGMENT = Stage(
 METHOD = Method(
     "oneshot",
     OneShotSettings,
-    (LOCATE, TRAIN, CENTRE, ALIGN, DEFORM, SYMMETRISE, VOTE, REFINE, CLOSE, PLACE, SEGMENT),
+    (SURVEY, LOCATE, TRAIN, CENTRE, ALIGN, DEFORM, SYMMETRISE, VOTE, REFINE, CLOSE, PLACE, SEGMENT),
     steps={
         "region": "region alone",
         "centred": "+ centring",

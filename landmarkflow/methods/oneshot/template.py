@@ -1,5 +1,6 @@
 """What several stages take of the template: its crop, its target and its landmarks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,12 @@ LEAST_CUT = 0.005
 
 def target_of(batch: Batch) -> sitk.Image:
     """The template's target, those labels that the study names, as a mask on its scan's grid."""
-    labels = read_written(batch.path("template_target"))
-    values, chosen = view_of(labels), batch.values["labels"]
+    return target_in(read_written(batch.path("template_target")), batch.values["labels"])
+
+
+def target_in(labels: sitk.Image, chosen: Sequence[int]) -> sitk.Image:
+    """Those of the labels that are chosen, or all, as a mask."""
+    values = view_of(labels)
     return image_on(grid_of(labels), np.isin(values, chosen) if chosen else values != 0)
 
 

@@ -12,6 +12,29 @@ EVENED_OUT = any(run.settings.symmetrise.enabled for run in ONESHOT_RUNS)
 REGISTERED = {**({TEMPLATE: (TEMPLATE,)} if EVENED_OUT else {}), **STUDY.batches}
 
 
+if ONESHOT_RUNS:
+
+    rule survey_template:
+        """What the study's template tells of grey values, and of how regions are found."""
+        input:
+            **FLOW.reads(oneshot.SURVEY, TEMPLATES[:1]),
+        output:
+            **FLOW.writes(oneshot.SURVEY),
+        log:
+            FLOW.log(oneshot.SURVEY),
+        priority: 100
+        conda:
+            "../../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(2000),
+            runtime=growing(5),
+        params:
+            **FLOW.decides(oneshot.SURVEY, TEMPLATES[:1]),
+        shell:
+            FLOW.command(oneshot.SURVEY)
+
+
 for batch, scans in PREPARED.items():
 
     rule:
