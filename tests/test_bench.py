@@ -23,7 +23,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("bench", "pose", "report"):
+    for name in ("bench", "pose", "report", "suggested"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -103,3 +103,25 @@ def test_the_report_of_more_scans_stays_small_and_is_seen_at_once(tmp_path: Path
         pytest.skip("no Chromium, or no Playwright, is installed")
     assert shown.complaints == ()
     assert 0 < shown.painted_s < shown.seen_s < 10
+
+
+def test_suggested_templates_are_fused_beside_drawn_ones(tmp_path: Path) -> None:
+    import suggested  # noqa: PLC0415
+
+    orders = {"suggested": ["a", "b"], **suggested.drawn(["c", "d", "e"], 2, 2)}
+    assert orders["drawn1"] != orders["drawn2"]
+    assert all(set(order) < {"c", "d", "e"} for order in list(orders.values())[1:])
+    runs = suggested.with_templates({"study": "x"}, orders, [1, 2])["runs"]
+    assert runs["a"] == {"method": "oneshot", "template": "a"}
+    assert runs["suggested-2"] == {"method": "fuse", "of": ["oneshot", "a", "b"]}
+    assert runs["drawn1-1"]["of"] == ["oneshot", orders["drawn1"][0]]
+    means = {"oneshot": 0.4, "suggested-1": 0.2, "suggested-2": 0.1}
+    means |= {"drawn1-1": 0.3, "drawn2-1": 0.1, "drawn1-2": 0.2, "drawn2-2": 0.2}
+    lines = ["run,mean", *(f"{run},{mean}" for run, mean in means.items())]
+    (tmp_path / "comparison.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table = suggested.table_of(tmp_path, orders, [1, 2]).splitlines()
+    assert table[2:] == [
+        "| 0 | 0.400 | 0.400 | 0.400 | 0.400 |",
+        "| 1 | 0.200 | 0.200 | 0.300 | 0.100 |",
+        "| 2 | 0.100 | 0.200 | 0.200 | 0.200 |",
+    ]

@@ -85,6 +85,20 @@ def test_a_scan_without_an_answer_is_a_line_and_an_exit_status(
     assert json.loads((tmp_path / "out/torn.json").read_text())["status"] == "refused"
 
 
+def test_folders_of_one_name_are_told_apart_before_anything_is_done(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = [tmp_path / f"{patient}/CT/scan.nii.gz" for patient in ("anna", "bert")]
+    for path in scans:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"\x1f\x8b" + path.parts[-3].encode() * 20)
+    assert detect(packed, scans, tmp_path / "out", Options(picture=False)) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == ["1/2 anna", "2/2 bert"]
+    with pytest.raises(InputError, match="a scan is given twice, expected each once"):
+        detect(packed, [scans[0], scans[0]], tmp_path / "out", Options())
+
+
 def test_a_missing_scan_is_said_before_anything_is_done(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.nii\.gz: no such file, expected a scan"):
         detect(packed, [tmp_path / "gone.nii.gz"], tmp_path / "out", Options())

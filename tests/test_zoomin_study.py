@@ -1,6 +1,7 @@
 """The method `zoomin` from pictures to tables, its presets, and what it refuses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,10 +107,16 @@ def test_a_pack_finds_what_the_study_found(eyes: Path, tmp_path: Path) -> None:
     run = results(eyes, "eyes") / "zoomin"
     pack = assert_found_again(run, images_of(run, ["fundus001", "fundus002"]), tmp_path)
     # A picture that no network saw is searched by all of them.
-    Image.open(images_of(run, ["fundus001"])["fundus001"]).save(tmp_path / "other.png")
+    given = images_of(run, ["fundus001"])["fundus001"]
+    Image.open(given).save(tmp_path / "other.png", compress_level=1)
+    shutil.copy(given, tmp_path / "renamed.png")
     with landmarkflow.load(pack) as model:
         found = model.detect(tmp_path / "other.png")
-    assert found.record.details["networks"] == ["fold-1", "fold-2"]
+        assert found.record.details["networks"] == ["fold-1", "fold-2"]
+        # One that they learned from is known by its bytes.
+        found = model.detect(tmp_path / "renamed.png")
+    assert found.scan == "fundus001"
+    assert len(found.record.details["networks"]) == 1
 
 
 @pytest.mark.slow

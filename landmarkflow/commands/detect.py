@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from landmarkflow.commands.finding import Found, ids_of
 from landmarkflow.commands.studies import say
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import replacing
+from landmarkflow.formats.scan_files import suffix_of
 from landmarkflow.packs.model import Detection, Model
 
 # What each role is called beside the others of its scan.
@@ -62,6 +64,7 @@ def detect(pack: Path, scans: Sequence[Path], output: Path, options: Options) ->
     for scan in scans:
         if not scan.exists():
             raise InputError(f"{scan}: no such file, expected a scan")
+    names = _names(scans)
     # What stages say of their work is in the records.
     logging.getLogger("landmarkflow").addHandler(logging.NullHandler())
     logging.getLogger("landmarkflow").propagate = False
@@ -72,12 +75,13 @@ def detect(pack: Path, scans: Sequence[Path], output: Path, options: Options) ->
                 f"landmarkflow: {pack}: was made by other code of {', '.join(others)}: results "
                 "may differ from its study's\n"
             )
-        for number, scan in enumerate(scans, start=1):
+        for number, (scan, name) in enumerate(zip(scans, names, strict=True), start=1):
             found = model.detect(
                 scan,
                 side=options.side,
                 series=options.series,
                 group=options.group,
+                name=name,
                 picture=options.picture,
             )
             if found.scan in seen:
@@ -90,6 +94,25 @@ def detect(pack: Path, scans: Sequence[Path], output: Path, options: Options) ->
             as_text = json.dumps(_plain(found, scan, output, unit))
             say(as_text if options.as_json else f"{place}{_line(found, unit)}")
     return 1 if failed else 0
+
+
+def _names(scans: Sequence[Path]) -> list[str]:
+    """What each scan is called: as its file or folder, with others above where two are alike.
+
+    Raises:
+        InputError: a scan is given twice.
+    """
+    if len(set(map(Path.resolve, scans))) < len(scans):
+        raise InputError("a scan is given twice, expected each once")
+    stems = [path.name[: -len(suffix_of(path)) if path.is_file() else None] for path in scans]
+    names = list(stems)
+    for stem in set(stems):
+        alike = [place for place, other in enumerate(stems) if other == stem]
+        if len(alike) > 1:
+            found = [Found(scans[p], str(scans[p].resolve().with_name(stem))) for p in alike]
+            for place, name in zip(alike, ids_of(found), strict=True):
+                names[place] = name
+    return names
 
 
 def _write(found: Detection, output: Path) -> None:

@@ -122,6 +122,7 @@ class Model:
         side: str = "",
         series: str = "",
         group: str = "",
+        name: str = "",
         picture: bool = False,
     ) -> Detection:
         """Find the landmarks of one scan, as the study would.
@@ -131,6 +132,8 @@ class Model:
             side: left or right, which the scan shows; empty where it is not known.
             series: number or UID of the DICOM series, where a folder holds several.
             group: of the study's groups that the scan belongs to, such as the plane of a picture.
+            name: what the scan is called, instead of its file's name. A scan that the run learned
+                from is known by its content, and called as in the study.
             picture: whether the scan is drawn with what was found, too.
 
         Raises:
@@ -149,10 +152,9 @@ class Model:
                 suffix_of(path)
         with one_thread():
             row = {"image": str(path.resolve()), "side": side, "series": series, "group": group}
-            return self._detected(path, row, picture)
+            return self._detected(self._id_of(path, row, name), row, picture)
 
-    def _detected(self, path: Path, row: Mapping[str, str], picture: bool) -> Detection:
-        scan = self._id_of(path, row)
+    def _detected(self, scan: str, row: Mapping[str, str], picture: bool) -> Detection:
         written: dict[str, Path] = {}
         for part in self.contents.parts:
             stage = self._stages[part.command]
@@ -162,17 +164,19 @@ class Model:
                     written |= self._products(part, stage, scan)
         return self._detection(scan, written)
 
-    def _id_of(self, path: Path, row: Mapping[str, str]) -> str:
-        """An id that no scan of the study has, unless it is that scan."""
-        stem = path.name
-        for suffix in (".gz", ".nii", path.suffix if path.is_file() else ""):
+    def _id_of(self, path: Path, row: Mapping[str, str], name: str) -> str:
+        """An id that no scan of the study has, unless it is that scan, whatever its file's name."""
+        stem = name or path.name
+        for suffix in () if name else (".gz", ".nii", path.suffix if path.is_file() else ""):
             stem = stem.removesuffix(suffix) if suffix else stem
         scan = re.sub(r"[^A-Za-z0-9_-]", "-", stem).lstrip("-_")[:LONGEST_ID] or "scan"
-        taken = {TEMPLATE, *(part.template for part in self.contents.parts)}
-        if scan in self.contents.known:
+        taken = {TEMPLATE, *self.contents.known, *(part.template for part in self.contents.parts)}
+        if self.contents.known:
             self._run(self.contents.parts[0], SCANS, scan, row)
-            same = read_json(self._results / SCANS.writes["record"].format(scan=scan))["sha256"]
-            taken |= {scan} - {s for s, digest in self.contents.known.items() if digest == same}
+            found = read_json(self._results / SCANS.writes["record"].format(scan=scan))["sha256"]
+            same = [s for s, digest in self.contents.known.items() if digest and digest == found]
+            if same:
+                return scan if scan in same else same[0]
         return f"{scan}-new" if scan in taken else scan
 
     def _run(self, part: Part, stage: Stage, scan: str, row: Mapping[str, str]) -> None:
