@@ -153,4 +153,4 @@ def test_without_steps_or_landmarks_there_is_no_close_pass_and_windows_must_fit(
     alone = TRAIN.model_copy(update={"heads": ("segmentation",)})
     assert list(alone.passes) == ["coarse", "fine"]
     with pytest.raises(ValidationError, match=r"close.window \(20\) must be a multiple of 8"):
-        TrainSettings(close=CloseSettings(window=20))
+        TrainSettings(close=CloseSettings(steps=1, window=20))

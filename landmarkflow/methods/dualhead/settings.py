@@ -178,7 +178,8 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        if self.close.window % (step := 2 ** (self.fine.levels - 1)):
+        step = 2 ** (self.fine.levels - 1)
+        if self.close.steps and self.close.window % step:
             raise ValueError(
                 f"close.window ({self.close.window}) must be a multiple of {step}, as fine.levels "
                 "has it"
