@@ -140,6 +140,25 @@ DRAW = Stage(
     settings=("align", "largest_gib"),
     columns=("image", "landmarks", "frame", "scale", "group"),
 )
+
+
+def _shows(settings: SalientSettings) -> dict[str, str]:
+    """What the report shows; alignments where the study states landmarks to align by."""
+    aligned = {
+        "Alignment of every pair of pictures": ALIGN.writes["alignment_markdown"],
+        "Landmarks found, and pictures aligned": ALIGN.writes["coverage_markdown"],
+    }
+    laid = {"Targets, sources, and sources laid on targets": DRAW.writes["aligned"]}
+    found = {
+        "Pictures, where people would look, and landmarks": DRAW.writes["discovered"],
+        "Silhouette, and agreement of seeds, against the number of clusters": DRAW.writes[
+            "clusters_chosen"
+        ],
+        "Maps against where observers looked": JUDGE.writes["metrics_markdown"],
+    }
+    return {**aligned, **laid, **found} if settings.align.landmarks else found
+
+
 METHOD = Method(
     "salient",
     SalientSettings,
@@ -149,4 +168,5 @@ METHOD = Method(
     needs_template=False,
     learns_from="gaze",
     ends=(ALIGN, JUDGE, DRAW),
+    shows=_shows,
 )
