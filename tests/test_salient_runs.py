@@ -49,7 +49,10 @@ SETTINGS = SalientSettings.model_validate(
         "train": {
             "channels": 6,
             "epochs": 16,
+            "members": 1,
             "priors": 2,
+            "mixed": 0.0,
+            "cc": 0.1,
             "pictures": 5,
             "learning_rate": 0.01,
             "average": 0.8,
@@ -59,7 +62,9 @@ SETTINGS = SalientSettings.model_validate(
             "precision": "float32",
         },
         "cluster": {"most": 3, "restarts": 2, "seeds": 2, "views": 2, "farthest": 6},
-        "predict": {"blur_px": 4.0, "halves": 1},
+        # Twelve pictures are too few to tell one of another kind.
+        "discover": {"familiar": 1.0},
+        "predict": {"blur_px": 4.0, "halves": 1, "scales": [1.5]},
         "align": {
             "landmarks": {"x": LABELS},
             "measured": {"x": LABELS},

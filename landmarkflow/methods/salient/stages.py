@@ -53,6 +53,7 @@ CLUSTER = Stage(
     writes={
         "networks": "{run}/work/cluster/networks.npz",
         "clusters": "{run}/work/cluster/clusters.npz",
+        "familiar": "{run}/work/cluster/familiar.npz",
         "choices": "{run}/clusters.csv",
         "histories": "{run}/work/cluster/training.csv",
     },
@@ -81,7 +82,10 @@ DISCOVER = Stage(
     "discover_landmarks",
     f"{PACKAGE}.discover",
     "landmarks: maxima of the map, between its cells, with the names of their clusters",
-    reads={**PREDICT.gives("saliency", "features", "record"), **CLUSTER.gives("clusters")},
+    reads={
+        **PREDICT.gives("saliency", "features", "record"),
+        **CLUSTER.gives("clusters", "familiar"),
+    },
     writes={
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
         "steps": "{run}/landmarks/{scan}.steps.mrk.json",
