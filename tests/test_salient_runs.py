@@ -361,3 +361,7 @@ def test_studies_ask_for_every_stage_and_for_what_nothing_else_reads(
     assert {"map_gaze", "train_saliency_fold-1", "train_saliency_fold-2"} <= set(done.jobs)
     assert {"cluster_landmarks", "judge_saliency", "align_pairs", "draw_saliency"} <= set(done.jobs)
     assert "salient/saliency/p00.npy" in done.text
+    ablation = ("--configfile", root / "studies/gaze_ablation.yaml")
+    done = run_workflow(root, tmp_path, "--dry-run", *ablation, "--config", f"data_folder={given}")
+    assert done.status == 0, done.text
+    assert {done.jobs[f"train_saliency_fold-{n}"] for n in range(1, 6)} == {7}
