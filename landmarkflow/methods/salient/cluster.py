@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import read_text, write_text
+from landmarkflow.core.files import write_text
 from landmarkflow.engine.batch import Batch
 from landmarkflow.learning.device import best_device
 from landmarkflow.learning.folds import networks
+from landmarkflow.learning.history import average_histories
 from landmarkflow.methods.salient.choose import Choice, choices_of, clusters_of
 from landmarkflow.methods.salient.examples import Example, load_examples
 from landmarkflow.methods.salient.familiar import (
@@ -241,7 +242,7 @@ def run(batch: Batch) -> None:
     )
     save_networks(batch.path("networks"), known, architecture(train, gaze))
     _write_choices(batch, choices)
-    _join_histories(batch)
+    average_histories(batch.path("histories"), [batch.path("history", n) for n in batch.scans])
 
 
 def _number(name: str) -> int:
@@ -256,16 +257,3 @@ def _write_choices(batch: Batch, choices: Sequence[Choice]) -> None:
         figures = (f"{value:.4f}" for value in (one.silhouette, one.stability, one.least))
         writer.writerow((one.clusters, *figures, "yes" if one.chosen else ""))
     write_text(batch.path("choices"), text.getvalue())
-
-
-def _join_histories(batch: Batch) -> None:
-    """One history of several networks, the mean of each number in each epoch."""
-    texts = [read_text(batch.path("history", name), "a history") for name in batch.scans]
-    tables = [list(csv.DictReader(io.StringIO(text))) for text in texts]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(tables[0][0]), lineterminator="\n")
-    writer.writeheader()
-    for rows in zip(*tables, strict=True):
-        known = {name: [float(row[name]) for row in rows] for name in rows[0]}
-        writer.writerow({name: f"{np.mean(values):.6g}" for name, values in known.items()})
-    write_text(batch.path("histories"), text.getvalue())

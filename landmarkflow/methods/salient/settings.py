@@ -206,7 +206,7 @@ class ClusterSettings(Settings):
         "`scale`, or of its width",
     )
     farthest: float = Field(
-        1.5,
+        2.0,
         gt=0,
         description="distance of a landmark's features from its cluster, in that which 95 % of the "
         "cluster lie within, from which on it has no name",
