@@ -5,7 +5,7 @@ semi_axis_long, in pixels of the pictures). The one that is written holds them a
 the head's centre as their only landmark and its long axis as their scale, and simulated heads with
 their fixations and structures as `training/`. Nothing of the real heads is learned from.
 
-Usage: real_heads.py --data FOLDER --output FOLDER [--training 240] [--seed 1]
+Usage: python -m benchmarks.real_heads --data FOLDER --output FOLDER [--training 240] [--seed 1]
        make run STUDY=fetal_head_real DATA=FOLDER
 """
 

@@ -378,6 +378,11 @@ def test_coverage_counts_right_landmarks_found_structures_and_whole_pictures() -
     assert found.precision == pytest.approx(100 * 6 / 8)
     assert found.recall == pytest.approx(100 * 6 / 8)
     assert (found.aligned, found.right) == (75, 50)
+    # Without any annotated structure nothing is right or wrong.
+    bare = [Shown("5", 100, 50.0, pictures[0].found, {"centre": np.zeros(2)})]
+    found = coverage(bare, ("a", "b"), ("a", "b"), near=10)
+    assert math.isnan(found.precision) and math.isnan(found.right)
+    assert found.aligned == 100
 
 
 def test_drawn_pairs_are_the_same_each_time_and_in_order() -> None:
