@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import replacing
@@ -129,6 +130,7 @@ class Familiar:
         """The scores that so many of further pictures of the kind learned from do not exceed.
 
         Of n pictures the largest score holds n of n + 1 at most: a larger coverage means that one.
+        Of steps, of which fewer pictures tell, it then means that of a Gaussian where it is larger.
         """
         steps = {
             key: np.array(
@@ -142,7 +144,10 @@ class Familiar:
         return Strange(
             picture=_limit(self.pictures, coverage),
             flat=_limit(self.flat, coverage),
-            steps={key: _limit(scores, coverage) for key, scores in steps.items()},
+            steps={
+                key: _limit(scores, coverage, _gaussian_limit(len(scores), coverage))
+                for key, scores in steps.items()
+            },
         )
 
 
@@ -187,8 +192,20 @@ def _mahalanobis(step: Array, known: Array) -> float:
     return float(np.sqrt(offset @ np.linalg.solve(covariance, offset)))
 
 
-def _limit(scores: Array, coverage: float) -> float:
-    return conformal_quantile(scores, min(coverage, len(scores) / (len(scores) + 1)))
+def _limit(scores: Array, coverage: float, otherwise: float = 0.0) -> float:
+    """The conformal quantile; of too few scores the largest, or `otherwise` if that is larger."""
+    found = conformal_quantile(scores, coverage)
+    return found if np.isfinite(found) else max(float(scores.max()), otherwise)
+
+
+def _gaussian_limit(count: int, coverage: float) -> float:
+    """Mahalanobis distance that so many further steps of a Gaussian lie within.
+
+    Mean and covariance are known from `count` steps (Hotelling's T squared of a further one).
+    """
+    size, left = 2, count - 2
+    quantile = float(stats.f.ppf(coverage, size, left))
+    return float(np.sqrt(size * (count**2 - 1) / (count * left) * quantile))
 
 
 KIND = ("mean", "spread", "precision")
