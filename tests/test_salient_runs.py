@@ -384,7 +384,12 @@ def test_a_map_of_another_size_lies_where_the_cells_of_the_picture_do() -> None:
         shown = np.exp(-0.5 * (away / 20) ** 2).reshape(rows, columns)
         return np.asarray(shown / shown.sum())
 
-    np.testing.assert_allclose(on_cells_of(frame, larger, drawn(larger)), drawn(frame), atol=1e-5)
+    found, expected = on_cells_of(frame, larger, drawn(larger)), drawn(frame)
+    known = expected > 1e-6
+    known[[0, -1]], known[:, [0, -1]] = False, False
+    np.testing.assert_allclose(found[known], expected[known], rtol=0.02)
+    # At the border the outermost cell of the other size stands for what lies beyond its centre.
+    np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
 def test_light_grain_and_focus_change_pictures_alone(folder: Path) -> None:
