@@ -314,7 +314,8 @@ class Workflow:
             "run": lambda: run and self._description(run),
             "study": lambda: self.study.config.model_dump(mode="json"),
             "modules": lambda: [(each.command, each.module) for each in self.stages],
-            "histories": lambda: {n: self._histories(r) for n, r in self.study.runs.items()},
+            "histories": lambda: self._by_run(lambda method, run: method.histories),
+            "shows": lambda: self._by_run(lambda method, run: method.shows(run.settings)),
         }
         return {
             name: known[name]() if name in known else self._setting(stage, run, name)
@@ -330,8 +331,7 @@ class Workflow:
         """The cohort that is simulated: its kind, what is written of it, seed and settings."""
         cohort = self.study.config.data.cohort or CohortSource()
         kind = KINDS.get(cohort.kind)
-        name = cohort.kind if kind else VOLUMES[cohort.kind].settings
-        settings: Settings = getattr(cohort, name)
+        settings: Settings = getattr(cohort, cohort.kind if kind else VOLUMES[cohort.kind].settings)
         return {
             "kind": cohort.kind,
             "pictures": kind is not None,
@@ -371,9 +371,13 @@ class Workflow:
             "settings": run.settings.model_dump(mode="json"),
         }
 
-    def _histories(self, run: Run) -> dict[str, str]:
-        patterns = self.methods[run.method].histories
-        return {name: str(self.places(run).path(pattern)) for name, pattern in patterns.items()}
+    def _by_run(self, files: Callable[[Method, Run], Mapping[str, str]]) -> dict[str, Any]:
+        """For each run, files of its method by what they are."""
+        found = {}
+        for name, run in self.study.runs.items():
+            places, patterns = self.places(run), files(self.methods[run.method], run)
+            found[name] = {what: str(places.path(pattern)) for what, pattern in patterns.items()}
+        return found
 
     def _rows(self, stage: Stage, scans: Sequence[str], wildcards: Any) -> dict[str, Any]:
         """What the sheet says of each scan that a stage needs, and of the run's template."""

@@ -2,6 +2,7 @@ import base64
 import io
 import math
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -29,6 +30,7 @@ from landmarkflow.images.operations import image_on
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.embedded import Budget
 from landmarkflow.report.figures import png_bytes, save_png
+from landmarkflow.report.further import read_markdown
 from landmarkflow.report.histories import draw_history, read_history
 from landmarkflow.report.page import RunFiles, worst_first, write_report
 from landmarkflow.report.panels import VIEWS, Beside
@@ -1008,6 +1010,31 @@ def test_overlap_has_a_tile_and_a_table(tmp_path):
     assert "<b>0.750±0.125</b><span>Dice of the segmentations of 3 scans; 1 missing</span>" in text
     row = ["all", "3", "1", "0.750±0.125", "0.750±0.125", "–±–", "–±–"]
     assert Page(text).rows["overlap-table"][1:] == [row]
+
+
+def test_tables_and_figures_of_a_method_are_shown_with_their_captions(tmp_path):
+    run = write_study(tmp_path, EvaluateSettings())
+    table, none, figure = (tmp_path / name for name in ("a.md", "none.md", "b.png"))
+    table.write_text("What <it> shows.\n\n| group | error |\n| --- | --- |\n| TV | 1.5 ± 0.1 |\n")
+    none.write_text("Nothing.\n\n| group | error |\n| --- | --- |\n")
+    shutil.copyfile(run.pictures[0], figure)
+    shows = {"Pairs": table, "No rows": none, "Maps": figure}
+    text = page_of(tmp_path, replace(run, shows=shows))
+    page = Page(text)
+    assert page.rows["further-1"] == [["group", "error"], ["TV", "1.5 ± 0.1"]]
+    assert "What &lt;it&gt; shows." in text
+    assert "No rows" not in text
+    assert 'alt="Maps"' in text
+    assert "#further" in page.links
+    assert 'id="further"' not in page_of(tmp_path, run)
+
+
+def test_a_table_with_a_short_row_is_refused(tmp_path):
+    path = tmp_path / "a.md"
+    path.write_text("| a | b |\n| --- | --- |\n| 1 |\n")
+    message = re.escape(f"{path}: row 1 of the table has 1 cells, expected 2 as in its header")
+    with pytest.raises(InputError, match=message):
+        read_markdown(path)
 
 
 def test_worst_first():

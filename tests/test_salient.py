@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,15 @@ from landmarkflow.methods.salient import metrics
 from landmarkflow.methods.salient.align import drawn, measured_group
 from landmarkflow.methods.salient.choose import choices_of, clusters_of
 from landmarkflow.methods.salient.discover import labels_of
+from landmarkflow.methods.salient.familiar import (
+    described,
+    load_familiar,
+    save_familiar,
+    steps_between,
+)
 from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.judge import halves_of
+from landmarkflow.methods.salient.kinds import familiar_of
 from landmarkflow.methods.salient.maps import Seen, at_pixels, features_at
 from landmarkflow.methods.salient.names import matched, named
 from landmarkflow.methods.salient.pairs import (
@@ -370,6 +378,11 @@ def test_coverage_counts_right_landmarks_found_structures_and_whole_pictures() -
     assert found.precision == pytest.approx(100 * 6 / 8)
     assert found.recall == pytest.approx(100 * 6 / 8)
     assert (found.aligned, found.right) == (75, 50)
+    # Without any annotated structure nothing is right or wrong.
+    bare = [Shown("5", 100, 50.0, pictures[0].found, {"centre": np.zeros(2)})]
+    found = coverage(bare, ("a", "b"), ("a", "b"), near=10)
+    assert math.isnan(found.precision) and math.isnan(found.right)
+    assert found.aligned == 100
 
 
 def test_drawn_pairs_are_the_same_each_time_and_in_order() -> None:
@@ -477,3 +490,83 @@ def test_simulated_observers_look_at_structures_and_a_few_elsewhere() -> None:
 def test_a_head_that_fits_no_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="expected 40 <= first <= second and a head that fits"):
         FetalHeadSettings(long_axis=(150, 400))
+
+
+# Pictures of another kind
+
+
+def seen_as(values: Array) -> Seen:
+    """A picture of 16x16 pixels whose coarse levels hold these values, (channels, 4, 4)."""
+    level = values.astype(np.float32)
+    saliency = np.full((4, 4), 1 / 16, np.float32)
+    return Seen(saliency, (level, level[:, :2, :2], level))
+
+
+FRAME = Frame(16, 16, 16, 16, 4)
+
+
+def learned_features(count: int) -> list[Array]:
+    random = np.random.default_rng(8)
+    return [
+        described(seen_as(random.normal([[[2.0]], [[-1.0]]], 0.5, (2, 4, 4))), FRAME)
+        for _ in range(count)
+    ]
+
+
+def test_a_picture_of_another_kind_is_told_and_of_the_same_kind_hardly_ever() -> None:
+    features = learned_features(300)
+    steps = [
+        {("a", "b"): np.array([0.3, 0.1]) + RANDOM.normal(0, 0.02, 2)} for _ in range(len(features))
+    ]
+    known = familiar_of(features[:100], RANDOM.normal(3, 0.1, 100).tolist(), steps[:100])
+    limits = known.limits(0.99)
+    further = [known.strangeness(one, 3.0, s) for one, s in zip(features, steps, strict=True)][100:]
+    assert sum(bool(one.doubts(limits)) for one in further) <= 12
+    other = described(seen_as(RANDOM.normal([[[-1.0]], [[2.0]]], 0.5, (2, 4, 4))), FRAME)
+    strange = known.strangeness(other, 9.0, {("a", "b"): np.array([0.1, 0.5])})
+    said = strange.doubts(limits)
+    assert said[0].startswith("it is unlike the pictures learned from (")
+    assert said[1:] == [
+        "its map is flatter than those of the pictures learned from",
+        "a and b do not lie as in the pictures learned from",
+    ]
+    assert min(strange.over(limits).values()) > 1
+
+
+def test_limits_hold_no_more_than_the_pictures_learned_from_can_say() -> None:
+    known = familiar_of(learned_features(20), list(np.linspace(2, 3, 20)), [{}] * 20)
+    assert known.limits(0.99).flat == 3
+    assert known.limits(0.5).flat == pytest.approx(2 + 10 / 19)
+    # Steps that too few pictures learned from have are not judged.
+    assert known.strangeness(learned_features(1)[0], 2.5, {("a", "b"): np.ones(2)}).steps == {}
+
+
+def test_features_of_a_picture_leave_out_what_lies_beside_it() -> None:
+    values = np.zeros((1, 4, 4))
+    values[:, :, 3:] = 100
+    beside = Frame(12, 16, 16, 16, 4)
+    assert described(seen_as(values), beside).max() == 0
+    assert described(seen_as(values), FRAME).max() > 0
+
+
+def test_steps_are_those_of_named_landmarks_and_of_the_mirror_image_alike() -> None:
+    points = np.array([[4.0, 2.0], [9.0, 9.0], [12.0, 10.0], [0.0, 0.0]])
+    found = steps_between(["b", "", "a", "b"], points, FRAME)
+    assert list(found) == [("a", "b")]
+    np.testing.assert_allclose(found["a", "b"], [0.5, -0.5])
+    mirrored = points * [-1, 1] + [15, 0]
+    np.testing.assert_allclose(
+        steps_between(["b", "", "a", "b"], mirrored, FRAME)["a", "b"], [0.5, -0.5]
+    )
+
+
+def test_what_pictures_are_like_is_read_as_it_was_written(tmp_path: Path) -> None:
+    steps = [{("a", "b"): RANDOM.normal(0, 1, 2)} for _ in range(12)]
+    known = familiar_of(learned_features(12), [1.0] * 12, steps)
+    save_familiar(tmp_path / "familiar.npz", {"all": known})
+    again = load_familiar(tmp_path / "familiar.npz")["all"]
+    assert again.limits(0.9) == known.limits(0.9)
+    np.testing.assert_array_equal(again.kind.precision, known.kind.precision)
+    (tmp_path / "other.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match="cannot be read as what pictures learned from are like"):
+        load_familiar(tmp_path / "other.npz")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import expit
 
 from landmarkflow.cohorts.fetal_head_settings import (
     HEAD_CENTRE,
@@ -178,6 +179,11 @@ def _rim(away: Array, width: float) -> Array:
     return np.asarray(np.exp(-0.5 * ((away - 1) / width) ** 2))
 
 
+def _within(away: Array, width: float) -> Array:
+    """1 inside an ellipse, 0 outside, by its distance; `width` is that of its edge."""
+    return np.asarray(expit((1 - away) / width))
+
+
 def _line(inside: Array, start: Sequence[float], end: Sequence[float], width: float) -> Array:
     """1 on a line from start to end, falling off across it."""
     first, along = np.array(start), np.subtract(end, start)
@@ -225,7 +231,7 @@ def _brain(head: _Head, inside: Array, echo: Array, random: np.random.Generator)
         _ellipse(inside, (0.04, side), (0.10, 0.055), 12 * np.sign(side)) for side in (-0.07, 0.07)
     ]
     for away in thalami:
-        echo = echo * (1 - 0.4 / (1 + np.exp((away - 1) / 0.1)))
+        echo = echo * (1 - 0.4 * _within(away, 0.1))
     for side in (-1.0, 1.0):
         at = side * random.uniform(0.2, 0.25) * head.short / 0.78
         fissure = _line(inside, (-0.12, at), (0.06, at * 0.93), 0.012)
@@ -247,10 +253,10 @@ def _ventricle(head: _Head, inside: Array, echo: Array, random: np.random.Genera
     x, y = head.places["lv"]
     turn = random.normal(14, 4)
     away = _ellipse(inside, (x, y), (0.125, 0.04), turn)
-    hollow = 1 / (1 + np.exp((away - 1) / 0.08))
+    hollow = _within(away, 0.08)
     echo = echo * (1 - 0.75 * hollow) + random.uniform(0.3, 0.55) * _rim(away, 0.13)
     plexus = _ellipse(inside, (x - 0.045, y - 0.004), (0.065, 0.025), turn)
-    blob = 1 / (1 + np.exp((plexus - 1) / 0.12))
+    blob = _within(plexus, 0.12)
     return np.asarray(echo + random.uniform(0.25, 0.5) * blob)
 
 
@@ -259,13 +265,13 @@ def _cerebellum(head: _Head, inside: Array, echo: Array, random: np.random.Gener
     x, y = head.places["cerebellum"]
     wide = random.uniform(0.95, 1.1)
     cistern = _ellipse(inside, (x + 0.10, y), (0.05, 0.11), 0)
-    echo = echo * (1 - 0.7 / (1 + np.exp((cistern - 1) / 0.1)))
+    echo = echo * (1 - 0.7 * _within(cistern, 0.1))
     for side in (-1, 1):
         away = _ellipse(inside, (x, y + side * 0.088 * wide), (0.062, 0.082 * wide), -12 * side)
-        lobe = 1 / (1 + np.exp((away - 1) / 0.08))
+        lobe = _within(away, 0.08)
         echo = echo + 0.035 * lobe + random.uniform(0.2, 0.4) * _rim(away, 0.10)
     vermis = _ellipse(inside, (x, y), (0.045, 0.028), 0)
-    return np.asarray(echo + random.uniform(0.3, 0.5) / (1 + np.exp((vermis - 1) / 0.12)))
+    return np.asarray(echo + random.uniform(0.3, 0.5) * _within(vermis, 0.12))
 
 
 def _shadows(head: _Head, x: Array, y: Array, random: np.random.Generator) -> Array:

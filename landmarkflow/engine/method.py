@@ -27,6 +27,8 @@ class Method:
         learns_from: column of the sheet that a scan must have to be learned from, of a method
             that needs no template: landmarks or gaze.
         ends: stages that nothing else reads, whose files a run is asked for.
+        shows: patterns of tables (Markdown) and figures (PNG) of stages in `ends` that the report
+            shows, by their captions, under the run's settings.
     """
 
     name: str
@@ -40,3 +42,4 @@ class Method:
     needs_template: bool = True
     learns_from: str = "landmarks"
     ends: tuple[Stage, ...] = ()
+    shows: Callable[[Any], Mapping[str, str]] = lambda settings: {}

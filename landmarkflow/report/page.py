@@ -3,7 +3,7 @@
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +28,7 @@ from landmarkflow.report.annotations import draw_annotations
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.embedded import Budget
 from landmarkflow.report.figures import png_bytes, save_png
+from landmarkflow.report.further import further_of
 from landmarkflow.report.heat import SHADES as HEAT
 from landmarkflow.report.heat import heat_of
 from landmarkflow.report.histories import draw_history, read_history
@@ -54,11 +55,13 @@ class RunFiles:
         folder: The run's folder, with made.json and evaluation/.
         histories: Tables of trainings (CSV) by the name of what was trained.
         pictures: `{scan}.png` files in the order of the sheet.
+        shows: Tables (Markdown) and figures (PNG) of the run's method, by their captions.
     """
 
     folder: Path
     histories: Mapping[str, Path]
     pictures: Sequence[Path]
+    shows: Mapping[str, Path] = field(default_factory=dict)
 
 
 def write_report(
@@ -84,7 +87,7 @@ def write_report(
     """
     read = [read_run(run.folder) for run in runs]
     several = len(runs) > 1
-    budget = Budget(sum(len(run.pictures) for run in runs))
+    budget = Budget(sum(len(run.pictures) + len(run.shows) for run in runs))
     sections = [
         _section(run_files, run, path.parent, f"run{number}-" if several else "", budget)
         for number, (run_files, run) in enumerate(zip(runs, read, strict=True), start=1)
@@ -158,6 +161,8 @@ def _section(
     statistics = [(stage, None, entry["overall"]) for stage, entry in summary["stages"].items()]
     statistics += [(MAIN_STAGE, name, entry) for name, entry in main["landmarks"].items()]
     doubt = list(scans["scan"])
+    # First, so that figures are part of the page where there is no room for all pictures.
+    further = further_of(run_files.shows, base, budget)
     entries = _picture_entries(run_files, base, run, failures, doubt)
     for entry in entries:
         _embed(entry, budget)
@@ -187,6 +192,7 @@ def _section(
         "failures": failures,
         "curves": curves,
         "histories": histories,
+        "further": further,
         "made": _flattened({k: v for k, v in run.made.items() if k not in _ELSEWHERE}),
         "settings": _sections(run.made.get("settings") or {}),
         "examples": examples,
@@ -375,6 +381,7 @@ def run(batch: Batch) -> None:
             batch.of_run(name)["made"].parent,
             {what: Path(path) for what, path in batch.values["histories"][name].items()},
             [batch.of_run(name, scan)["picture"] for scan in batch.scans],
+            {caption: Path(path) for caption, path in batch.values["shows"][name].items()},
         )
         for name in batch.runs
     ]

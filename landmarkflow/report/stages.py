@@ -52,7 +52,7 @@ PAGE = Stage(
     "one page with all runs: tables, curves, failures and every scan's picture",
     reads={"comparison": "comparison.csv", "steps": "steps.csv", "provenance": "provenance.json"},
     writes={"report": "report.html", "annotations": "annotations.png"},
-    settings=("study", "histories", "referenced", "counts_annotations"),
+    settings=("study", "histories", "shows", "referenced", "counts_annotations"),
     of={
         "made": "{of}/made.json",
         "summary": "{of}/evaluation/summary.json",

@@ -79,6 +79,8 @@ rule write_report:
     """One page with all runs: tables, curves, failures and every scan's picture."""
     input:
         **FLOW.reads(report.PAGE, SCANS, runs=ALL_RUNS),
+        # Tables and figures that methods leave for the page.
+        ends=FLOW.ends(),
     output:
         **FLOW.writes(report.PAGE),
     log:

@@ -3,23 +3,34 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import read_text, write_text
+from landmarkflow.core.files import write_text
 from landmarkflow.engine.batch import Batch
 from landmarkflow.learning.device import best_device
 from landmarkflow.learning.folds import networks
+from landmarkflow.learning.history import average_histories
 from landmarkflow.methods.salient.choose import Choice, choices_of, clusters_of
 from landmarkflow.methods.salient.examples import Example, load_examples
+from landmarkflow.methods.salient.familiar import (
+    Familiar,
+    described,
+    flatness,
+    save_familiar,
+    steps_between,
+)
+from landmarkflow.methods.salient.frames import Frame
+from landmarkflow.methods.salient.kinds import familiar_of
 from landmarkflow.methods.salient.landmarks import maxima_of
 from landmarkflow.methods.salient.maps import Seen, features_at
 from landmarkflow.methods.salient.names import Clusters, matched, named, save_clusters
 from landmarkflow.methods.salient.network import (
-    SaliencyNetwork,
+    Together,
     architecture,
     load_networks,
     save_networks,
@@ -37,10 +48,30 @@ from landmarkflow.methods.salient.settings import (
 MOST_PICTURES = 240
 
 
+@dataclass(frozen=True, eq=False)
+class LookedAt:
+    """A picture as one network sees it.
+
+    Attributes:
+        frame: of the picture.
+        points: (n, 2) pixels of its landmarks.
+        features: (n, channels) of these.
+        described: (d,) features of the whole picture.
+        flat: flatness of its map.
+    """
+
+    frame: Frame
+    points: NDArray[np.float64]
+    features: NDArray[np.float32]
+    described: NDArray[np.float64]
+    flat: float
+
+
 class Landmarks:
     """Landmarks of the pictures that one network learned from.
 
     Attributes:
+        pictures: each picture.
         features: of each landmark, by this network.
         of_first: of the same, by the first network.
         near: structures that each lies near.
@@ -48,6 +79,7 @@ class Landmarks:
     """
 
     def __init__(self) -> None:
+        self.pictures: list[LookedAt] = []
         self.features: list[NDArray[np.float32]] = []
         self.of_first: list[NDArray[np.float32]] = []
         self.near: list[list[str]] = []
@@ -65,7 +97,7 @@ def structures_near(one: Example, points: NDArray[np.float64], percent: float) -
 
 def gathered(
     examples: Sequence[Example],
-    known: Mapping[str, SaliencyNetwork],
+    known: Mapping[str, Together],
     learned: Mapping[str, Sequence[str]],
     *,
     mirror: bool,
@@ -95,10 +127,10 @@ def gathered(
             if one.scan not in learned[name]:
                 continue
             rows, columns = one.frame.cells
-            saliency = torch.stack(maps).mean(dim=0)[:rows, :columns].numpy().astype(np.float32)
-            points = maxima_of(
-                Seen(saliency, mean_of(features)), one.frame, discover, settings.features
-            )
+            mean = torch.stack(maps).mean(dim=0)[:rows, :columns].numpy()
+            saliency = (mean / mean.sum()).astype(np.float32)
+            seen = Seen(saliency, mean_of(features))
+            points = maxima_of(seen, one.frame, discover, settings.features)
             cells, own = one.frame.to_cells(points.cells), found[name]
             views = [
                 features_at(Seen(saliency, mean_of([look])), one.frame, cells, settings.features)
@@ -107,6 +139,15 @@ def gathered(
             own.changes += list(np.concatenate(views - np.mean(views, axis=0)))
             own.near += structures_near(one, points.fitted, settings.near)
             own.features += list(points.features)
+            own.pictures.append(
+                LookedAt(
+                    one.frame,
+                    points.fitted,
+                    points.features,
+                    described(seen, one.frame),
+                    flatness(saliency),
+                )
+            )
             there = Seen(saliency, mean_of(looked[first][1]))
             own.of_first += list(features_at(there, one.frame, cells, settings.features))
     return found
@@ -155,6 +196,17 @@ def clustered(
     return made, choices
 
 
+def known_pictures(found: Landmarks, clusters: Clusters) -> Familiar:
+    """What the pictures that a network learned from are like, with the names of its clusters."""
+    steps = []
+    for one in found.pictures:
+        numbers = clusters.of_picture(one.features)
+        steps.append(steps_between(clusters.names_of(numbers), one.points, one.frame))
+    return familiar_of(
+        [one.described for one in found.pictures], [one.flat for one in found.pictures], steps
+    )
+
+
 def run(batch: Batch) -> None:
     """Look at the pictures learned from, cluster their landmarks, and write clusters and choice."""
     torch.set_num_threads(batch.threads)
@@ -184,9 +236,13 @@ def run(batch: Batch) -> None:
     save_clusters(
         batch.path("clusters"), clusters, {"labels": names, "features": settings.features}
     )
+    save_familiar(
+        batch.path("familiar"),
+        {name: known_pictures(found[name], own) for name, own in clusters.items()},
+    )
     save_networks(batch.path("networks"), known, architecture(train, gaze))
     _write_choices(batch, choices)
-    _join_histories(batch)
+    average_histories(batch.path("histories"), [batch.path("history", n) for n in batch.scans])
 
 
 def _number(name: str) -> int:
@@ -201,16 +257,3 @@ def _write_choices(batch: Batch, choices: Sequence[Choice]) -> None:
         figures = (f"{value:.4f}" for value in (one.silhouette, one.stability, one.least))
         writer.writerow((one.clusters, *figures, "yes" if one.chosen else ""))
     write_text(batch.path("choices"), text.getvalue())
-
-
-def _join_histories(batch: Batch) -> None:
-    """One history of several networks, the mean of each number in each epoch."""
-    texts = [read_text(batch.path("history", name), "a history") for name in batch.scans]
-    tables = [list(csv.DictReader(io.StringIO(text))) for text in texts]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(tables[0][0]), lineterminator="\n")
-    writer.writeheader()
-    for rows in zip(*tables, strict=True):
-        known = {name: [float(row[name]) for row in rows] for name in rows[0]}
-        writer.writerow({name: f"{np.mean(values):.6g}" for name, values in known.items()})
-    write_text(batch.path("histories"), text.getvalue())

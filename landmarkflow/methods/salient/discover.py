@@ -8,6 +8,7 @@ from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import write_markups, write_steps
+from landmarkflow.methods.salient.familiar import described, load_familiar, steps_between
 from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.landmarks import Maxima, maxima_of
 from landmarkflow.methods.salient.maps import load_seen
@@ -34,14 +35,16 @@ def labels_of(labels: tuple[str, ...], found: set[str], expected: tuple[str, ...
     return [label for label in labels if label in found or label in (expected or labels)]
 
 
-def lists_of(labels: tuple[str, ...], found: Maxima, rows: NDArray[np.intp]) -> list[PointList]:
-    """The points of the fits, and those of the cells; a label of no maximum has no position."""
+def lists_of(
+    labels: tuple[str, ...], found: Maxima, rows: NDArray[np.intp], note: str
+) -> list[PointList]:
+    """The points of the fits, and those of the cells; a label of no maximum has a note instead."""
     lists = []
     for name, places in ((FINAL, found.fitted), (CELL, found.cells)):
         points = np.full((len(labels), 3), np.nan)
         there = rows >= 0
         points[there, :2], points[there, 2] = places[rows[there]], 0.0
-        notes = tuple("" if row >= 0 else NO_MAXIMUM for row in rows)
+        notes = tuple("" if row >= 0 else note for row in rows)
         lists.append(PointList(name, Landmarks(labels, points), None, notes))
     return lists
 
@@ -50,6 +53,8 @@ def run(batch: Batch) -> None:
     """Find and name the landmarks of every picture."""
     settings, align = batch.settings(DiscoverSettings), batch.settings(AlignSettings, "align")
     clusters, known = load_clusters(batch.path("clusters"))
+    familiar = load_familiar(batch.path("familiar"))
+    limits = {name: one.limits(settings.familiar) for name, one in familiar.items()}
     labels = tuple(known["labels"])
 
     def compute(task: Task) -> Record:
@@ -57,13 +62,22 @@ def run(batch: Batch) -> None:
         frame, network = Frame(**details["frame"]), details["networks"][0]
         seen = load_seen(task.inputs["saliency"], task.inputs["features"])
         found = maxima_of(seen, frame, settings, known["features"])
-        own = clusters[network]
-        numbers = own.of_picture(found.features)
-        names = [own.names[number] if number >= 0 else "" for number in numbers]
+        names = clusters[network].names_of(clusters[network].of_picture(found.features))
         expected = align.landmarks.get(task.row["group"], ())
+        steps = {
+            pair: step
+            for pair, step in steps_between(names, found.fitted, frame).items()
+            if set(pair) <= set(expected)
+        }
+        strange = familiar[network].strangeness(
+            described(seen, frame), float(details["flatness"]), steps
+        )
+        limit = limits[network]
+        unlike = strange.doubts(limit) if settings.familiar < 1 else []
         listed = tuple(labels_of(labels, set(names), expected))
-        rows = chosen(listed, names)
-        lists = lists_of(listed, found, rows)
+        rows = chosen(listed, [] if unlike else names)
+        note = f"no landmark: {unlike[0]}" if unlike else NO_MAXIMUM
+        lists = lists_of(listed, found, rows, note)
         write_markups(task.outputs["landmarks"], lists[:1], "px", scan=task.scan)
         write_steps(task.outputs["steps"], lists[1:], "px", scan=task.scan)
         maxima = [
@@ -78,8 +92,10 @@ def run(batch: Batch) -> None:
                 zip(names, found.fitted, found.saliency, strict=True)
             )
         ]
-        doubts = _doubts(set(names) - {""}, expected)
-        return Record.judged(task.scan, "discover", doubts, {"maxima": maxima})
+        doubts = [f"has no landmarks: {said}" for said in unlike]
+        doubts = doubts or _doubts(set(names) - {""}, expected)
+        more = {"maxima": maxima, "strangeness": strange.over(limit)}
+        return Record.judged(task.scan, "discover", doubts, more)
 
     def write_missing(task: Task, record: Record) -> None:
         note = f"{record.stage} {record.status}: {record.reason}"
@@ -95,7 +111,8 @@ def run(batch: Batch) -> None:
 def _doubts(found: set[str], expected: tuple[str, ...]) -> list[str]:
     """What a picture lacks of the landmarks that its group is aligned by."""
     lacking = [name for name in expected if name not in found]
-    if lacking:
+    # Of more than two landmarks, two are enough.
+    if len(expected) - len(lacking) < min(2, len(expected)):
         return [f"is not aligned: found no {' and no '.join(lacking)}"]
     if not found:
         return ["no maximum of its map has the features of a landmark"]

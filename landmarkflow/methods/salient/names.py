@@ -61,6 +61,10 @@ class Clusters:
         found[rows[kept]] = columns[kept]
         return found
 
+    def names_of(self, numbers: NDArray[np.intp]) -> list[str]:
+        """Names of the clusters of `of_picture`; empty for none."""
+        return [self.names[number] if number >= 0 else "" for number in numbers]
+
     def _distances(self, features: NDArray[np.floating]) -> Array:
         """(n, k) distances from the centres, in their reaches."""
         points = self.reduced(features)

@@ -1,5 +1,6 @@
 """The saliency network: where in a picture people look, as a probability of each cell."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -73,7 +74,9 @@ class SaliencyNetwork(nn.Module):
                 width and height; beyond 0 to 1 a cell lies outside it.
         """
         with computing(pictures.device, self.precision):
-            features = self.stem(torch.cat([pictures - 0.45, 2 * _local(pictures)], dim=1))
+            shown = torch.cat([pictures - 0.45, 2 * _local(pictures)], dim=1)
+            # With the channels innermost a processor takes a fifth less time.
+            features = self.stem(shown.contiguous(memory_format=torch.channels_last))
             skipped = [features]
             for block in self.down:
                 features = block(features)
@@ -93,7 +96,7 @@ class SaliencyNetwork(nn.Module):
             logits = self.head(features.float())[:, 0]
             logits = logits + torch.einsum("k,nkyx->nyx", self.place, self.priors(where))
             if self.smoothing:
-                logits = _blurred(logits[:, None], torch.exp(self.width))[:, 0]
+                logits = blurred_maps(logits[:, None], torch.exp(self.width))[:, 0]
             outside = ((where < 0) | (where > 1)).any(dim=1)
             return logits.masked_fill(outside, OUTSIDE), seen
 
@@ -142,6 +145,29 @@ def _unit(before: int, after: int, stride: int = 1) -> nn.Sequential:
     )
 
 
+class Together(nn.Module):
+    """Networks of one kind that started differently: the mean of their maps."""
+
+    def __init__(self, members: Sequence[SaliencyNetwork]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    @property
+    def first(self) -> nn.Module:
+        """The network whose features are theirs."""
+        return self.members[0]
+
+    def forward(self, pictures: Tensor, where: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits and features as one network gives them; features are the first one's."""
+        found = [member(pictures, where) for member in self.members]
+        if len(found) == 1:
+            only: tuple[Tensor, list[Tensor]] = found[0]
+            return only
+        logs = torch.stack([torch.log_softmax(logits.flatten(1), dim=1) for logits, _ in found])
+        mean = torch.logsumexp(logs, dim=0) - math.log(len(found))
+        return mean.view(found[0][0].shape).clamp(min=OUTSIDE), found[0][1]
+
+
 def _local(pictures: Tensor) -> Tensor:
     """What a picture has beyond the mean of its surroundings, about 40 pixels wide."""
     coarse = functional.avg_pool2d(pictures, 8)
@@ -151,7 +177,7 @@ def _local(pictures: Tensor) -> Tensor:
     )
 
 
-def _blurred(maps: Tensor, sigma: Tensor) -> Tensor:
+def blurred_maps(maps: Tensor, sigma: Tensor) -> Tensor:
     """Maps (n, 1, rows, columns) blurred by a Gaussian of a learned width, cells."""
     steps = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, device=maps.device, dtype=maps.dtype)
     line = torch.exp(-0.5 * (steps / sigma) ** 2)
@@ -164,7 +190,7 @@ def _blurred(maps: Tensor, sigma: Tensor) -> Tensor:
 
 def architecture(settings: TrainSettings, gaze: GazeSettings) -> dict[str, object]:
     """What decides which weights there are, and what they mean."""
-    shape = ("channels", "blocks", "priors", "smoothing")
+    shape = ("channels", "blocks", "members", "priors", "smoothing")
     frame = ("width", "height", "stride")
     return {
         **{key: getattr(settings, key) for key in shape},
@@ -186,13 +212,16 @@ def load_networks(
     settings: TrainSettings,
     gaze: GazeSettings,
     device: torch.device,
-) -> dict[str, SaliencyNetwork]:
+) -> dict[str, Together]:
     """Read the networks of several folds in evaluation mode.
 
     Raises:
         InputError: the file is missing, damaged, or of other networks.
     """
-    found = {name: SaliencyNetwork(settings, gaze.stride) for name in names}
+    found = {
+        name: Together([SaliencyNetwork(settings, gaze.stride) for _ in range(settings.members)])
+        for name in names
+    }
     expected = {**architecture(settings, gaze), "networks": list(names)}
     load_weights(path, nn.ModuleDict(dict(found)), expected)
-    return {name: network.to(device).eval() for name, network in found.items()}
+    return {name: several.to(device).eval() for name, several in found.items()}

@@ -163,7 +163,7 @@ def coverage(
         pictures: of one group.
         names: that alignment needs.
         structures: all names of structures; a landmark of one that its picture does not show is
-            wrong.
+            wrong. Where no picture has any annotated, nothing is right or wrong.
         near: percent of the scale within which a landmark is right.
     """
     found = [(one, name) for one in pictures for name in structures if name in one.found]
@@ -180,8 +180,8 @@ def coverage(
         pictures=len(pictures),
         landmarks=len(found),
         structures=len(true),
-        precision=percent(right, len(found)),
+        precision=percent(right, len(found) if true else 0),
         recall=percent(right, len(true)),
         aligned=percent(len(complete), len(pictures)),
-        right=percent(len(correct), len(pictures)),
+        right=percent(len(correct), len(pictures) if true else 0),
     )

@@ -13,11 +13,12 @@ from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.learning.device import best_device, device_name
 from landmarkflow.learning.folds import networks
+from landmarkflow.methods.salient.familiar import flatness
 from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.gaze import colours_of
 from landmarkflow.methods.salient.maps import save_seen
 from landmarkflow.methods.salient.network import load_networks
-from landmarkflow.methods.salient.see import see
+from landmarkflow.methods.salient.see import at_scales, see
 from landmarkflow.methods.salient.settings import (
     ClusterSettings,
     GazeSettings,
@@ -54,12 +55,22 @@ def run(batch: Batch) -> None:
             mirror=settings.mirror,
             views=views,
         )
+        further = at_scales(
+            [known[name] for name in chosen],
+            picture,
+            gaze,
+            settings.scales,
+            device,
+            mirror=settings.mirror,
+        )
+        saliency = np.stack([seen.saliency.astype(np.float64), *further]).mean(axis=0)
         with replacing(task.outputs["saliency"]) as beside, beside.open("wb") as file:
-            np.save(file, seen.saliency)
+            np.save(file, saliency.astype(np.float32))
         save_seen(task.outputs["features"], seen)
         details = {
             "networks": chosen,
             "frame": vars(frame),
+            "flatness": round(flatness(seen.saliency), 6),
             "pixels_per_cell": round(frame.pixels_per_cell, 6),
             "device": device_name(device),
         }

@@ -1,17 +1,19 @@
 """Look at a picture with networks."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from landmarkflow.methods.salient.frames import Frame
-from landmarkflow.methods.salient.maps import Seen
-from landmarkflow.methods.salient.network import SaliencyNetwork
-from landmarkflow.methods.salient.settings import TrainSettings
+from landmarkflow.methods.salient.maps import LEAST, Seen
+from landmarkflow.methods.salient.network import Together
+from landmarkflow.methods.salient.settings import GazeSettings, TrainSettings
 from landmarkflow.methods.salient.warps import coloured, places_of, warp_of, warped
 
 # How views of a picture differ, by which features that tell nothing of a landmark are known.
@@ -29,7 +31,7 @@ CHANGED = TrainSettings(
 
 
 def looks(
-    network: SaliencyNetwork,
+    network: Together,
     frame: Frame,
     picture: NDArray[np.uint8],
     device: torch.device,
@@ -66,7 +68,7 @@ def looks(
             random = np.random.default_rng([11, number])
             change = warp_of(frame, CHANGED, random)
             view, at = warped(shown, [frame], [change])
-            _, levels = network(coloured(view, CHANGED, random).to(device), at.to(device))
+            _, levels = network.first(coloured(view, CHANGED, random).to(device), at.to(device))
             features.append([_laid_back(x.float().cpu(), change)[0] for x in levels])
     return maps, features
 
@@ -84,7 +86,7 @@ def _laid_back(level: Tensor, change: NDArray[np.float64]) -> Tensor:
 
 
 def see(
-    networks: Sequence[SaliencyNetwork],
+    networks: Sequence[Together],
     frame: Frame,
     picture: NDArray[np.uint8],
     device: torch.device,
@@ -107,6 +109,56 @@ def see(
     rows, columns = frame.cells
     kept = total[:rows, :columns].numpy()
     return Seen((kept / kept.sum()).astype(np.float32), mean_of(features))
+
+
+def on_cells_of(frame: Frame, other: Frame, saliency: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(rows, columns) a map on the cells of another frame of its picture, of sum 1.
+
+    Args:
+        frame: of the cells that are asked for.
+        other: of the map.
+        saliency: the map.
+    """
+    rows, columns = frame.cells
+    cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
+    at = other.to_cells(frame.to_pixels(cells.astype(np.float64)))
+    logs = np.log(np.maximum(saliency.astype(np.float64), LEAST))
+    found = np.exp(ndimage.map_coordinates(logs, [at[:, 1], at[:, 0]], order=3, mode="nearest"))
+    return np.asarray((found / found.sum()).reshape(rows, columns))
+
+
+def at_scales(
+    networks: Sequence[Together],
+    picture: NDArray[np.uint8],
+    settings: GazeSettings,
+    scales: Sequence[float],
+    device: torch.device,
+    *,
+    mirror: bool,
+) -> list[NDArray[np.float64]]:
+    """Maps of a picture (rows, columns, 3) looked at in other sizes, on the cells of its own frame.
+
+    Args:
+        networks: whose maps are averaged.
+        picture: as it is given.
+        settings: of the networks' input.
+        scales: sizes of the input, of its own.
+        device: where the networks are.
+        mirror: whether mirror images are looked at, too.
+    """
+    height, width = picture.shape[:2]
+    frame, found = Frame.of(width, height, settings), []
+    for scale in scales:
+        # The encoder halves its input five times.
+        size = {
+            name: 32 * math.ceil(getattr(settings, name) * scale / 32)
+            for name in ("width", "height")
+        }
+        other = Frame.of(width, height, settings.model_copy(update=size))
+        shown = other.fitted(picture)
+        seen = see(networks, other, shown, device, mirror=mirror, views=0)
+        found.append(on_cells_of(frame, other, seen.saliency))
+    return found
 
 
 def mean_of(features: Sequence[Sequence[Tensor]]) -> tuple[NDArray[np.float32], ...]:

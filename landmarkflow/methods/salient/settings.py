@@ -68,6 +68,12 @@ class TrainSettings(Settings):
         description="channels at half resolution; deeper levels have more, up to six times",
     )
     blocks: int = Field(1, ge=1, description="residual blocks of each level; more are slower")
+    members: int = Field(
+        2,
+        ge=1,
+        description="networks that start differently and whose maps are averaged; each takes the "
+        "same time",
+    )
     priors: int = Field(
         8, ge=0, description="learned Gaussians that tell the network where in a picture it is"
     )
@@ -75,22 +81,22 @@ class TrainSettings(Settings):
         True, description="whether a learned blur smooths the map before its softmax"
     )
     kld: float = Field(1.0, ge=0, description="weight of the Kullback-Leibler divergence")
-    cc: float = Field(0.1, ge=0, description="weight of the correlation; 0 in the paper")
+    cc: float = Field(0.3, ge=0, description="weight of the correlation; 0 in the paper")
     nss: float = Field(
         0.1, ge=0, description="weight of the normalised scanpath saliency; 0 in the paper"
     )
-    epochs: int = Field(70, ge=1, description="how often every picture is learned from")
+    epochs: int = Field(45, ge=1, description="how often every picture is learned from")
     pictures: int = Field(8, ge=2, description="pictures of a step")
     learning_rate: float = Field(
         0.004, gt=0, description="learning rate of AdamW at most; if too large, training diverges"
     )
     weight_decay: float = Field(0.1, ge=0, description="weight decay of AdamW")
     average: float = Field(
-        0.995, ge=0, lt=1, description="share of the running mean of weights that a step leaves"
+        0.998, ge=0, lt=1, description="share of the running mean of weights that a step leaves"
     )
     dropout: float = Field(0.3, ge=0, lt=1, description="share of deep channels that are left out")
     mixed: Share = Field(
-        0.0, description="share of steps in which a part of each picture is another picture's"
+        0.4, description="share of steps in which a part of each picture is another picture's"
     )
     mirror: Share = Field(0.5, description="share of pictures that are mirrored along x")
     scale: float = Field(0.5, ge=0, lt=0.7, description="largest relative change of size")
@@ -100,10 +106,26 @@ class TrainSettings(Settings):
     brightness: float = Field(
         0.15, ge=0, lt=1, description="largest shift of intensities of 0 to 1"
     )
-    colour: float = Field(0.5, ge=0, lt=1, description="largest relative change of colours")
+    colour: float = Field(0.25, ge=0, lt=1, description="largest relative change of colours")
     gamma: float = Field(0.5, ge=0, description="largest logarithm of a gamma exponent")
     noise: float = Field(
         0.02, ge=0, description="largest deviation of noise on intensities of 0 to 1"
+    )
+    shade: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="largest relative change of brightness that differs from place to place",
+    )
+    blur_px: float = Field(
+        0.0, ge=0, le=2.5, description="largest blur, pixels of the network's input"
+    )
+    grain: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="largest relative deviation of noise that multiplies, of grains of 1 to 4 "
+        "pixels, as speckle does",
     )
     held_back: float = Field(
         0.1, ge=0, lt=0.9, description="share of the pictures held back where there are no folds"
@@ -120,6 +142,11 @@ class PredictSettings(Settings):
 
     mirror: bool = Field(
         True, description="whether a map is the mean of that of the picture and of its mirror image"
+    )
+    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
+        (0.75, 1.5),
+        description="further sizes at which a picture is looked at, of the network's input; a map "
+        "is the mean over all",
     )
     blur_px: float = Field(
         12.0, gt=0, description="blur of the fixations' density that maps are judged by, pixels"
@@ -139,6 +166,13 @@ class DiscoverSettings(Settings):
     )
     threshold: Share = Field(
         0.1, description="least saliency of a maximum, of the map's largest (t of Eq. 2)"
+    )
+    familiar: float = Field(
+        0.99,
+        gt=0,
+        le=1,
+        description="share of pictures like those learned from that must pass as such; one that "
+        "does not has no landmarks and a doubt. 1: no picture is compared",
     )
 
 
@@ -172,7 +206,7 @@ class ClusterSettings(Settings):
         "`scale`, or of its width",
     )
     farthest: float = Field(
-        1.5,
+        2.0,
         gt=0,
         description="distance of a landmark's features from its cluster, in that which 95 % of the "
         "cluster lie within, from which on it has no name",

@@ -53,6 +53,7 @@ CLUSTER = Stage(
     writes={
         "networks": "{run}/work/cluster/networks.npz",
         "clusters": "{run}/work/cluster/clusters.npz",
+        "familiar": "{run}/work/cluster/familiar.npz",
         "choices": "{run}/clusters.csv",
         "histories": "{run}/work/cluster/training.csv",
     },
@@ -81,7 +82,10 @@ DISCOVER = Stage(
     "discover_landmarks",
     f"{PACKAGE}.discover",
     "landmarks: maxima of the map, between its cells, with the names of their clusters",
-    reads={**PREDICT.gives("saliency", "features", "record"), **CLUSTER.gives("clusters")},
+    reads={
+        **PREDICT.gives("saliency", "features", "record"),
+        **CLUSTER.gives("clusters", "familiar"),
+    },
     writes={
         "landmarks": "{run}/landmarks/{scan}.mrk.json",
         "steps": "{run}/landmarks/{scan}.steps.mrk.json",
@@ -140,6 +144,25 @@ DRAW = Stage(
     settings=("align", "largest_gib"),
     columns=("image", "landmarks", "frame", "scale", "group"),
 )
+
+
+def _shows(settings: SalientSettings) -> dict[str, str]:
+    """What the report shows; alignments where the study states landmarks to align by."""
+    aligned = {
+        "Alignment of every pair of pictures": ALIGN.writes["alignment_markdown"],
+        "Landmarks found, and pictures aligned": ALIGN.writes["coverage_markdown"],
+    }
+    laid = {"Targets, sources, and sources laid on targets": DRAW.writes["aligned"]}
+    found = {
+        "Pictures, where people would look, and landmarks": DRAW.writes["discovered"],
+        "Silhouette, and agreement of seeds, against the number of clusters": DRAW.writes[
+            "clusters_chosen"
+        ],
+        "Maps against where observers looked": JUDGE.writes["metrics_markdown"],
+    }
+    return {**aligned, **laid, **found} if settings.align.landmarks else found
+
+
 METHOD = Method(
     "salient",
     SalientSettings,
@@ -149,4 +172,5 @@ METHOD = Method(
     needs_template=False,
     learns_from="gaze",
     ends=(ALIGN, JUDGE, DRAW),
+    shows=_shows,
 )

@@ -24,11 +24,16 @@ from landmarkflow.learning.device import best_device
 from landmarkflow.learning.folds import fold_of
 from landmarkflow.learning.history import write_history
 from landmarkflow.learning.trained import write_training
-from landmarkflow.methods.salient.augment import lesson_of
+from landmarkflow.methods.salient.augment import Lesson, lesson_of
 from landmarkflow.methods.salient.examples import Example, load_examples
 from landmarkflow.methods.salient.losses import saliency_loss
 from landmarkflow.methods.salient.metrics import cc, kld
-from landmarkflow.methods.salient.network import SaliencyNetwork, architecture, save_networks
+from landmarkflow.methods.salient.network import (
+    SaliencyNetwork,
+    Together,
+    architecture,
+    save_networks,
+)
 from landmarkflow.methods.salient.settings import GazeSettings, TrainSettings
 
 logger = logging.getLogger(__name__)
@@ -37,6 +42,8 @@ logger = logging.getLogger(__name__)
 WARM_UP, LAST_RATE = 0.05, 0.01
 # The gradient's largest norm: single steps must not throw the weights away.
 LARGEST_GRADIENT = 2.0
+# What the seeds of networks that are averaged differ by: more than any two studies' do.
+MEMBERS_APART = 1_000_003
 # Pictures held back that are looked at after each epoch.
 LOOKED_AT = 24
 # Names of the two sets of weights in a checkpoint: as they are, and their running mean.
@@ -99,6 +106,7 @@ def train(
         load_optimiser(checkpoint, optimiser)
         history = [Epoch(**epoch) for epoch in memo["history"]]
         logger.info("%s: goes on after epoch %d", name, len(history))
+    shown = [(one, lesson_of([one])) for one in held[:LOOKED_AT]]
     for epoch in range(len(history), settings.epochs):
         started, losses, rate = time.monotonic(), [], 0.0
         network.train()
@@ -134,7 +142,7 @@ def train(
             optimiser.step()
             _follow(average, network, min(settings.average, (1 + number) / (10 + number)))
             losses.append(float(loss.detach()))
-        found = _validated(average, held[:LOOKED_AT], device)
+        found = _validated(average, shown, device)
         history.append(
             Epoch(epoch + 1, rate, float(np.mean(losses)), *found, time.monotonic() - started)
         )
@@ -143,6 +151,25 @@ def train(
             checkpoint, both, optimiser, {"history": [asdict(each) for each in history]}
         )
     return average.eval(), history
+
+
+def _together(histories: Sequence[Sequence[Epoch]]) -> list[Epoch]:
+    """One history of several networks: the mean of each number, and the sum of their seconds."""
+
+    def mean(epochs: Sequence[Epoch], name: str) -> float:
+        return float(np.mean([getattr(one, name) for one in epochs]))
+
+    return [
+        Epoch(
+            same[0].epoch,
+            same[0].learning_rate,
+            mean(same, "train_loss"),
+            mean(same, "validation_kld"),
+            mean(same, "validation_cc"),
+            sum(one.seconds for one in same),
+        )
+        for same in zip(*histories, strict=True)
+    ]
 
 
 def _rate(step: int, whole: int) -> float:
@@ -163,14 +190,13 @@ def _follow(average: nn.Module, network: nn.Module, share: float) -> None:
 
 
 def _validated(
-    network: SaliencyNetwork, held: Sequence[Example], device: torch.device
+    network: SaliencyNetwork, held: Sequence[tuple[Example, Lesson]], device: torch.device
 ) -> tuple[float, float]:
     """Mean divergence and correlation of pictures held back."""
     network.eval()
     found = []
     with torch.inference_mode():
-        for one in held:
-            lesson = lesson_of([one])
+        for one, lesson in held:
             logits, _ = network(lesson.pictures.to(device), lesson.where.to(device))
             shown = torch.softmax(logits.flatten(), 0).view(logits.shape[1:]).double().cpu().numpy()
             true = lesson.target[0].double().numpy()
@@ -227,21 +253,24 @@ def run(batch: Batch) -> None:
                 f"expected at least {settings.pictures} (`train.pictures`)"
             )
         weights = batch.path("weights", name)
-        decides = (seed, fold, batch.threads, batch.path("examples"))
-        checkpoint = checkpoint_of(weights, name, settings, decides)
-        network, history = train(
-            learned,
-            held,
-            name,
-            settings=settings,
-            stride=gaze.stride,
-            seed=seed,
-            fold=fold,
-            checkpoint=checkpoint,
-            device=device,
-        )
-        save_networks(weights, {name: network}, architecture(settings, gaze))
-        write_history(batch.path("history", name), history)
+        members, histories = [], []
+        for member in range(settings.members):
+            decides = (seed, fold, batch.threads, batch.path("examples"), member)
+            network, history = train(
+                learned,
+                held,
+                f"{name}, network {member + 1}" if settings.members > 1 else name,
+                settings=settings,
+                stride=gaze.stride,
+                seed=seed + MEMBERS_APART * member,
+                fold=fold,
+                checkpoint=checkpoint_of(weights, name, settings, decides),
+                device=device,
+            )
+            members.append(network)
+            histories.append(history)
+        save_networks(weights, {name: Together(members)}, architecture(settings, gaze))
+        write_history(batch.path("history", name), _together(histories))
         write_training(
             batch.path("training", name),
             name,

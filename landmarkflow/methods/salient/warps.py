@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from landmarkflow.methods.salient.frames import Frame
+from landmarkflow.methods.salient.network import blurred_maps
 from landmarkflow.methods.salient.settings import TrainSettings
 
 Array = NDArray[np.float64]
@@ -78,15 +79,51 @@ def coloured(pictures: Tensor, settings: TrainSettings, random: np.random.Genera
         return torch.tensor(values, dtype=torch.float32)
 
     pictures = pictures.clamp(0, 1) ** torch.exp(drawn(settings.gamma))
+    # One multiplication and one addition a pixel: brightness and contrast are a straight line.
     mean = pictures.mean(dim=(1, 2, 3), keepdim=True)
-    pictures = (pictures - mean) * (1 + drawn(settings.contrast)) + mean
-    pictures = pictures + drawn(settings.brightness)
+    slope = 1 + drawn(settings.contrast)
+    pictures = torch.addcmul(mean * (1 - slope) + drawn(settings.brightness), pictures, slope)
     if settings.colour:
         grey = pictures.mean(dim=1, keepdim=True)
-        pictures = grey + (pictures - grey) * (1 + 1.5 * drawn(settings.colour))
-        pictures = pictures * (1 + drawn(settings.colour / 2, 3))
+        other = torch.lerp(grey, pictures, 1 + 1.5 * drawn(settings.colour))
+        pictures = other * (1 + drawn(settings.colour / 2, 3))
+    if settings.shade or settings.grain or settings.blur_px:
+        pictures = _seen_through(pictures, settings, random)
     if settings.noise:
         spread = torch.tensor(random.uniform(0, settings.noise, (count, 1, 1, 1)))
-        noise = random.standard_normal(tuple(pictures.shape), np.float32)
-        pictures = pictures + spread.float() * torch.from_numpy(noise)
+        noise = torch.empty_like(pictures).normal_(generator=_generator(random))
+        pictures = torch.addcmul(pictures, noise, spread.float())
+    return pictures
+
+
+def _generator(random: np.random.Generator) -> torch.Generator:
+    """A stream of torch's own, which is faster, begun by one of numpy's."""
+    return torch.Generator().manual_seed(int(random.integers(2**31)))
+
+
+def _seen_through(pictures: Tensor, settings: TrainSettings, random: np.random.Generator) -> Tensor:
+    """Pictures with light that differs from place to place, speckle of another size, and blur."""
+    count, _, height, width = pictures.shape
+    stream = _generator(random)
+
+    def spread(largest: float) -> Tensor:
+        return torch.tensor(random.uniform(0, largest, (count, 1, 1, 1)), dtype=torch.float32)
+
+    def field(rows: int, columns: int) -> Tensor:
+        drawn = torch.empty(count, 1, rows, columns).normal_(generator=stream)
+        return functional.interpolate(
+            drawn, size=(height, width), mode="bilinear", align_corners=False
+        )
+
+    if settings.shade:
+        light = (0.5 * field(4, 5)).clamp(-1, 1)
+        pictures = pictures * (1 + spread(settings.shade) * light)
+    if settings.grain:
+        grain = int(random.integers(1, 5))
+        speckle = field(-(-height // grain), -(-width // grain))
+        pictures = pictures * (1 + spread(settings.grain) * speckle).clamp(min=0)
+    if settings.blur_px:
+        sigma = torch.tensor(max(1e-3, float(random.uniform(0, settings.blur_px))))
+        flat = blurred_maps(pictures.reshape(-1, 1, height, width), sigma)
+        pictures = flat.view(pictures.shape)
     return pictures
