@@ -11,6 +11,7 @@ from landmarkflow.methods.oneshot.moments import Pose, Subject
 from landmarkflow.methods.oneshot.orientations import (
     ORIENTATIONS,
     apart_degrees,
+    has_rival,
     is_unclear,
     orientations,
     searched,
@@ -42,6 +43,8 @@ def test_an_answer_is_clear_where_it_is_high_and_no_other_pose_comes_near() -> N
     assert not is_unclear([start(0, 0.8), start(5, 0.8), start(90, 0.7)])
     assert is_unclear([start(0, 0.8), start(90, 0.79)])
     assert is_unclear([start(0, 0.55), start(90, 0.1)])
+    assert not has_rival([start(0, 0.55), start(5, 0.55), start(90, 0.4)])
+    assert has_rival([start(0, 0.55), start(90, 0.5)])
     assert apart_degrees(start(10, 1).pose, start(55, 1).pose) == pytest.approx(45)
 
 

@@ -33,7 +33,7 @@ from landmarkflow.methods.oneshot.moments import (
     moments_of,
     moments_poses,
 )
-from landmarkflow.methods.oneshot.orientations import is_unclear, searched
+from landmarkflow.methods.oneshot.orientations import has_rival, is_unclear, searched
 from landmarkflow.methods.oneshot.rigid import Samples, Similarity, Start
 from landmarkflow.methods.oneshot.settings import AlignSettings, CentreSettings
 from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of, maps_to
@@ -246,7 +246,8 @@ def run(batch: Batch) -> None:
         first = subjects[0][1].crop
         tried = _tried(template(), subjects, flips, settings)
         best = max(tried, key=lambda placed: placed.found.correlation)
-        if "moments" in settings.starts and is_unclear(best.found.tried):
+        unclear = "moments" in settings.starts and is_unclear(best.found.tried)
+        if unclear:
             tried = _tried(template(), subjects, flips, settings, everywhere=True)
             best = max(tried, key=lambda placed: placed.found.correlation)
         found = best.found
@@ -274,7 +275,7 @@ def run(batch: Batch) -> None:
             "tried": {start.name: start.correlation for start in found.tried},
         }
         doubts = _ambiguous(best, tried, task.row["side"], side)
-        if "moments" in settings.starts and is_unclear(found.tried):
+        if unclear and has_rival(found.tried):
             doubts.append(
                 f"of {len(found.tried)} poses none is clearly the best: the target may be turned"
             )

@@ -13,6 +13,9 @@ from landmarkflow.methods.oneshot.settings import AlignSettings
 SAME_DEGREES = 20.0
 # The best answer is clear where it is this high and the next is this much lower.
 CLEAR, CLEAR_GAIN = 0.6, 0.02
+# Once orientations all around were tried, another one that comes to this share of the best is a
+# doubt. Those of whole ears come to 0.8 at most, of a mirror image to 0.95.
+RIVAL = 0.85
 # A climb that ends farther from where the mass centres lie on each other, in radii of the moments,
 # has left the target: at a scan's border air beside tissue looks like tissue beside bone.
 FARTHEST = 0.5
@@ -24,9 +27,21 @@ CLIMBED = 8
 
 def is_unclear(tried: Sequence[Start]) -> bool:
     """Whether the best start is no clear answer: a low correlation, or another pose as good."""
+    best, other = _best_two(tried)
+    return best < CLEAR or other > best - CLEAR_GAIN
+
+
+def has_rival(tried: Sequence[Start]) -> bool:
+    """Whether, after a search all around, another orientation is nearly as good as the best."""
+    best, other = _best_two(tried)
+    return other > RIVAL * best
+
+
+def _best_two(tried: Sequence[Start]) -> tuple[float, float]:
+    """The highest correlation, and the highest one of another orientation, -1 without one."""
     best = max(tried, key=lambda start: start.correlation)
     others = [s.correlation for s in tried if apart_degrees(s.pose, best.pose) > SAME_DEGREES]
-    return best.correlation < CLEAR or max(others, default=-1) > best.correlation - CLEAR_GAIN
+    return best.correlation, max(others, default=-1.0)
 
 
 def searched(
