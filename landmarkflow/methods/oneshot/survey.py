@@ -33,8 +33,9 @@ from landmarkflow.methods.oneshot.template import target_in
 logger = logging.getLogger(__name__)
 
 # Of a ball of the target's radius around the target, dense voxels fill at least this share where
-# the mixture finds it: bone around an ear fills a tenth, noise a thousandth.
-LEAST_DENSE = 0.01
+# the mixture finds it: bone of an ear fills a twentieth, the thin bone of a skull a hundredth, and
+# noise a thousandth.
+LEAST_DENSE = 0.003
 # A region lies at the target where their centres are closer than so many radii of the target.
 NEAR = 1.5
 # A target that is so large a part of its scan along each axis is looked for in the whole scan.
