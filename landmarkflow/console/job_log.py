@@ -6,7 +6,7 @@ from pathlib import Path
 # As the command line of a stage writes a log: a date, a level and the text.
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)")
 SERVED = re.compile(r"(\d+)/\d+ \S+: (?:known|computed)")
-EPOCH = re.compile(r"(?:[\w-]+: )?epoch (\d+) of (?:at most )?(\d+)(?::| \()")
+EPOCH = re.compile(r"(?:[\w, -]+: )?epoch (\d+) of (?:at most )?(\d+)(?::| \()")
 # Of a log's end, as many lines are shown of a job that failed.
 SHOWN = 8
 LARGEST_END = 64_000
