@@ -47,6 +47,7 @@ def test_two_hundred_scans_are_a_few_dozen_jobs(root: Path, tmp_path: Path) -> N
         "simulate": 9,
         "digest_scans": 9,
         "prepare_targets": 1,
+        "survey": 1,
         "locate_regions": 9,
         "train_network": 1,
         "centre_targets": 9,
