@@ -11,7 +11,7 @@ from landmarkflow.methods.oneshot.moments import Pose, Subject
 from landmarkflow.methods.oneshot.orientations import (
     ORIENTATIONS,
     apart_degrees,
-    has_rival,
+    is_doubtful,
     is_unclear,
     orientations,
     searched,
@@ -36,15 +36,16 @@ def test_orientations_are_rotations_and_none_is_far_from_all_of_them() -> None:
 
 
 def test_an_answer_is_clear_where_it_is_high_and_no_other_pose_comes_near() -> None:
-    def start(degrees: float, correlation: float) -> Start:
+    def start(degrees: float, correlation: float, name: str = "upright") -> Start:
         turn = Rotation.from_rotvec([0, 0, np.radians(degrees)]).as_matrix()
-        return Start("", Pose(turn, np.zeros(3), np.zeros(3)), correlation)
+        return Start(name, Pose(turn, np.zeros(3), np.zeros(3)), correlation)
 
     assert not is_unclear([start(0, 0.8), start(5, 0.8), start(90, 0.7)])
     assert is_unclear([start(0, 0.8), start(90, 0.79)])
     assert is_unclear([start(0, 0.55), start(90, 0.1)])
-    assert not has_rival([start(0, 0.55), start(5, 0.55), start(90, 0.4)])
-    assert has_rival([start(0, 0.55), start(90, 0.5)])
+    assert is_doubtful([start(0, 0.55, "orientation 3"), start(90, 0.5)])
+    assert not is_doubtful([start(0, 0.55, "orientation 3"), start(90, 0.4)])
+    assert not is_doubtful([start(0, 0.55), start(90, 0.5, "orientation 3")])
     assert apart_degrees(start(10, 1).pose, start(55, 1).pose) == pytest.approx(45)
 
 

@@ -64,7 +64,8 @@ def data_folder(folder: Path, scans: int, *, segmentation: bool) -> Path:
 def expected_jobs(
     scans: int, batches: int, *, segmented: bool = True, **others: int
 ) -> dict[str, int]:
-    once = ["write_sheet", "prepare_targets", "train_network", "centre_targets_template", LOOPS]
+    once = ["write_sheet", "prepare_targets", "survey_template", "train_network"]
+    once += ["centre_targets_template", LOOPS]
     once += [*OF_THE_RUN, *AT_THE_END]
     numbers = tuple(f"{n:03d}" for n in range(1, batches + 1))
     batched = by_batch(numbers, *BATCHED) | by_batch(("template", *numbers), *PREPARING)

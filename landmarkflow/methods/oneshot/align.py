@@ -33,7 +33,7 @@ from landmarkflow.methods.oneshot.moments import (
     moments_of,
     moments_poses,
 )
-from landmarkflow.methods.oneshot.orientations import has_rival, is_unclear, searched
+from landmarkflow.methods.oneshot.orientations import is_doubtful, is_unclear, searched
 from landmarkflow.methods.oneshot.rigid import Samples, Similarity, Start
 from landmarkflow.methods.oneshot.settings import AlignSettings, CentreSettings
 from landmarkflow.methods.oneshot.template import crop_and_mask, extent_of, maps_to
@@ -275,7 +275,7 @@ def run(batch: Batch) -> None:
             "tried": {start.name: start.correlation for start in found.tried},
         }
         doubts = _ambiguous(best, tried, task.row["side"], side)
-        if unclear and has_rival(found.tried):
+        if unclear and is_doubtful(found.tried):
             doubts.append(
                 f"of {len(found.tried)} poses none is clearly the best: the target may be turned"
             )

@@ -13,9 +13,10 @@ from landmarkflow.methods.oneshot.settings import AlignSettings
 SAME_DEGREES = 20.0
 # The best answer is clear where it is this high and the next is this much lower.
 CLEAR, CLEAR_GAIN = 0.6, 0.02
-# Once orientations all around were tried, another one that comes to this share of the best is a
-# doubt. Those of whole ears come to 0.8 at most, of a mirror image to 0.95.
+# An orientation that only the search found is a doubt where another one comes to this share of it:
+# those of a mirror image, which fits nowhere, come to 0.95.
 RIVAL = 0.85
+SEARCHED = "orientation"
 # A climb that ends farther from where the mass centres lie on each other, in radii of the moments,
 # has left the target: at a scan's border air beside tissue looks like tissue beside bone.
 FARTHEST = 0.5
@@ -31,10 +32,11 @@ def is_unclear(tried: Sequence[Start]) -> bool:
     return best < CLEAR or other > best - CLEAR_GAIN
 
 
-def has_rival(tried: Sequence[Start]) -> bool:
-    """Whether, after a search all around, another orientation is nearly as good as the best."""
+def is_doubtful(tried: Sequence[Start]) -> bool:
+    """Whether the search alone found the best pose, and another orientation is nearly as good."""
+    name = max(tried, key=lambda start: start.correlation).name
     best, other = _best_two(tried)
-    return other > RIVAL * best
+    return name.startswith(SEARCHED) and other > RIVAL * best
 
 
 def _best_two(tried: Sequence[Start]) -> tuple[float, float]:
@@ -70,7 +72,7 @@ def searched(
         top, correlation = similarity.ascend(near, settings)
         shift = np.linalg.norm(top.translation - centres.translation)
         if shift <= FARTHEST * settings.moments_radius_mm:
-            found.append(Start(f"orientation {number}", top, correlation))
+            found.append(Start(f"{SEARCHED} {number}", top, correlation))
     return tuple(found)
 
 
