@@ -24,8 +24,8 @@ from workflow_runs import (
 )
 
 SHARED = ("digest_scans", "check_references", "locate_regions")
-ONCE = ("write_sheet", "prepare_targets", "compare_runs", "record_provenance", "write_report")
-ONCE += ("check_scans", "all")
+PREPARED = ("write_sheet", "prepare_targets", "survey_template")
+ONCE = (*PREPARED, "compare_runs", "record_provenance", "write_report", "check_scans", "all")
 REGISTERING = ("centre_targets", "align_scans", "deform_scans", "refine_landmarks")
 REGISTERING += ("segment_scans", "place_landmarks")
 OF_A_RUN = ("evaluate_landmarks", "record_run")
@@ -111,7 +111,7 @@ def two_seeds(root: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_another_seed_shares_what_no_seed_changes(tiny: Path, two_seeds: tuple[Path, Run]) -> None:
     folder, run = two_seeds
     expected = expected_jobs(1, 0, ("001", "002"))
-    shared = {"simulate_scan", "write_sheet", "prepare_targets"}
+    shared = {"simulate_scan", *PREPARED}
     shared |= by_batch(("template", "001", "002"), *SHARED)
     assert run.jobs == {job: count for job, count in expected.items() if job not in shared}
     found = results(folder)
@@ -142,10 +142,7 @@ def test_finished_runs_have_nothing_to_be_done_and_one_can_be_taken_away_again(
 ) -> None:
     folder, _ = two_seeds
     assert dry_jobs(root, folder, *TWO_SEEDS) == {}
-    assert set(dry_jobs(root, folder, "--configfile", TINY)) == set(ONCE) - {
-        "write_sheet",
-        "prepare_targets",
-    }
+    assert set(dry_jobs(root, folder, "--configfile", TINY)) == set(ONCE) - set(PREPARED)
 
 
 @pytest.mark.slow
