@@ -40,7 +40,7 @@ def test_commands_for_people_come_first(capsys: pytest.CaptureFixture[str]) -> N
         main(["--help"])
     said = capsys.readouterr().out
     names = ["init", "check", "run", "pack", "detect", "review", "suggest", "figures", "slicer"]
-    names += ["clean", "stage"]
+    names += ["clean", "vary", "stage"]
     assert re.findall(r"^    (\w+)  ", said, re.MULTILINE) == names
     assert "locate_regions" not in said
 
