@@ -1015,8 +1015,9 @@ def test_overlap_has_a_tile_and_a_table(tmp_path):
 def test_tables_and_figures_of_a_method_are_shown_with_their_captions(tmp_path):
     run = write_study(tmp_path, EvaluateSettings())
     table, none, figure = (tmp_path / name for name in ("a.md", "none.md", "b.png"))
-    table.write_text("What <it> shows.\n\n| group | error |\n| --- | --- |\n| TV | 1.5 ± 0.1 |\n")
-    none.write_text("Nothing.\n\n| group | error |\n| --- | --- |\n")
+    head = "| group | error |\n| --- | --- |\n"
+    table.write_text(f"What <it> shows.\n\n{head}| TV | 1.5 ± 0.1 |\n", encoding="utf-8")
+    none.write_text(f"Nothing.\n\n{head}", encoding="utf-8")
     shutil.copyfile(run.pictures[0], figure)
     shows = {"Pairs": table, "No rows": none, "Maps": figure}
     text = page_of(tmp_path, replace(run, shows=shows))
