@@ -1,8 +1,10 @@
-"""Steps of a training: how fast to learn, and one step down a loss."""
+"""Steps of a training: what is learned from, how fast, one step down a loss, and their mean."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -73,3 +75,34 @@ def descend(
     nn.utils.clip_grad_norm_(network.parameters(), schedule.largest_gradient)
     optimiser.step()
     return value
+
+
+def follow(mean: nn.Module, network: nn.Module, *, step: int, most: float) -> None:
+    """Move the running mean of the weights, and of the statistics of layers, after a step.
+
+    Args:
+        mean: of the same parts as the network.
+        network: after the step.
+        step: counted from 0 in the whole training.
+        most: share of the mean that stays, once there are enough steps; fewer leave less.
+    """
+    share = min(most, (1 + step) / (10 + step))
+    with torch.no_grad():
+        own = mean.state_dict()
+        for key, value in network.state_dict().items():
+            if value.dtype.is_floating_point:
+                own[key].lerp_(value, 1 - share)
+            else:
+                own[key].copy_(value)
+
+
+def in_turn(number: int, count: int, streams: Sequence[int]) -> int:
+    """Which of so many comes at a place: each once before any again, each time in another order.
+
+    Args:
+        number: the place, from 0 on.
+        count: how many there are.
+        streams: numbers that the random streams of the orders are made of.
+    """
+    order = np.random.default_rng([*streams, number // count, 1]).permutation(count)
+    return int(order[number % count])

@@ -22,7 +22,7 @@ from landmarkflow.learning.checkpoints import (
     load_optimiser,
     save_checkpoint,
 )
-from landmarkflow.learning.descent import Schedule, descend
+from landmarkflow.learning.descent import Schedule, descend, in_turn
 from landmarkflow.learning.device import best_device
 from landmarkflow.learning.folds import fold_of
 from landmarkflow.learning.heatmaps import decode
@@ -193,7 +193,8 @@ class _Learner:
         losses = []
         for step in range(first, last):
             random = np.random.default_rng([*self.streams, step])
-            window = self.windows.draw(self._scan(step), random)
+            scan = in_turn(step, len(self.windows.examples), self.streams)
+            window = self.windows.draw(scan, random)
             loss, overlap, heat = self.loss(self._seen(window), _on(window, self.device))
             whole = descend(
                 self.network,
@@ -217,12 +218,6 @@ class _Learner:
             landmark_error_mm=error,
             seconds=time.monotonic() - started,
         )
-
-    def _scan(self, step: int) -> int:
-        """Every scan once before any comes again, each time in another order."""
-        count = len(self.windows.examples)
-        order = np.random.default_rng([*self.streams, step // count, 1]).permutation(count)
-        return int(order[step % count])
 
     def _seen(self, window: Window) -> torch.Tensor:
         found: torch.Tensor = self.network(window.image[None].to(self.device))

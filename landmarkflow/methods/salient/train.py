@@ -20,6 +20,7 @@ from landmarkflow.learning.checkpoints import (
     load_optimiser,
     save_checkpoint,
 )
+from landmarkflow.learning.descent import Schedule, descend, follow
 from landmarkflow.learning.device import best_device
 from landmarkflow.learning.folds import fold_of
 from landmarkflow.learning.history import write_history
@@ -38,8 +39,6 @@ from landmarkflow.methods.salient.settings import GazeSettings, TrainSettings
 
 logger = logging.getLogger(__name__)
 
-# The share of the steps in which the rate rises, and that of the rate which is left at the end.
-WARM_UP, LAST_RATE = 0.05, 0.01
 # The gradient's largest norm: single steps must not throw the weights away.
 LARGEST_GRADIENT = 2.0
 # What the seeds of networks that are averaged differ by: more than any two studies' do.
@@ -101,6 +100,10 @@ def train(
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
+    steps = max(1, len(learned) // settings.pictures)
+    schedule = Schedule(
+        settings.epochs * steps, settings.learning_rate, largest_gradient=LARGEST_GRADIENT
+    )
     history: list[Epoch] = []
     if (memo := load_checkpoint(checkpoint, both)) is not None:
         load_optimiser(checkpoint, optimiser)
@@ -108,15 +111,11 @@ def train(
         logger.info("%s: goes on after epoch %d", name, len(history))
     shown = [(one, lesson_of([one])) for one in held[:LOOKED_AT]]
     for epoch in range(len(history), settings.epochs):
-        started, losses, rate = time.monotonic(), [], 0.0
+        started, losses = time.monotonic(), []
         network.train()
-        steps = max(1, len(learned) // settings.pictures)
         order = np.random.default_rng([seed, fold, epoch, 1]).permutation(len(learned))
         for step in range(steps):
             number = epoch * steps + step
-            rate = settings.learning_rate * _rate(number, settings.epochs * steps)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
             chosen = order[step * settings.pictures : (step + 1) * settings.pictures]
             random = np.random.default_rng([seed, fold, number, 2])
             lesson = lesson_of([learned[at] for at in chosen], settings, random).on(device)
@@ -131,17 +130,9 @@ def train(
                 cc=settings.cc,
                 nss=settings.nss,
             )
-            if not torch.isfinite(loss):
-                raise InputError(
-                    f"training diverges: the loss of step {number + 1} is {loss.item()}; expected "
-                    "a finite loss, choose a lower `learning_rate`"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-            optimiser.step()
-            _follow(average, network, min(settings.average, (1 + number) / (10 + number)))
-            losses.append(float(loss.detach()))
+            losses.append(descend(network, optimiser, loss, schedule=schedule, step=number))
+            follow(average, network, step=number, most=settings.average)
+        rate = schedule.rate((epoch + 1) * steps - 1)
         found = _validated(average, shown, device)
         history.append(
             Epoch(epoch + 1, rate, float(np.mean(losses)), *found, time.monotonic() - started)
@@ -170,23 +161,6 @@ def _together(histories: Sequence[Sequence[Epoch]]) -> list[Epoch]:
         )
         for same in zip(*histories, strict=True)
     ]
-
-
-def _rate(step: int, whole: int) -> float:
-    """Rises over the first steps, then falls as a cosine."""
-    rising = min(1.0, (step + 1) / max(1.0, WARM_UP * whole))
-    return rising * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * step / whole)) / 2)
-
-
-def _follow(average: nn.Module, network: nn.Module, share: float) -> None:
-    """Move the running mean of the weights, and of the statistics of their layers."""
-    with torch.no_grad():
-        own = average.state_dict()
-        for key, value in network.state_dict().items():
-            if value.dtype.is_floating_point:
-                own[key].lerp_(value, 1 - share)
-            else:
-                own[key].copy_(value)
 
 
 def _validated(

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landmarkflow.core.errors import InputError
 from landmarkflow.learning.checkpoints import load_checkpoint, load_optimiser, save_checkpoint
+from landmarkflow.learning.descent import Schedule, descend, follow, in_turn
 from landmarkflow.methods.zoomin.batches import Shown
 from landmarkflow.methods.zoomin.settings import BranchSettings, TrainSettings
 
@@ -21,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 # The share of the steps in which the rate rises, and that of the rate which is left at the end.
 WARM_UP, LAST_RATE = 0.1, 0.005
-# The gradient's largest norm: single batches must not throw the weights away.
-LARGEST_GRADIENT = 5.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,7 @@ def learn(
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=train.weight_decay
     )
+    schedule = Schedule(settings.steps, settings.learning_rate, WARM_UP, LAST_RATE)
     history: list[Epoch] = []
     first = 0
     if checkpoint is not None and (memo := load_checkpoint(checkpoint, both)) is not None:
@@ -104,25 +102,16 @@ def learn(
         losses = []
         both.train()
         for step in range(first, last):
-            rate = rate_of(step, settings)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            chosen = [shown[i] for i in _pictures(step, len(shown), settings.batch, course.streams)]
+            chosen = [
+                shown[in_turn(number, len(shown), course.streams)]
+                for number in range(step * settings.batch, (step + 1) * settings.batch)
+            ]
             loss = course.loss(network, chosen, np.random.default_rng([*course.streams, step]))
-            if not torch.isfinite(loss):
-                raise InputError(
-                    f"training diverges: the loss of step {step + 1} of the {course.network} "
-                    f"network is {loss.item()}; expected a finite loss, choose a lower "
-                    "`learning_rate`"
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-            optimiser.step()
-            _average(both["mean"], network, min(train.average, (1 + step) / (10 + step)))
-            losses.append(float(loss.detach()))
+            of = f" of the {course.network} network"
+            losses.append(descend(network, optimiser, loss, schedule=schedule, step=step, of=of))
+            follow(both["mean"], network, step=step, most=train.average)
         seconds = time.monotonic() - started
-        rate = rate_of(last - 1, settings)
+        rate = schedule.rate(last - 1)
         history.append(
             Epoch(len(history) + 1, course.network, rate, float(np.mean(losses)), seconds)
         )
@@ -141,28 +130,6 @@ def learn(
             memo = {"step": first, "history": [asdict(epoch) for epoch in history]}
             save_checkpoint(checkpoint, both, optimiser, memo)
     return both["mean"].eval(), history
-
-
-def rate_of(step: int, settings: BranchSettings) -> float:
-    """The learning rate of a step: it rises at first, then falls as a cosine."""
-    rising = min(1.0, (step + 1) / max(1.0, WARM_UP * settings.steps))
-    falling = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * step / settings.steps)) / 2
-    return settings.learning_rate * rising * falling
-
-
-def _pictures(step: int, count: int, batch: int, streams: tuple[int, ...]) -> list[int]:
-    """Every picture once before any comes again, each time in another order."""
-    chosen = []
-    for number in range(step * batch, (step + 1) * batch):
-        order = np.random.default_rng([*streams, number // count, 1]).permutation(count)
-        chosen.append(int(order[number % count]))
-    return chosen
-
-
-def _average(mean: nn.Module, network: nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        for kept, new in zip(mean.parameters(), network.parameters(), strict=True):
-            kept.lerp_(new, 1 - decay)
 
 
 def seeded(seed: int, fold: int, number: int) -> None:
