@@ -4,7 +4,7 @@ import functools
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.identity import Identity
 from landmarkflow.images.operations import array_of, grid_of, mirrored, shrunk
 from landmarkflow.images.sampling import resample
-from landmarkflow.images.similarity import ball, feature, normalised
+from landmarkflow.images.similarity import ball, normalised
 from landmarkflow.methods.oneshot.crops import crop_around
 from landmarkflow.methods.oneshot.mixture import Mixture
 from landmarkflow.methods.oneshot.moments import (
@@ -73,10 +73,10 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Placed:
-    """An alignment in one of the places that may hold the target."""
+    """An alignment in one of the places that may hold the target, of its mirror image or not."""
 
     centre: tuple[float, ...]
-    crop: sitk.Image
+    subject: Subject
     mirrored: bool
     found: Alignment
 
@@ -119,14 +119,17 @@ def _samples(
     inside = np.argwhere(array_of(resample(mask, grid, "nearest")) > 0)
     # Evenly spread through the list of voxels, so no generator and no seed is needed.
     chosen = inside[:: max(1, len(inside) // settings.samples)]
-    compared = feature(coarse, 0.0, settings.contrast_mm)
-    values = normalised(array_of(compared)[tuple(chosen.T)].astype(np.float64))
+    values = normalised(array_of(coarse)[tuple(chosen.T)].astype(np.float64))
     points = grid.to_physical(chosen[:, ::-1].astype(np.float64))
-    return Samples(spacing, points, values, settings.contrast_mm)
+    return Samples(spacing, points, values)
 
 
 def align(
-    template: Template, target: Subject, settings: AlignSettings, *, everywhere: bool = False
+    template: Template,
+    target: Subject,
+    settings: AlignSettings,
+    *,
+    earlier: Alignment | None = None,
 ) -> Alignment:
     """Find the rigid transform that takes template points to target points.
 
@@ -137,7 +140,7 @@ def align(
         template: the annotated scan, the fixed image.
         target: the scan to match, the moving image.
         settings: starts, spacings, optimiser.
-        everywhere: whether orientations all around are starts, too.
+        earlier: what these starts came to; orientations all around are then tried beside them.
 
     Returns:
         The pose, LPS mm, with its normalised cross-correlation.
@@ -148,14 +151,15 @@ def align(
     coarsest, *finer = template.samples
     similarity = Similarity.of(coarsest, target)
     fixed, moments = _paired_moments(template, target, settings)
-    starts = dict(starting_poses(fixed, moments, settings))
-    if target.extent is not None:
-        starts |= cut_poses(template, target, moments, settings)
-    tried = tuple(Start(n, *similarity.ascend(pose, settings)) for n, pose in starts.items())
-    if everywhere:
+    if earlier is None:
+        starts = dict(starting_poses(fixed, moments, settings))
+        if target.extent is not None:
+            starts |= cut_poses(template, target, moments, settings)
+        tried = tuple(Start(n, *similarity.ascend(pose, settings)) for n, pose in starts.items())
+    else:
         centres = Pose(np.eye(3), fixed.centre, moments.centre - fixed.centre)
         wide = Similarity.of(template.coarse, target)
-        tried += searched(wide, similarity, centres, settings)
+        tried = earlier.tried + searched(wide, similarity, centres, settings)
     best = max(tried, key=lambda start: start.correlation)
     pose, correlation = best.pose, best.correlation
     for samples in finer:
@@ -248,7 +252,7 @@ def run(batch: Batch) -> None:
         best = max(tried, key=lambda placed: placed.found.correlation)
         unclear = "moments" in settings.starts and is_unclear(best.found.tried)
         if unclear:
-            tried = _tried(template(), subjects, flips, settings, everywhere=True)
+            tried = [_tried_everywhere(template(), placed, settings) for placed in tried]
             best = max(tried, key=lambda placed: placed.found.correlation)
         found = best.found
         if found.correlation < settings.least_correlation:
@@ -261,11 +265,11 @@ def run(batch: Batch) -> None:
             parts = f"{PARTS[role]}{', mirrored' if best.mirrored else ''}"
             rigid = pose.transform(mirrored=best.mirrored)
             write_transform(rigid, task.outputs[role], maps_to(task.scan, batch, parts))
-        if best.crop is first:
+        if best.subject.crop is first:
             # No second name: Snakemake dates a job's outputs, and would date its input with them.
             shutil.copyfile(task.inputs["centred"], task.outputs["crop"])
         else:
-            write_volume(best.crop, task.outputs["crop"])
+            write_volume(best.subject.crop, task.outputs["crop"])
         details = {
             "correlation": found.correlation,
             "mirrored": best.mirrored,
@@ -289,8 +293,6 @@ def _tried(
     subjects: Sequence[tuple[tuple[float, ...], Subject]],
     flips: Sequence[bool],
     settings: AlignSettings,
-    *,
-    everywhere: bool = False,
 ) -> list[Placed]:
     """The alignment of each place that may hold the target, as it is or mirrored.
 
@@ -301,13 +303,17 @@ def _tried(
     for centre, subject in subjects:
         for flip in flips:
             with suppress(ScanFailure):
-                aligned = align(
-                    template, _subject(subject, flip=flip), settings, everywhere=everywhere
-                )
-                found.append(Placed(centre, subject.crop, flip, aligned))
+                aligned = align(template, _subject(subject, flip=flip), settings)
+                found.append(Placed(centre, subject, flip, aligned))
     if not found:
         raise ScanFailure("there is no dense bone around any place that may hold the target")
     return found
+
+
+def _tried_everywhere(template: Template, placed: Placed, settings: AlignSettings) -> Placed:
+    """The alignment of a place with orientations all around beside those tried."""
+    target = _subject(placed.subject, flip=placed.mirrored)
+    return replace(placed, found=align(template, target, settings, earlier=placed.found))
 
 
 def _is_template(batch: Batch, task: Task) -> bool:

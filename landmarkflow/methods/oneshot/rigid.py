@@ -8,7 +8,7 @@ from scipy import optimize
 
 from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import shrunk
-from landmarkflow.images.similarity import Interpolator, correlation, feature, normalised
+from landmarkflow.images.similarity import Interpolator, correlation, normalised
 from landmarkflow.methods.oneshot.moments import Pose, Subject
 from landmarkflow.methods.oneshot.settings import AlignSettings
 
@@ -39,13 +39,11 @@ class Samples:
         spacing: of the smoothed template, mm.
         points: (n, 3) LPS mm.
         values: (n,) intensities of mean zero and norm one.
-        contrast_mm: sigma of the Gaussian under which intensities were normalised; 0 for none.
     """
 
     spacing: float
     points: Array
     values: Array
-    contrast_mm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,7 @@ class Similarity:
     @staticmethod
     def of(samples: Samples, target: Subject) -> "Similarity":
         """Bring the target to the spacing of the template's samples."""
-        coarse = shrunk(target.crop, samples.spacing)
-        found = Interpolator.of(feature(coarse, 0.0, samples.contrast_mm))
+        found = Interpolator.of(shrunk(target.crop, samples.spacing))
         return Similarity(samples, found, target.extent)
 
     def seen(self, pose: Pose) -> NDArray[np.bool_] | None:

@@ -226,7 +226,6 @@ class AlignSettings(Settings):
     spacings_mm: tuple[float, ...] = Field(
         (1.0, 0.5), min_length=1, description="voxel sizes of the comparison, coarse to fine, mm"
     )
-    contrast_mm: float = Field(0.0, ge=0, description=CONTRAST)
     samples: int = Field(4000, ge=100, description=POINTS)
     optimiser: Literal["lbfgs", "gradient_descent"] = Field(
         "lbfgs", description="lbfgs, or gradient_descent as in the paper"
