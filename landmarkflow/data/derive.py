@@ -12,6 +12,7 @@ from scipy.spatial import ConvexHull, Delaunay
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks
+from landmarkflow.images.masks import otsu_threshold
 from landmarkflow.images.operations import array_of, grid_of, image_on
 
 Array = NDArray[np.float64]
@@ -122,7 +123,7 @@ def derive_target(
 def _kind_of_tissue(values: Array, around: Mask) -> tuple[str, Mask]:
     """The bright or the dark voxels, whichever have a surface of their own; no name for neither."""
     usual = np.clip(values[around], *np.percentile(values[around], (0.5, 99.5)))
-    threshold = _threshold(usual)
+    threshold = otsu_threshold(usual)
     kinds = {
         f"brighter than {threshold:.4g}": _parts(around & (values > threshold)),
         f"darker than {threshold:.4g}": _parts(around & (values <= threshold)),
@@ -147,15 +148,6 @@ def _surroundings(grid: Grid, points: Array, margin_mm: float) -> tuple[tuple[sl
     near = Delaunay(swollen).find_simplex(grid.to_physical(voxels.astype(np.float64))) >= 0
     box = tuple(slice(a, b + 1) for a, b in zip(low[::-1], high[::-1], strict=True))
     return box, near.reshape(shape)
-
-
-def _threshold(values: Array) -> float:
-    """Otsu's threshold of intensities (n,)."""
-    otsu = sitk.OtsuMultipleThresholdsImageFilter()
-    otsu.SetNumberOfThresholds(1)
-    otsu.SetNumberOfHistogramBins(256)
-    otsu.Execute(sitk.GetImageFromArray(values[None]))
-    return float(otsu.GetThresholds()[0])
 
 
 def _explained(values: Array, threshold: float) -> float:

@@ -34,3 +34,12 @@ def points_inside(mask: sitk.Image) -> NDArray[np.float64]:
     """Returns (n, 3) LPS mm, the centres of a mask's voxels that are not zero, x fastest."""
     index = np.argwhere(array_of(mask) > 0)[:, ::-1]
     return grid_of(mask).to_physical(index.astype(np.float64))
+
+
+def otsu_threshold(values: NDArray[np.float64]) -> float:
+    """Otsu's threshold of intensities (n,), by a histogram of 256 bins."""
+    otsu = sitk.OtsuMultipleThresholdsImageFilter()
+    otsu.SetNumberOfThresholds(1)
+    otsu.SetNumberOfHistogramBins(256)
+    otsu.Execute(sitk.GetImageFromArray(values[None]))
+    return float(otsu.GetThresholds()[0])

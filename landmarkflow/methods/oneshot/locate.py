@@ -20,6 +20,7 @@ from landmarkflow.engine.store import Task
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.identity import Identity
+from landmarkflow.images.masks import otsu_threshold
 from landmarkflow.images.operations import array_of, cropped, grid_of, shrunk
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.mixture import Mixture, fit_mixture
@@ -122,19 +123,13 @@ def whole_scan(normalised: sitk.Image, settings: LocateSettings, method: str) ->
     crop = resample(normalised, box, "linear")
     coarse = resample(normalised, _covering_grid(grid_of(normalised), settings.search_spacing_mm))
     values = array_of(coarse).astype(np.float64)
-    bright = values * (values > _otsu(coarse))
+    bright = values * (values > otsu_threshold(values.ravel()))
     if not bright.any():
         raise ScanFailure("all voxels of the scan have the same grey value, expected a target")
     centre = _centre_of_mass(bright, grid_of(coarse))
     mass = float(bright.sum() * settings.search_spacing_mm**3)
     candidates = (Candidate(centre, mass),) if method == "whole" else ()
     return Region(crop, None, centre, candidates, method)
-
-
-def _otsu(image: sitk.Image) -> float:
-    otsu = sitk.OtsuThresholdImageFilter()
-    otsu.Execute(image)
-    return float(otsu.GetThreshold())
 
 
 def locate_by_mixture(
