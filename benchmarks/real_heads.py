@@ -20,6 +20,7 @@ from PIL import Image
 
 from landmarkflow.cohorts.fetal_head import simulate_fetal_head
 from landmarkflow.cohorts.fetal_head_settings import HEAD_CENTRE, FetalHeadSettings, long_axis_of
+from landmarkflow.core.files import table_text, write_text
 
 # Heads of HC18 differ more in size and turn than those of one standard plane.
 COHORT = FetalHeadSettings(long_axis=(80.0, 225.0), rotation_degrees=25.0)
@@ -27,10 +28,7 @@ COHORT = FetalHeadSettings(long_axis=(80.0, 225.0), rotation_degrees=25.0)
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table as CSV."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    write_text(path, table_text([header, *rows]))
 
 
 def lay_real(data: Path, output: Path) -> int:

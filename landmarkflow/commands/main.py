@@ -114,12 +114,7 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="of the answers")
     add("--side", choices=("left", "right"), default="", help="that the scans show")
     add("--series", default="", metavar="UID", help="number or UID of the DICOM series")
-    add(
-        "--group",
-        default="",
-        metavar="NAME",
-        help="group that the scans belong to",
-    )
+    add("--group", default="", metavar="NAME", help="group that the scans belong to")
     add("--no-picture", action="store_true", help="do not draw the scans")
     add("--json", action="store_true", help="a line of JSON for each scan")
     add("--device", choices=("auto", "cpu"), default="auto", help="cpu: use no GPU")

@@ -1,7 +1,5 @@
 """`landmarkflow suggest`: which scans of a finished run to annotate next, and why."""
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +7,9 @@ import numpy as np
 from landmarkflow.commands.review import finished_run, study_at
 from landmarkflow.commands.studies import say
 from landmarkflow.core.errors import InputError, about
-from landmarkflow.core.files import write_text
+from landmarkflow.core.files import table_text, write_text
 from landmarkflow.core.records import TEMPLATE
+from landmarkflow.evaluation.tables import number
 from landmarkflow.formats.landmarks import frame_of, read_landmarks
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.review.suggest import COLUMNS, Suggestion, found_in, suggest
@@ -43,11 +42,8 @@ def suggest_scans(folder: Path, count: int) -> int:
         found = suggest(scans, points, annotated, labels, count)
     unit = study.config.unit
     rows = [_row(rank, one, unit) for rank, one in enumerate(found, start=1)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / FILE, text.getvalue())
+    table = [COLUMNS, *([row[column] for column in COLUMNS] for row in rows)]
+    write_text(folder / FILE, table_text(table))
     say(f"To annotate next, of {len(study.scans)} scans, beside {len(annotated)} annotated:")
     for row in rows:
         say(f"  {row['scan']}: {row['reason']}")
@@ -78,14 +74,10 @@ def _row(rank: int, one: Suggestion, unit: str) -> dict[str, str]:
         "rank": str(rank),
         "scan": one.scan,
         "status": one.status,
-        "radius": _number(one.radius, 4),
-        "doubt": _number(one.doubt, 4),
-        "unlike": _number(one.unlike, 3),
-        "worth_percent": _number(100 * one.worth, 1),
+        "radius": number(one.radius, 4, ""),
+        "doubt": number(one.doubt, 4, ""),
+        "unlike": number(one.unlike, 3, "") if np.isfinite(one.unlike) else "",
+        "worth_percent": number(100 * one.worth, 1),
         "stands_for": " ".join(one.stands_for),
         "reason": one.reason(unit),
     }
-
-
-def _number(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}" if np.isfinite(value) else ""

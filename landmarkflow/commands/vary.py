@@ -4,8 +4,6 @@ The copies go through the same study as the scans, and their errors stand beside
 of one change are one group.
 """
 
-import csv
-import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 
 from landmarkflow.commands.studies import say, tell
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import write_text
+from landmarkflow.core.files import table_text, write_text
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.changes import CHANGES
@@ -58,7 +56,7 @@ def vary(folder: Path, output: Path, changes: Sequence[str], template: str) -> i
     shutil.copytree(folder / "template", output / "template")
     if template:
         _change_template(output / "template", template)
-    rows = []
+    rows = [("scan", "group")]
     for number, (stem, path) in enumerate(images):
         scan = read_volume(path, LARGEST_BYTES)
         for name in names:
@@ -67,13 +65,9 @@ def vary(folder: Path, output: Path, changes: Sequence[str], template: str) -> i
             write_volume(CHANGES[name].make(scan, random), output / f"scans/{copy}.nii.gz")
             if stem in landmarks:
                 _copy(Path(landmarks[stem]), output / "landmarks", copy)
-            rows.append({"scan": copy, "group": CHANGES[name].what})
+            rows.append((copy, CHANGES[name].what))
         say(f"{stem}: {len(names)} copies")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ("scan", "group"), delimiter="\t", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(output / "samples.tsv", text.getvalue())
+    write_text(output / "samples.tsv", table_text(rows, "\t"))
     return 0
 
 

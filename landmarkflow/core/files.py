@@ -1,7 +1,9 @@
 """Files written whole or not at all, and JSON read strictly."""
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -50,6 +52,13 @@ def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8 with the line ends it has, replacing `path` as a whole."""
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
+
+
+def table_text(rows: Iterable[Iterable[object]], delimiter: str = ",") -> str:
+    """Returns rows, a header first if there is one, as the text of a CSV or TSV file."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -1,10 +1,8 @@
 """Simulate one scan or picture of a cohort, with its truth."""
 
-import csv
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from PIL import Image
 
@@ -17,7 +15,7 @@ from landmarkflow.cohorts.mr_head_settings import MrHeadSettings
 from landmarkflow.cohorts.picture import LOOK_COLUMNS, Picture
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.cohorts.simulate import Subject, simulate_subject
-from landmarkflow.core.files import replacing, write_text
+from landmarkflow.core.files import replacing, table_text, write_text
 from landmarkflow.core.points import PointList
 from landmarkflow.core.settings import Settings
 from landmarkflow.engine.batch import Batch
@@ -29,27 +27,27 @@ from landmarkflow.formats.written import write_volume
 DECIMALS = 3
 
 
-@dataclass(frozen=True)
-class Simulator:
-    """How a kind of pictures is simulated: by its settings, the cohort's seed and a number."""
-
-    settings: type[Settings]
-    simulate: Callable[[Any, int, int], Picture]
+Made = TypeVar("Made", Picture, Subject)
 
 
 @dataclass(frozen=True)
-class VolumeSimulator:
-    """How a kind of scans is simulated: by its settings, the cohort's seed and a number."""
+class Simulator(Generic[Made]):
+    """How a kind is simulated: by its settings, the cohort's seed and a number."""
 
     settings: type[Settings]
-    simulate: Callable[[Any, int, int], Subject]
+    simulate: Callable[[Any, int, int], Made]
+
+    def make(self, asked: Mapping[str, Any]) -> Made:
+        """The scan or picture that a cohort asks for."""
+        settings = self.settings.model_validate(asked["settings"])
+        return self.simulate(settings, asked["seed"], asked["number"])
 
 
-VOLUMES: Mapping[str, VolumeSimulator] = {
-    "ear": VolumeSimulator(CohortSettings, simulate_subject),
-    "mr_head": VolumeSimulator(MrHeadSettings, simulate_mr_head),
+VOLUMES: Mapping[str, Simulator[Subject]] = {
+    "ear": Simulator(CohortSettings, simulate_subject),
+    "mr_head": Simulator(MrHeadSettings, simulate_mr_head),
 }
-SIMULATORS: Mapping[str, Simulator] = {
+SIMULATORS: Mapping[str, Simulator[Picture]] = {
     "fundus": Simulator(FundusSettings, simulate_fundus),
     "fetal_head": Simulator(FetalHeadSettings, simulate_fetal_head),
 }
@@ -60,14 +58,9 @@ def run(batch: Batch) -> None:
     asked = batch.values["simulate"]
     (scan,) = batch.scans
     if asked["pictures"]:
-        simulator = SIMULATORS[asked["kind"]]
-        settings = simulator.settings.model_validate(asked["settings"])
-        picture = simulator.simulate(settings, asked["seed"], asked["number"])
-        _write_picture(batch, scan, picture)
+        _write_picture(batch, scan, SIMULATORS[asked["kind"]].make(asked))
         return
-    volumes = VOLUMES[asked["kind"]]
-    anatomy = volumes.settings.model_validate(asked["settings"])
-    subject = volumes.simulate(anatomy, asked["seed"], asked["number"])
+    subject = VOLUMES[asked["kind"]].make(asked)
     write_volume(subject.scan, batch.path("image", scan))
     write_volume(subject.segmentation, batch.path("segmentation", scan))
     found = PointList("reference", subject.landmarks, None)
@@ -79,10 +72,8 @@ def _write_picture(batch: Batch, scan: str, picture: Picture) -> None:
         Image.fromarray(picture.image).save(beside, format="PNG")
     write_points_csv(batch.path("marks", scan), picture.landmarks)
     if batch.values["simulate"]["gaze"]:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(LOOK_COLUMNS)
+        looks: list[Sequence[object]] = [LOOK_COLUMNS]
         for observer, x, y, duration, order in picture.gaze:
-            row = [f"{value:.{DECIMALS}f}" for value in (x, y)]
-            writer.writerow([scan, observer, *row, f"{duration:g}", order])
-        write_text(batch.path("gaze", scan), text.getvalue())
+            place = [f"{value:.{DECIMALS}f}" for value in (x, y)]
+            looks.append([scan, observer, *place, f"{duration:g}", order])
+        write_text(batch.path("gaze", scan), table_text(looks))

@@ -1,7 +1,6 @@
 """Which annotated scans are learned from, and in which fold each is held back."""
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import read_json, read_text, write_text
+from landmarkflow.core.files import read_json, read_text, table_text, write_text
 from landmarkflow.engine.batch import Batch
 
 COLUMNS = ("scan", "split", "fold")
@@ -68,11 +67,8 @@ def run(batch: Batch) -> None:
         )
     of_group = _folds(members, folds, int(batch.values["seed"]))
     of_fold = {scan: of_group[groups[scan]] for scan in learned_from}
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((scan, splits[scan], of_fold[scan]) for scan in learned_from)
-    write_text(batch.path("splits"), text.getvalue())
+    rows = ((scan, splits[scan], of_fold[scan]) for scan in learned_from)
+    write_text(batch.path("splits"), table_text([COLUMNS, *rows], "\t"))
 
 
 def _folds(members: Mapping[str, int], folds: int, seed: int) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Points in tables (.csv, and 3D Slicer 4's .fcsv) and in plain JSON files."""
 
 import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import write_text
+from landmarkflow.core.files import table_text, write_text
 from landmarkflow.core.points import DECIMALS, Landmarks
 from landmarkflow.formats.point_checks import (
     Frame,
@@ -189,16 +188,13 @@ def write_points_csv(path: Path, points: Landmarks | Mapping[str, Landmarks]) ->
     """
     of_images = points if isinstance(points, Mapping) else {"": points}
     several = isinstance(points, Mapping)
-    text = io.StringIO()
-    text.write(f"# frame: pixels, {FIRST_PIXEL}\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image"] * several + ["label", "x", "y"])
+    rows = [["image"] * several + ["label", "x", "y"]]
     for image, landmarks in of_images.items():
         for label, position in zip(landmarks.labels, landmarks.positions, strict=True):
             if np.isfinite(position).all():
                 x_y = [f"{value:.{DECIMALS}f}" for value in np.round(position[:2], DECIMALS) + 0.0]
-                writer.writerow([image] * several + [label, *x_y])
-    write_text(path, text.getvalue())
+                rows.append([image] * several + [label, *x_y])
+    write_text(path, f"# frame: pixels, {FIRST_PIXEL}\n{table_text(rows)}")
 
 
 def _read_lines(text: str) -> tuple[list[str], Lines]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from landmarkflow.core.files import read_text, write_text
+from landmarkflow.core.files import read_text, table_text, write_text
 
 
 def write_history(path: Path, epochs: Sequence[Any]) -> None:
@@ -49,8 +49,4 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, table_text([rows[0], *(row.values() for row in rows)]))

@@ -1,7 +1,5 @@
 """What is said of a training when it is done, and of the scans that were held back from it."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landmarkflow.core.files import write_json, write_text
+from landmarkflow.core.files import table_text, write_json, write_text
 from landmarkflow.learning.device import device_name
 from landmarkflow.learning.folds import Folded
 from landmarkflow.learning.precision import Precision, uses_bfloat16
@@ -64,11 +62,9 @@ def write_held_back(
         landmarks: k names.
         measured: of each scan its id, the networks, and (k, figures); NaN for an empty cell.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    rows: list[Sequence[str]] = [columns]
     for scan, network, figures in measured:
         for label, row in zip(landmarks, figures, strict=True):
             numbers = ["" if math.isnan(value) else f"{value:.4f}" for value in row]
-            writer.writerow([scan, network, label, *numbers])
-    write_text(path, text.getvalue())
+            rows.append([scan, network, label, *numbers])
+    write_text(path, table_text(rows))

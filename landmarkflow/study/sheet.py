@@ -1,7 +1,6 @@
 """The sheet of scans: one row a scan, read with every check, written for people and programs."""
 
 import csv
-import io
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import read_text
+from landmarkflow.core.files import read_text, table_text
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.core.settings import Settings, explain
 from landmarkflow.formats.scan_files import PICTURES
@@ -97,11 +96,7 @@ def _place(path: Path, number: int, name: str) -> str:
 
 def write_sheet(scans: Iterable[Scan]) -> str:
     """Text of a sheet, tab-separated with a header, which `read_sheet` reads as the same scans."""
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(SHEET_COLUMNS)
-    writer.writerows(scan.row.values() for scan in scans)
-    return text.getvalue()
+    return table_text([SHEET_COLUMNS, *(scan.row.values() for scan in scans)], "\t")
 
 
 def read_rows(

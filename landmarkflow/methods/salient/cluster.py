@@ -1,7 +1,5 @@
 """Cluster the landmarks of the pictures learned from, and name the clusters."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.files import write_text
+from landmarkflow.core.files import table_text, write_text
 from landmarkflow.engine.batch import Batch
 from landmarkflow.learning.device import best_device
 from landmarkflow.learning.folds import networks
@@ -250,10 +248,10 @@ def _number(name: str) -> int:
 
 
 def _write_choices(batch: Batch, choices: Sequence[Choice]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("clusters", "silhouette", "stability", "least_stability", "chosen"))
+    rows: list[Sequence[object]] = [
+        ("clusters", "silhouette", "stability", "least_stability", "chosen")
+    ]
     for one in choices:
         figures = (f"{value:.4f}" for value in (one.silhouette, one.stability, one.least))
-        writer.writerow((one.clusters, *figures, "yes" if one.chosen else ""))
-    write_text(batch.path("choices"), text.getvalue())
+        rows.append((one.clusters, *figures, "yes" if one.chosen else ""))
+    write_text(batch.path("choices"), table_text(rows))

@@ -1,7 +1,5 @@
 """Tables of the method: alignment beside the paper's Table 1, coverage, saliency."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -9,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from landmarkflow.core.files import write_text
+from landmarkflow.core.files import table_text, write_text
 from landmarkflow.engine.batch import Batch
 from landmarkflow.methods.salient.pairs import Coverage, mean_and_error
 
@@ -104,14 +102,11 @@ def shown(value: float, digits: int = 1) -> str:
 
 def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table as CSV; figures have four digits, and what is unknown is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(
-            ("" if math.isnan(v) else f"{v:.4f}") if isinstance(v, float) else v for v in row
-        )
-    return text.getvalue()
+    cells = (
+        [("" if math.isnan(v) else f"{v:.4f}") if isinstance(v, float) else v for v in row]
+        for row in rows
+    )
+    return table_text([header, *cells])
 
 
 def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
