@@ -21,7 +21,7 @@ from landmarkflow.core.records import Record, Step, write_record
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.errors import COLUMNS, NUMBERS
 from landmarkflow.evaluation.evaluate import Kind, evaluate
-from landmarkflow.evaluation.results import read_table
+from landmarkflow.evaluation.results import read_run, read_table
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.volumes import read_volume
@@ -31,6 +31,7 @@ from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.embedded import Budget
 from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.further import read_markdown
+from landmarkflow.report.heat import MISSING, UNASKED, heat_of
 from landmarkflow.report.histories import draw_history, read_history
 from landmarkflow.report.page import RunFiles, worst_first, write_report
 from landmarkflow.report.panels import VIEWS, Beside
@@ -850,6 +851,17 @@ def test_the_map_shades_errors_and_leads_to_the_picture(tmp_path):
     assert by_text["good apex: 0.10 mm off, radius 0.50 mm"] == "0"
     assert by_text["lost window: missing"] == "8"
     assert set(page.ids) >= {link[1:] for link in page.links if link.startswith("#")}
+
+
+def test_a_landmark_without_a_reference_is_not_missing_in_the_map(tmp_path):
+    home = write_study(tmp_path, EvaluateSettings(), radii=[0.5, 0.25]).folder
+    run = read_run(home)
+    other = (run.errors["scan"] == "good") & (run.errors["landmark"] == "window")
+    points = read_table(home / "landmarks.csv", ("scan", "landmark", "radius"), ("radius",))
+    heat = heat_of(replace(run, errors=run.errors[~other]), points, ["good", "lost"], {})
+    (_, good), (_, lost) = (cells for _, _, cells in heat.rows)
+    assert good == (UNASKED, "good window: no reference, radius 0.25 mm")
+    assert lost == (MISSING, "lost window: missing")
 
 
 def test_the_map_of_a_study_without_references_shows_radii(tmp_path):

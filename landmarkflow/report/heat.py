@@ -12,6 +12,8 @@ from landmarkflow.evaluation.results import Run
 # From light to dark, which everybody can tell apart (ColorBrewer's YlOrBr).
 SHADES = ("#ffffe5", "#fff7bc", "#fee391", "#fec44f", "#fe9929", "#ec7014", "#cc4c02", "#8c2d04")
 MISSING = len(SHADES)
+# Of a landmark that a scan has no reference of, and is not asked for: no colour.
+UNASKED = MISSING + 1
 # The shades end where errors or radii are so many times their median.
 STEPS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 
@@ -58,13 +60,16 @@ def heat_of(
     for scan in scans:
         cells = []
         for landmark in landmarks:
-            value = values.get((scan, landmark), np.nan)
-            said = [f"{scan} {landmark}: missing" if np.isnan(value) else f"{scan} {landmark}:"]
-            if np.isfinite(value) and scan in measured:
+            asked, value = (scan, landmark) in values, values.get((scan, landmark), np.nan)
+            said = [f"{scan} {landmark}:"]
+            if np.isnan(value):
+                said.append("missing" if asked else "no reference,")
+            elif scan in measured:
                 said.append(f"{value:.2f} {run.unit} off,")
             if np.isfinite(radius := radii.get((scan, landmark), np.nan)):
                 said.append(f"radius {radius:.2f} {run.unit}")
-            shade = MISSING if np.isnan(value) else int(np.searchsorted(bounds, value))
+            shade = int(np.searchsorted(bounds, value)) if np.isfinite(value) else MISSING
+            shade = shade if asked else UNASKED
             cells.append((shade, " ".join(said).rstrip(",")))
         rows.append((scan, anchors.get(scan, ""), tuple(cells)))
     of = f"{'distance to the reference' if measured else 'radius'}, {run.unit}"
