@@ -32,7 +32,8 @@ MAY_IMPORT = {
     # Beside a finished run: pages on which people look at it. It knows no study and no method.
     "review": FILES | {"evaluation"},
     "commands": FILES
-    | {"engine", "study", "data", "console", "packs", "report", "review", "workflow", "registry"},
+    | {"engine", "study", "data", "evaluation", "report", "review"}
+    | {"console", "packs", "workflow", "registry"},
 }
 ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 
