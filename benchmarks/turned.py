@@ -1,14 +1,18 @@
-"""Make a folder of scans that holds each scan of another one in 24 orientations.
+"""Make a folder of scans that holds each scan of another one in several orientations.
 
 The patient is turned: the voxels stay in their order, origin and axes turn about the middle of the
-volume, and the landmarks with them. The scan `h03` becomes `h03-00` (as it lies) to `h03-23`;
-`samples.tsv` names the orientation as the scan's group. Template and training scans stay as they
-are: a link for each folder, and those of `--training`, where it is given, for what is learned from.
+volume, and the landmarks with them. The scan `h03` becomes `h03-00` (as it lies) to `h03-23`, the
+rotations of a cube; with `--random 10` `h03-00` to `h03-09`, each scan in ten orientations of its
+own, evenly drawn from all. `samples.tsv` names the orientation's number as the scan's group.
+Template and training scans stay as they are: a link for each folder, and those of `--training`,
+where it is given, for what is learned from.
 
-Usage: python -m benchmarks.turned --data FOLDER --output FOLDER [--training FOLDER] [--side right]
+Usage: python -m benchmarks.turned --data FOLDER --output FOLDER [--random 10 --seed 1]
+    [--training FOLDER] [--side right]
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +34,22 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--training", type=Path, help="folder of annotated scans to learn from")
     parser.add_argument("--side", default="", help="that all scans show, where it is known")
+    parser.add_argument("--random", type=int, default=0, help="orientations of each scan")
+    parser.add_argument("--seed", type=int, default=1, help="of the random orientations")
     arguments = parser.parse_args()
-    write(arguments.data, arguments.output, arguments.training, arguments.side)
+    generator = np.random.default_rng(arguments.seed)
+
+    def turns() -> Sequence[Array]:
+        if arguments.random:
+            return random_orientations(arguments.random, generator)
+        return orientations()
+
+    write(arguments.data, arguments.output, arguments.training, arguments.side, turns)
+
+
+def random_orientations(count: int, generator: np.random.Generator) -> list[Array]:
+    """Rotations (3, 3), evenly drawn from all."""
+    return list(Rotation.random(count, random_state=generator).as_matrix())
 
 
 def orientations() -> list[Array]:
@@ -56,14 +74,21 @@ def middle_of(image: sitk.Image) -> Array:
     return np.array(image.TransformContinuousIndexToPhysicalPoint(half))
 
 
-def write(data: Path, output: Path, training: Path | None, side: str) -> None:
-    """Write all scans of a folder in all orientations.
+def write(
+    data: Path,
+    output: Path,
+    training: Path | None,
+    side: str,
+    turns: Callable[[], Sequence[Array]] = orientations,
+) -> None:
+    """Write all scans of a folder in several orientations.
 
     Args:
         data: folder with `template/`, `scans/` and `landmarks/`.
         output: folder that is made.
         training: folder with `scans/`, `segmentations/` and `landmarks/` to learn from.
         side: that all scans show; empty where it is not known.
+        turns: asked for each scan's orientations.
     """
     for name in ("scans", "landmarks"):
         (output / name).mkdir(parents=True)
@@ -78,7 +103,7 @@ def write(data: Path, output: Path, training: Path | None, side: str) -> None:
         image = sitk.ReadImage(path)
         true = read_landmarks(data / f"landmarks/{scan}.mrk.json", None, path.name)
         middle = middle_of(image)
-        for number, turn in enumerate(orientations()):
+        for number, turn in enumerate(turns()):
             name = f"{scan}-{number:02d}"
             sitk.WriteImage(turned(image, turn), output / f"scans/{name}.mha")
             moved = Landmarks(true.labels, middle + (true.positions - middle) @ turn.T)

@@ -1,7 +1,9 @@
 """Copies of scans in 24 orientations, from which the bench of orientations is made."""
 
+import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,11 +16,15 @@ from landmarkflow.images.operations import grid_of, view_of
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def test_landmarks_turn_with_their_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def turned(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The bench's module."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.delitem(sys.modules, "turned", raising=False)
-    import turned  # noqa: PLC0415
+    return importlib.import_module("turned")
 
+
+def test_landmarks_turn_with_their_scan(tmp_path: Path, turned: ModuleType) -> None:
     data, output = tmp_path / "given", tmp_path / "turned"
     write_phantom(data, "a", 1)
     (data / "template").mkdir()
@@ -44,3 +50,21 @@ def test_landmarks_turn_with_their_scan(tmp_path: Path, monkeypatch: pytest.Monk
     )
     rows = (output / "samples.tsv").read_text().splitlines()
     assert rows[:2] == ["scan\tside\tgroup", "a-00\tright\t00"]
+
+
+def test_each_scan_has_random_orientations_of_its_own(tmp_path: Path, turned: ModuleType) -> None:
+    data, output = tmp_path / "given", tmp_path / "turned"
+    for scan in "ab":
+        write_phantom(data, scan, 1)
+    (data / "template").mkdir()
+    generator = np.random.default_rng(1)
+    turned.write(data, output, None, "", lambda: turned.random_orientations(3, generator))
+    scans = sorted((output / "scans").iterdir())
+    assert [path.stem for path in scans] == ["a-00", "a-01", "a-02", "b-00", "b-01", "b-02"]
+    grids = [grid_of(read_volume(path, 2**30)) for path in scans]
+    for one, grid in enumerate(grids):
+        apart = [np.linalg.norm(grid.direction - other.direction) for other in grids[:one]]
+        assert min(apart, default=1) > 0.1
+        points = read_landmarks(output / f"landmarks/{scans[one].stem}.mrk.json").positions
+        first = read_landmarks(output / f"landmarks/{scans[0].stem}.mrk.json").positions
+        np.testing.assert_allclose(grid.to_index(points), grids[0].to_index(first), atol=1e-3)
