@@ -5,12 +5,13 @@ from pydantic import ValidationError
 from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.grids import Grid
-from landmarkflow.images.operations import array_of, grid_of, image_on
+from landmarkflow.images.operations import array_of, grid_of, image_on, shrunk
 from landmarkflow.methods.oneshot.normalise import (
     Range,
     greys_of,
     histogram_of,
     normalise,
+    normalised_blocks,
     percentile_range,
 )
 from landmarkflow.methods.oneshot.settings import NormaliseSettings
@@ -111,3 +112,16 @@ def test_percentiles_are_the_scans_own_and_one_grey_value_is_no_error() -> None:
     even = image_of(np.full((10, 10, 10), 7.0))
     assert percentile_range(even) == Range(7.0, 8.0)
     assert not array_of(normalise(even, percentile_range(even))).any()
+
+
+@pytest.mark.parametrize("spacing", [0.3, 1.0, 2.2])
+def test_blocks_of_a_scan_are_those_of_the_normalised_scan(spacing: float) -> None:
+    values = np.random.default_rng(1).integers(-3000, 5000, (9, 11, 13)).astype(np.int16)
+    spacings, turn = np.array([0.5, 0.7, 1.0]), Rotation.from_euler("xyz", [0.3, 0.2, 0.1])
+    grid = Grid((13, 11, 9), spacings, np.array([3.0, -2.0, 7.0]), turn.as_matrix())
+    volume = image_on(grid, values)
+    expected = shrunk(normalise(volume, NormaliseSettings()), spacing)
+    found = normalised_blocks(volume, NormaliseSettings(), spacing)
+    assert found.GetSize() == expected.GetSize()
+    np.testing.assert_allclose(array_of(found), array_of(expected), atol=1e-6)
+    np.testing.assert_allclose(grid_of(found).corners, grid_of(expected).corners, atol=1e-9)

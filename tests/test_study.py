@@ -131,6 +131,15 @@ def test_a_cohort_has_its_scans_sides_and_references() -> None:
     assert [cohort_number(scan) for scan in ("template", "ear001", "ear003")] == [0, 1, 3]
 
 
+@pytest.mark.parametrize(
+    ("scans", "sizes"), [(12, [12]), (14, [14]), (15, [15]), (16, [12, 4]), (27, [12, 15])]
+)
+def test_a_few_scans_left_over_join_the_last_batch(scans: int, sizes: list[int]) -> None:
+    found = study({"cohort": {"scans": scans, "evaluated": 1}}, batch_scans=12)
+    assert [len(batch) for batch in found.batches.values()] == sizes
+    assert [scan for batch in found.batches.values() for scan in batch] == list(found.scans)
+
+
 def test_the_templates_name_is_no_scans() -> None:
     scans = {"template": ORIGIN_SCAN}
     origin = {"url": "https://example.org", "template": ORIGIN_SCAN, "scans": scans}

@@ -76,7 +76,7 @@ def expected_jobs(
 
 # A template whose left and right are both seen is registered with its own mirror image.
 MICE = {"align_scans_template": 1, "deform_scans_template": 1, "symmetrise_landmarks": 1}
-VOTES = dict.fromkeys(by_batch(BATCHES, "vote_landmarks"), 1)
+VOTES = {"vote_landmarks_001": 1}
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ VOTES = dict.fromkeys(by_batch(BATCHES, "vote_landmarks"), 1)
     [
         ("config", expected_jobs(24, 2, simulate_scan=25)),
         ("studies/cochlea200", expected_jobs(200, 8, simulate_scan=201)),
-        ("studies/mouse_skull", expected_jobs(14, 2, segmented=False, fetch_file=30, **MICE)),
+        ("studies/mouse_skull", expected_jobs(14, 1, segmented=False, fetch_file=30, **MICE)),
         (
             "studies/mouse_skull_best",
-            expected_jobs(14, 2, segmented=False, fetch_file=30, **MICE, **VOTES),
+            expected_jobs(14, 1, segmented=False, fetch_file=30, **MICE, **VOTES),
         ),
     ],
 )

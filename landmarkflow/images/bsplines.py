@@ -78,13 +78,15 @@ class Spline:
         shape = (3, self.by_z.shape[1], self.by_y.shape[1], self.by_x.shape[1])
         field = self.by_y @ (coefficients.reshape(shape).astype(np.float32) @ self.by_x.T)
         everywhere: Values = self.by_z @ field.reshape(3, shape[1], -1)
-        return everywhere.reshape(3, -1)[:, self.chosen]
+        return everywhere.reshape(3, -1).take(self.chosen, axis=1)
 
     def collected(self, gradients: Values) -> Values:
         """(3, count) derivatives by the coefficients, of (3, n) ones by the displacements."""
         x, y, z = self.by_x.shape, self.by_y.shape, self.by_z.shape
         everywhere = np.zeros((3, z[0] * y[0] * x[0]), dtype=np.float32)
-        everywhere[:, self.chosen] = gradients
+        # Row by row, since numpy takes three times as long for all at once.
+        for row, along in zip(everywhere, gradients, strict=True):
+            row[self.chosen] = along
         field = self.by_z.T @ everywhere.reshape(3, z[0], -1)
         field = self.by_y.T @ field.reshape(3, z[1], y[0], x[0])
         return (field @ self.by_x).reshape(3, -1)
@@ -126,8 +128,10 @@ class Lattice:
             weights[np.arange(len(where)), cell + step] = weight
         return weights
 
-    def bending(self) -> sparse.csr_matrix:
+    def bending(self) -> sparse.dia_matrix:
         """The matrix B, (count, count), of the bending cᵀ B c of coefficients c in mm.
+
+        It is stored by its diagonals, by which a product takes half as long as by rows.
 
         The bending is Σ |∂²u/∂i∂j|² over all pairs i, j of axes, in 1/mm², with differences of
         the coefficients for derivatives, averaged over the control points.
@@ -138,7 +142,7 @@ class Lattice:
                 orders = [(axis == one) + (axis == other) for axis in range(3)]
                 x, y, z = (_squared(n, order) for n, order in zip(self.size, orders, strict=True))
                 total = total + sparse.kron(z, sparse.kron(y, x))
-        return sparse.csr_matrix(total / (self.count * self.spacing**4))
+        return sparse.dia_matrix(total / (self.count * self.spacing**4))
 
     def refined(self, coefficients: Array, finer: "Lattice") -> Array:
         """The coefficients, (3, count) mm, on another lattice: as much at its control points."""

@@ -91,11 +91,25 @@ def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
     spacings, at least 1. The result keeps the image's frame; voxels that fill no whole block at
     the far ends are left out.
     """
-    factors = [
-        min(max(1, round(spacing / step)), count)
-        for step, count in zip(image.GetSpacing(), image.GetSize(), strict=True)
-    ]
+    factors = block_factors(image, spacing)
     # A cast to the type that it is would be a copy.
     exact = image if image.GetPixelID() == sitk.sitkFloat32 else sitk.Cast(image, sitk.sitkFloat32)
     means: sitk.Image = sitk.BinShrink(exact, factors)
     return means
+
+
+def block_factors(image: sitk.Image, spacing: float) -> tuple[int, int, int]:
+    """Returns how many voxels along x, y, z make a block of about `spacing` mm: at least 1."""
+    x, y, z = (
+        min(max(1, round(spacing / step)), count)
+        for step, count in zip(image.GetSpacing(), image.GetSize(), strict=True)
+    )
+    return x, y, z
+
+
+def blocks_grid(grid: Grid, factors: tuple[int, int, int]) -> Grid:
+    """Returns the grid of blocks of so many voxels along x, y, z, the first at a grid's start."""
+    steps = np.array(factors)
+    x, y, z = (np.array(grid.size) // steps).tolist()
+    origin = grid.to_physical([(steps - 1) / 2])[0]
+    return Grid((x, y, z), grid.spacing * steps, origin, grid.direction)

@@ -240,7 +240,11 @@ class StudyConfig(Settings):
         description="what unusable scans do: the run ends in an error after all else is done, or "
         "they are set aside",
     )
-    batch_scans: int = Field(12, ge=1, description="scans served by one process")
+    batch_scans: int = Field(
+        12,
+        ge=1,
+        description="scans served by one process; up to a quarter of it more join the last one",
+    )
     data: DataSource = Field(description="where the scans come from; one source")
     runs: dict[Identifier, RunEntry] = Field(
         {"oneshot": RunEntry(method="oneshot")}, min_length=1, description="what is run on them"

@@ -17,6 +17,9 @@ from landmarkflow.study.same import refused_images
 from landmarkflow.study.sheet import Scan, check_ids, scan_of
 from landmarkflow.study.sources import source_of
 
+# Scans that would be left over for a batch of their own, as a share of a batch.
+LEFT_OVER = 0.25
+
 
 @dataclass(frozen=True)
 class Study:
@@ -63,12 +66,19 @@ class Study:
 
     @property
     def batches(self) -> Mapping[str, tuple[str, ...]]:
-        """Scans that are served by one process, in the sheet's order."""
+        """Scans that are served by one process, in the sheet's order.
+
+        A few that would be left over join the last batch: a process costs more than they do.
+        """
         names = tuple(self.scans)
         step = self.config.batch_scans
+        starts = range(0, len(names), step)
+        if len(starts) > 1 and len(names) - starts[-1] <= LEFT_OVER * step:
+            starts = starts[:-1]
+        ends = [*starts[1:], len(names)]
         return {
-            f"{start // step + 1:03d}": names[start : start + step]
-            for start in range(0, len(names), step)
+            f"{number:03d}": names[start:end]
+            for number, (start, end) in enumerate(zip(starts, ends, strict=True), start=1)
         }
 
     @property

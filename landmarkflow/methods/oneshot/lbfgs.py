@@ -49,7 +49,7 @@ class SplineLevel:
     samples: Samples
     lattice: Lattice
     spline: Spline
-    bending: sparse.csr_matrix
+    bending: sparse.dia_matrix
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,17 @@ from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.identity import Identity
 from landmarkflow.images.masks import otsu_threshold
-from landmarkflow.images.operations import array_of, cropped, grid_of, shrunk
+from landmarkflow.images.operations import array_of, cropped, grid_of, view_of
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.mixture import Mixture, fit_mixture
-from landmarkflow.methods.oneshot.normalise import Greys, Range, greys_of, normalise
+from landmarkflow.methods.oneshot.normalise import (
+    UNIT,
+    Greys,
+    Range,
+    greys_of,
+    normalise,
+    normalised_blocks,
+)
 from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
 from landmarkflow.methods.oneshot.surveyed import Survey, read_survey
 
@@ -66,18 +73,21 @@ class Region:
 
 
 def locate(
-    normalised: sitk.Image,
+    scan: sitk.Image,
     settings: LocateSettings,
     intensities: NormaliseSettings,
     survey: Survey | None = None,
+    *,
+    greys: Range = UNIT,
 ) -> Region:
     """Locate a scan's region by the method that is stated, or that the template's survey chose.
 
     Args:
-        normalised: volume in [0, 1] (Eq. 8) on the scan's own grid.
+        scan: in its own units, or normalised.
         settings: mixture, candidates and crop.
         intensities: the scaling of Eq. 8, in whose units the mixture is stated.
         survey: of the template; without one `auto` is the mixture.
+        greys: what becomes 0 and 1 in the scan (Eq. 8); without it the scan is normalised.
 
     Raises:
         ScanFailure: no voxel belongs to the dense component, or the scan is too large to be the
@@ -85,32 +95,35 @@ def locate(
     """
     method = survey.locate if survey else settings.method
     if method in ("network", "whole"):
-        return whole_scan(normalised, settings, method)
+        return whole_scan(scan, settings, method, greys)
     if survey is None or method == "mixture":
-        return locate_by_mixture(normalised, settings, intensities)
+        return locate_by_mixture(scan, settings, intensities, greys)
     try:
-        found = locate_by_mixture(normalised, settings, intensities)
+        found = locate_by_mixture(scan, settings, intensities, greys)
     except ScanFailure:
-        return whole_scan(normalised, settings, "network")
+        return whole_scan(scan, settings, "network", greys)
     if found.candidates[0].mass_mm3 < LEAST_OF_TEMPLATE * survey.dense_mm3:
-        return whole_scan(normalised, settings, "network")
+        return whole_scan(scan, settings, "network", greys)
     return found
 
 
-def whole_scan(normalised: sitk.Image, settings: LocateSettings, method: str) -> Region:
+def whole_scan(
+    scan: sitk.Image, settings: LocateSettings, method: str, greys: Range = UNIT
+) -> Region:
     """The whole scan as the region, on the working grid.
 
     As `whole` it has one candidate, the centre of what is brighter than Otsu's threshold.
 
     Args:
-        normalised: volume in [0, 1] on the scan's own grid.
+        scan: in its own units, or normalised.
         settings: the working grid's spacing.
         method: network or whole.
+        greys: what becomes 0 and 1 in the scan; without it the scan is normalised.
 
     Raises:
         ScanFailure: the working grid would hold too many voxels.
     """
-    corners = _corners(grid_of(normalised))
+    corners = _corners(grid_of(scan))
     low, high = corners.min(axis=0), corners.max(axis=0)
     voxels = float(np.prod((high - low) / settings.spacing_mm))
     if voxels > MOST_VOXELS:
@@ -120,6 +133,7 @@ def whole_scan(normalised: sitk.Image, settings: LocateSettings, method: str) ->
             "larger spacing, or cut the scan out around the target"
         )
     box = _box_grid(low, high, settings.spacing_mm)
+    normalised = normalise(scan, greys)
     crop = resample(normalised, box, "linear")
     coarse = resample(normalised, _covering_grid(grid_of(normalised), settings.search_spacing_mm))
     values = array_of(coarse).astype(np.float64)
@@ -133,14 +147,18 @@ def whole_scan(normalised: sitk.Image, settings: LocateSettings, method: str) ->
 
 
 def locate_by_mixture(
-    normalised: sitk.Image, settings: LocateSettings, intensities: NormaliseSettings
+    scan: sitk.Image,
+    settings: LocateSettings,
+    intensities: NormaliseSettings,
+    greys: Range = UNIT,
 ) -> Region:
     """Locate candidate regions of dense bone and crop around them.
 
     Args:
-        normalised: volume in [0, 1] (Eq. 8) on the scan's own grid.
+        scan: in its own units, or normalised.
         settings: mixture, candidates and crop.
         intensities: the scaling of Eq. 8, in whose units the mixture is stated.
+        greys: what becomes 0 and 1 in the scan; without it the scan is normalised.
 
     Returns:
         The crop on the LPS-aligned working grid, the fitted mixture, the centre of mass of the
@@ -149,17 +167,18 @@ def locate_by_mixture(
     Raises:
         ScanFailure: no voxel belongs to the dense component.
     """
-    mixture = fit_mixture(sitk.GetArrayViewFromImage(normalised), settings, intensities)
+    grid = grid_of(scan)
+    mixture = fit_mixture(view_of(scan), settings, intensities, greys)
     # Blocks first: smoothing all voxels of a fine scan would take longer than all that follows.
-    coarse = shrunk(normalised, settings.search_spacing_mm / 2)
-    covering = _covering_grid(grid_of(normalised), settings.search_spacing_mm)
+    coarse = normalised_blocks(scan, greys, settings.search_spacing_mm / 2)
+    covering = _covering_grid(grid, settings.search_spacing_mm)
     search = resample(coarse, covering, "linear")
     density = array_of(search).astype(np.float64)
     mass = mixture.dense_probability(density) * density
     candidates = find_candidates(mass, grid_of(search), settings)
     centre = _centre_of_mass(mass, grid_of(search))
-    box = _crop_grid(grid_of(normalised), [c.centre for c in candidates], settings)
-    around = cropped(normalised, _corners(box), CROP_MARGIN_MM)
+    box = _crop_grid(grid, [c.centre for c in candidates], settings)
+    around = normalise(cropped(scan, _corners(box), CROP_MARGIN_MM), greys)
     return Region(resample(around, box, "linear"), mixture, centre, candidates)
 
 
@@ -293,7 +312,7 @@ def run(batch: Batch) -> None:
                 raise
             return Record(task.scan, "locate", "refused", str(error))
         greys = scan_greys(scan, intensities, survey)
-        found = locate(normalise(scan, greys.range), settings, intensities, survey)
+        found = locate(scan, settings, intensities, survey, greys=greys.range)
         write_volume(found.crop, task.outputs["region"])
         details = {
             "grid": grid_of(scan).as_lists(),

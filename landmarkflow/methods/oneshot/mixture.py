@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landmarkflow.methods.oneshot.normalise import UNIT, Range, normalised_values
 from landmarkflow.methods.oneshot.settings import Component, LocateSettings, NormaliseSettings
 
 HISTOGRAM_BINS = 512
@@ -39,7 +40,10 @@ class Mixture:
 
 
 def fit_mixture(
-    values: NDArray[np.float32], settings: LocateSettings, intensities: NormaliseSettings
+    values: NDArray[Any],
+    settings: LocateSettings,
+    intensities: NormaliseSettings,
+    greys: Range = UNIT,
 ) -> Mixture:
     """Fit the mixture to the histogram by expectation maximisation.
 
@@ -47,16 +51,17 @@ def fit_mixture(
     deviation from its prior mean: with millions of voxels a soft prior would have no weight.
 
     Args:
-        values: normalised intensities, any shape.
+        values: intensities, any shape.
         settings: the components' starting values in raw intensity units.
-        intensities: the scaling of Eq. 8.
+        intensities: the scaling of Eq. 8 to which those refer.
+        greys: the two intensities that become 0 and 1; without them the values are normalised.
 
     Returns:
         The mixture in normalised units.
     """
     edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
     step = int(np.ceil((values.size / ENOUGH_VOXELS) ** (1 / values.ndim)))
-    some = values[(slice(None, None, step),) * values.ndim].ravel()
+    some = normalised_values(values[(slice(None, None, step),) * values.ndim], greys).ravel()
     bins = np.clip(some * np.float32(HISTOGRAM_BINS), 0, HISTOGRAM_BINS - 1)
     counts = np.bincount(bins.astype(np.uint16), minlength=HISTOGRAM_BINS)
     # The end bins hold all that Eq. 8 clipped; they would pull any Gaussian to the ends.

@@ -12,10 +12,17 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from landmarkflow.images.operations import grid_of, image_on
+from landmarkflow.images.operations import (
+    block_factors,
+    blocks_grid,
+    grid_of,
+    image_on,
+    view_of,
+)
 from landmarkflow.methods.oneshot.settings import NormaliseSettings
 
 Array = NDArray[np.float64]
+Values = NDArray[np.float32]
 
 # Of a scan's grey values, those that become 0 and 1 where percentiles are taken.
 PERCENTILES = (1.0, 99.8)
@@ -40,6 +47,10 @@ class Range:
 
     low: float
     high: float
+
+
+# Of a volume that is normalised already.
+UNIT = Range(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -77,11 +88,41 @@ def normalise(scan: sitk.Image, settings: NormaliseSettings | Range) -> sitk.Ima
     Returns:
         float32 volume in [0, 1] on the scan's own grid.
     """
-    values = sitk.GetArrayViewFromImage(scan).astype(np.float32)
-    values -= np.float32(settings.low)
-    values /= np.float32(settings.high - settings.low)
-    np.clip(values, 0.0, 1.0, out=values)
-    return image_on(grid_of(scan), values)
+    return image_on(grid_of(scan), normalised_values(view_of(scan), settings))
+
+
+def normalised_values(values: NDArray[Any], settings: NormaliseSettings | Range) -> Values:
+    """The same of an array of intensities, any shape."""
+    result = values.astype(np.float32)
+    result -= np.float32(settings.low)
+    result /= np.float32(settings.high - settings.low)
+    return np.clip(result, 0.0, 1.0, out=result)
+
+
+def normalised_blocks(
+    scan: sitk.Image, settings: NormaliseSettings | Range, spacing: float
+) -> sitk.Image:
+    """What `shrunk` makes of the normalised scan, which as a whole is never held.
+
+    Args:
+        scan: scalar volume in its own intensity units.
+        settings: the two intensities.
+        spacing: to which that of the blocks comes close, mm.
+
+    Returns:
+        float32 volume in [0, 1].
+    """
+    grid, values = grid_of(scan), view_of(scan)
+    x, y, z = block_factors(scan, spacing)
+    columns, rows, slabs = (count // step for count, step in zip(grid.size, (x, y, z), strict=True))
+    means = np.empty((slabs, rows, columns), np.float32)
+    for number, mean in enumerate(means):
+        slab = values[number * z : (number + 1) * z, : rows * y, : columns * x]
+        # Along each axis in turn, since numpy adds long rows fastest.
+        total = normalised_values(slab, settings).sum(axis=0)
+        total = total.reshape(rows, y, -1).sum(axis=1)
+        mean[:] = sum(total[:, first::x] for first in range(x)) / np.float32(x * y * z)
+    return image_on(blocks_grid(grid, (x, y, z)), means)
 
 
 def percentile_range(scan: sitk.Image) -> Range:

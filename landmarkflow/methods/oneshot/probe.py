@@ -9,7 +9,6 @@ from landmarkflow.core.errors import InputError, ScanFailure
 from landmarkflow.engine.batch import Batch
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.methods.oneshot.locate import locate, scan_greys, survey_of
-from landmarkflow.methods.oneshot.normalise import normalise
 from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def require_a_scan(batch: Batch) -> None:
         try:
             volume = read_volume(image, largest, series)
             greys = scan_greys(volume, intensities, survey)
-            locate(normalise(volume, greys.range), settings, intensities, survey)
+            locate(volume, settings, intensities, survey, greys=greys.range)
         except (InputError, ScanFailure) as error:
             reasons[scan] = str(error)
         except OSError as error:

@@ -23,7 +23,6 @@ from landmarkflow.methods.oneshot.normalise import (
     Array,
     Range,
     histogram_of,
-    normalise,
     percentile_range,
 )
 from landmarkflow.methods.oneshot.settings import LocateSettings, NormaliseSettings
@@ -60,7 +59,7 @@ def survey(
     points = points_inside(target)
     dense = 0.0
     if intensities.method != "percentiles" and settings.method in ("auto", "mixture"):
-        dense = dense_mass(normalise(scan, stated), points.mean(axis=0), settings, intensities)
+        dense = dense_mass(scan, points.mean(axis=0), settings, intensities)
     ball = 4 / 3 * np.pi * settings.target_radius_mm**3
     finds = dense >= LEAST_DENSE * ball
     greys: Greys = intensities.method
@@ -82,17 +81,18 @@ def survey(
 
 
 def dense_mass(
-    normalised: sitk.Image,
+    scan: sitk.Image,
     centre: Array,
     settings: LocateSettings,
     intensities: NormaliseSettings,
 ) -> float:
-    """Mass, mm³, of the dense component in the candidate at a place, LPS mm; 0 where none is.
+    """Mass, mm³, of a scan's dense component in the candidate at a place, LPS mm; 0 for none.
 
     A candidate is at the place where it lies no farther from it than `NEAR` radii of the target.
     """
     try:
-        candidates = locate_by_mixture(normalised, settings, intensities).candidates
+        greys = Range(intensities.low, intensities.high)
+        candidates = locate_by_mixture(scan, settings, intensities, greys).candidates
     except ScanFailure:
         return 0.0
     near = [
