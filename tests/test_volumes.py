@@ -389,6 +389,31 @@ def test_nifti_of_a_quaternion_alone_is_read_as_itk_does(
     assert_same_grid(read_grid(path), grid_of(sitk.ReadImage(str(path))), atol=1e-7)
 
 
+@pytest.mark.parametrize("pixel_type", [np.uint8, np.int16, np.float32, np.float64, np.uint64])
+def test_what_was_written_is_read_as_other_files_are(tmp_path: Path, pixel_type: type) -> None:
+    path = tmp_path / "scan.nii.gz"
+    write_volume(image_on(scan_grid(OBLIQUE), scan_array().astype(pixel_type)), path)
+    found, expected = read_written(path), read_volume(path)
+    assert found.GetPixelID() == expected.GetPixelID()
+    np.testing.assert_array_equal(array_of(found), array_of(expected))
+    assert_same_grid(grid_of(found), grid_of(expected), atol=0)
+
+
+def test_a_written_volume_that_another_program_saved_anew_is_read_with_checks(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "scan.nii"
+    write_volume(scan(OBLIQUE), path)
+    content = bytearray(path.read_bytes())
+    # It states its frame by a quaternion alone.
+    struct.pack_into("<h", content, 254, 0)
+    path.write_bytes(content)
+    assert_same_grid(grid_of(read_written(path)), scan_grid(OBLIQUE), atol=1e-5)
+    path.write_bytes(content[:-2])
+    with pytest.raises(InputError, match="truncated"):
+        read_written(path)
+
+
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
 def test_what_was_written_is_read_without_checks(tmp_path: Path, suffix: str) -> None:
     flat = image_on(scan_grid(OBLIQUE), np.zeros(SIZE[::-1], np.float32))
