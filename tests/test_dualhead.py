@@ -307,8 +307,8 @@ def test_scans_are_held_back_by_fold_or_by_a_share() -> None:
 # Training
 
 
-def weights_of(pair: torch.nn.ModuleDict) -> list[NDArray[np.float32]]:
-    return [value.numpy() for value in pair.state_dict().values()]
+def weights_of(networks: torch.nn.ModuleDict) -> list[NDArray[np.float32]]:
+    return [value.numpy() for value in networks.state_dict().values()]
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(examples, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -353,11 +353,11 @@ def test_each_head_learns_alone_and_by_each_loss(
     short = {"coarse": COARSE.model_copy(update={"steps": 1})}
     short["fine"] = FINE.model_copy(update={"steps": 1})
     settings = TRAIN.model_copy(update={"heads": heads, "landmark_loss": loss, **short})
-    pair, history = train(
+    networks, history = train(
         examples, "a", settings=settings, seed=1, fold=0, checkpoint=tmp_path / "a.npz",
         device=torch.device("cpu"),
     )  # fmt: skip
-    network = pair["fine"]
+    network = networks["fine"]
     assert isinstance(network, DualHead)
     assert (network.classes, network.landmarks) == ((4, 0) if "landmarks" not in heads else (0, 3))
     assert all(math.isfinite(epoch.train_loss) for epoch in history)

@@ -15,7 +15,7 @@ from landmarkflow.images.operations import image_on
 from landmarkflow.methods.dualhead.examples import Examples, Statistics
 from landmarkflow.methods.dualhead.find import Finder
 from landmarkflow.methods.dualhead.gather import example_of
-from landmarkflow.methods.dualhead.network import new_pair, take_over
+from landmarkflow.methods.dualhead.network import new_networks, take_over
 from landmarkflow.methods.dualhead.seen import Seer
 from landmarkflow.methods.dualhead.settings import (
     CloseSettings,
@@ -69,11 +69,11 @@ def test_the_close_network_starts_as_the_fine_one_and_a_killed_training_goes_on(
     examples: Examples, tmp_path: Path
 ) -> None:
     def trained(name: str) -> tuple[list[NDArray[np.float32]], list[tuple[str, int]]]:
-        pair, history = train(
+        networks, history = train(
             examples, name, settings=TRAIN, seed=2, fold=0, device=CPU,
             checkpoint=tmp_path / f"{name}.npz",
         )  # fmt: skip
-        weights = [value.numpy() for value in pair.state_dict().values()]
+        weights = [value.numpy() for value in networks.state_dict().values()]
         return weights, [(epoch.network, epoch.epoch) for epoch in history]
 
     whole, history = trained("whole")
@@ -94,11 +94,11 @@ def test_the_close_network_starts_as_the_fine_one_and_a_killed_training_goes_on(
             trained(name)
         for one, other in zip(whole, trained(name)[0], strict=True):
             np.testing.assert_array_equal(one, other)
-    pair = new_pair(TRAIN, 3, 3)
-    take_over(pair["close"], pair["fine"])
+    networks = new_networks(TRAIN, 3, 3)
+    take_over(networks["close"], networks["fine"])
     window = torch.rand((1, 1, 8, 8, 8), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(pair["close"](window), pair["fine"](window)[:, 4:])
+        torch.testing.assert_close(networks["close"](window), networks["fine"](window)[:, 4:])
 
 
 class Shifted(Oracle):

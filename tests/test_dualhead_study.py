@@ -8,7 +8,7 @@ import yaml
 from workflow_runs import run_workflow
 
 from landmarkflow.methods.dualhead.losses import hardest_cross_entropy, heat_of
-from landmarkflow.methods.dualhead.network import DualHead, new_pair
+from landmarkflow.methods.dualhead.network import DualHead, new_networks
 from landmarkflow.methods.dualhead.settings import DualHeadSettings, PassSettings
 
 PRESETS = sorted((Path(__file__).parents[1] / "studies/presets/dualhead").glob("*.yaml"))
@@ -19,8 +19,8 @@ def test_a_preset_makes_networks_that_learn(path: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     settings = DualHeadSettings.model_validate(yaml.safe_load(path.read_text("utf-8"))).train
-    pair = new_pair(settings, labels=2, landmarks=4)
-    network = pair["fine"]
+    networks = new_networks(settings, labels=2, landmarks=4)
+    network = networks["fine"]
     assert isinstance(network, DualHead)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     window = torch.rand((1, 1, 32, 32, 32), generator=torch.Generator().manual_seed(1))

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +23,18 @@ from landmarkflow.learning.trained import write_held_back
 from landmarkflow.methods.dualhead.examples import (
     Crop,
     Example,
+    Examples,
     Statistics,
     hold_back,
     load_examples,
 )
-from landmarkflow.methods.dualhead.find import Finder
+from landmarkflow.methods.dualhead.find import Finder, finder_of
 from landmarkflow.methods.dualhead.network import (
     architecture,
-    load_pairs,
-    save_pairs,
+    load_networks,
+    save_networks,
 )
-from landmarkflow.methods.dualhead.seen import seers
 from landmarkflow.methods.dualhead.settings import (
-    CLOSE,
     CalibrateSettings,
     PredictSettings,
     TrainSettings,
@@ -91,20 +92,43 @@ def measure(finder: Finder, example: Example, network: str) -> Measured:
     return Measured(example.scan, network, error, found.spread_mm, found.presence)
 
 
-def finder_of(
-    pairs: Mapping[str, nn.ModuleDict],
+def measure_all(
+    examples: Examples,
+    trained: Sequence[Mapping[str, Any]],
+    by_fold: Mapping[str, nn.ModuleDict],
     *,
     train: TrainSettings,
     predict: PredictSettings,
-    spacings: tuple[float, float],
-    statistics: Statistics,
     device: torch.device,
-) -> Finder:
-    """The search by the networks of some folds."""
-    by_pass = {name: seers(pairs, name, train, predict, device) for name in train.passes}
-    return Finder(
-        by_pass["coarse"], by_pass["fine"], spacings, statistics, predict, by_pass.get(CLOSE)
-    )
+) -> list[Measured]:
+    """Every scan that was held back, measured by the networks that never saw it.
+
+    What it is judged by, such as distances of landmarks, comes from the other scans.
+
+    Args:
+        examples: all scans that are learned from, and those held back.
+        trained: of each fold what its training left, with `network` and `held_back`.
+        by_fold: the networks of each fold.
+        train: settings of the training.
+        predict: settings of the search.
+        device: where to compute.
+    """
+    unseen_by = never_seen_by(examples.scans, trained)
+    measured = []
+    for example in examples.scans:
+        # A scan that several networks never saw is measured by all of them together, as others are.
+        unseen = {name: by_fold[name] for name in unseen_by[example.scan]}
+        if unseen:
+            finder = finder_of(
+                unseen,
+                train=train,
+                predict=predict,
+                spacings=examples.spacings,
+                statistics=Statistics.of([e for e in examples.scans if e.scan != example.scan]),
+                device=device,
+            )
+            measured.append(measure(finder, example, "+".join(unseen)))
+    return measured
 
 
 def run(batch: Batch) -> None:
@@ -116,42 +140,21 @@ def run(batch: Batch) -> None:
     trained = [read_json(batch.path("training", name)) for name in batch.scans]
     seed = int(trained[0]["seed"])
     examples = hold_back(load_examples(batch.path("examples")), train.held_back, seed)
-    pairs: dict[str, nn.ModuleDict] = {}
+    by_fold: dict[str, nn.ModuleDict] = {}
     for name in batch.scans:
-        path = batch.path("weights", name)
-        pairs |= load_pairs(
-            path,
+        by_fold |= load_networks(
+            batch.path("weights", name),
             [name],
             settings=train,
             labels=examples.labels,
             landmarks=examples.landmarks,
             device=device,
         )
-    first = examples.scans[0]
-    spacings = (float(first.coarse.spacing), float(first.fine.spacing))
-    measured = []
-    for example in examples.scans:
-        # A scan that several networks never saw is measured by all of them together, as others are.
-        unseen = {
-            facts["network"]: pairs[facts["network"]]
-            for facts in trained
-            if example.scan in facts["held_back"]
-        }
-        if unseen:
-            known = Statistics.of([e for e in examples.scans if e.scan != example.scan])
-            finder = finder_of(
-                unseen,
-                train=train,
-                predict=predict,
-                spacings=spacings,
-                statistics=known,
-                device=device,
-            )
-            measured.append(measure(finder, example, "+".join(unseen)))
+    measured = measure_all(examples, trained, by_fold, train=train, predict=predict, device=device)
     teacher = np.array([example.teacher_mm for example in examples.scans])
     radii = radii_of(measured, np.nan_to_num(np.nanmedian(teacher, axis=0)), settings)
     shape = architecture(train, examples.labels, examples.landmarks)
-    save_pairs(batch.path("networks"), pairs, shape)
+    save_networks(batch.path("networks"), by_fold, shape)
     write_json(
         batch.path("calibration"),
         {
@@ -160,8 +163,8 @@ def run(batch: Batch) -> None:
             "side": examples.side,
             "low": examples.low,
             "high": examples.high,
-            "spacings_mm": list(spacings),
-            "networks": list(pairs),
+            "spacings_mm": list(examples.spacings),
+            "networks": list(by_fold),
             "held_back_from": never_seen_by(examples.scans, trained),
             "statistics": Statistics.of(examples.scans).as_data(),
             "radii": radii.as_data(),
@@ -170,6 +173,15 @@ def run(batch: Batch) -> None:
             "device": trained[0]["device"],
         },
     )
+    _write_measured(batch.path("held_back"), measured, examples.landmarks, radii)
+    average_histories(batch.path("histories"), [batch.path("history", n) for n in batch.scans])
+    _tell(measured, radii)
+
+
+def _write_measured(
+    path: Path, measured: Sequence[Measured], landmarks: Sequence[str], radii: Radii
+) -> None:
+    """The table of errors on scans held back, with the radii that they would have."""
     figures = (
         (
             one.scan,
@@ -178,8 +190,11 @@ def run(batch: Batch) -> None:
         )
         for one in measured
     )
-    write_held_back(batch.path("held_back"), COLUMNS, examples.landmarks, figures)
-    average_histories(batch.path("histories"), [batch.path("history", n) for n in batch.scans])
+    write_held_back(path, COLUMNS, landmarks, figures)
+
+
+def _tell(measured: Sequence[Measured], radii: Radii) -> None:
+    """Log the errors, and whether they are too few for radii."""
     errors = np.concatenate([np.empty(0), *(one.error for one in measured)])
     known_errors = errors[np.isfinite(errors)]
     if len(known_errors):

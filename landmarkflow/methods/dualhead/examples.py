@@ -105,6 +105,12 @@ class Examples:
     scans: tuple[Example, ...]
     left_out: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def spacings(self) -> tuple[float, float]:
+        """Voxel sizes of the coarse and of the fine crops, mm."""
+        first = self.scans[0]
+        return float(first.coarse.spacing), float(first.fine.spacing)
+
     def learned(self, fold: int) -> list[Example]:
         """Those that a fold's network learns from; 0 is that of no fold."""
         return learned_in(self.scans, fold)
@@ -135,14 +141,9 @@ def save_examples(path: Path, examples: Examples) -> None:
             arrays[f"{number}/{name}_labels"] = crop.labels
         scans.append(facts)
     named = ("landmarks", "labels", "side", "low", "high", "left_out")
-    memo = {name: asdict_value(getattr(examples, name)) for name in named} | {"scans": scans}
+    memo = {name: getattr(examples, name) for name in named} | {"scans": scans}
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez(file, memo=np.array(json.dumps(memo)), **arrays)
-
-
-def asdict_value(value: Any) -> Any:
-    """Plain data: lists for tuples."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 def load_examples(path: Path) -> Examples:

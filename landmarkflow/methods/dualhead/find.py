@@ -1,18 +1,20 @@
 """Find the target in a scan: a coarse pass over all of it, finer ones around what that found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import nn
 
 from landmarkflow.core.errors import ScanFailure
 from landmarkflow.core.grids import Grid
 from landmarkflow.learning.heatmaps import decode, spread
 from landmarkflow.methods.dualhead.examples import Statistics
-from landmarkflow.methods.dualhead.seen import AT_ONCE, Answer, Seer, blocks
-from landmarkflow.methods.dualhead.settings import PredictSettings
+from landmarkflow.methods.dualhead.seen import AT_ONCE, Answer, Seer, blocks, seer_of
+from landmarkflow.methods.dualhead.settings import CLOSE, PredictSettings, TrainSettings
 from landmarkflow.methods.dualhead.views import Maps, View, covering
 
 Array = NDArray[np.float64]
@@ -237,6 +239,22 @@ class Finder:
             touches=touches,
             kept=kept,
         )
+
+
+def finder_of(
+    by_fold: Mapping[str, nn.ModuleDict],
+    *,
+    train: TrainSettings,
+    predict: PredictSettings,
+    spacings: tuple[float, float],
+    statistics: Statistics,
+    device: torch.device,
+) -> Finder:
+    """The search by the networks of some folds together."""
+    by_pass = {name: seer_of(by_fold, name, train, predict, device) for name in train.passes}
+    return Finder(
+        by_pass["coarse"], by_pass["fine"], spacings, statistics, predict, by_pass.get(CLOSE)
+    )
 
 
 def _places(answer: Answer, radius_mm: float) -> list[Candidate]:

@@ -4,7 +4,7 @@ import torch
 from monai.losses.dice import DiceLoss
 from torch import Tensor, nn
 
-from landmarkflow.learning.heatmaps import landmark_loss
+from landmarkflow.learning.heatmaps import landmark_loss, log_probabilities
 from landmarkflow.methods.dualhead.settings import PassSettings, TrainSettings
 from landmarkflow.methods.dualhead.windows import Window
 
@@ -83,9 +83,7 @@ def heat_of(logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
         (k, z, y, x) and (k,).
     """
     if kind == "softmax":
-        flat = logits.flatten(1)
-        norm = torch.logaddexp(torch.logsumexp(flat, 1), flat.new_zeros(len(flat)))
-        heat = torch.exp(logits - norm[:, None, None, None])
-        return heat, heat.flatten(1).sum(dim=1)
+        inside = log_probabilities(logits)[0].exp()
+        return inside.view_as(logits), inside.sum(dim=1)
     heat = torch.sigmoid(logits)
     return heat, heat.flatten(1).amax(dim=1)

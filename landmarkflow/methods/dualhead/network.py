@@ -101,8 +101,11 @@ def _convolutions(before: int, after: int, count: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def new_pair(settings: TrainSettings, labels: int, landmarks: int) -> nn.ModuleDict:
-    """The networks of all passes; to the coarse one all labels are one, the close one has none."""
+def new_networks(settings: TrainSettings, labels: int, landmarks: int) -> nn.ModuleDict:
+    """A network for each pass, by its name, as one fold has them.
+
+    To the coarse network all labels are one; the close network has landmarks alone.
+    """
     segments = labels > 0 and "segmentation" in settings.heads
     classes = {"coarse": 2, "fine": labels + 1} if segments else {}
     points = landmarks if "landmarks" in settings.heads else 0
@@ -137,15 +140,15 @@ def architecture(
     }
 
 
-def save_pairs(
-    path: Path, pairs: Mapping[str, nn.ModuleDict], description: Mapping[str, object]
+def save_networks(
+    path: Path, by_fold: Mapping[str, nn.ModuleDict], description: Mapping[str, object]
 ) -> None:
     """Write the networks of several folds in one file, with their architecture."""
-    together = {"network": {**description, "networks": list(pairs)}}
-    save_weights(path, nn.ModuleDict(dict(pairs)), together)
+    together = {"network": {**description, "networks": list(by_fold)}}
+    save_weights(path, nn.ModuleDict(dict(by_fold)), together)
 
 
-def load_pairs(
+def load_networks(
     path: Path,
     names: Sequence[str],
     *,
@@ -159,7 +162,7 @@ def load_pairs(
     Raises:
         InputError: the file is missing, damaged, or of other networks.
     """
-    pairs = {name: new_pair(settings, len(labels), len(landmarks)) for name in names}
+    by_fold = {name: new_networks(settings, len(labels), len(landmarks)) for name in names}
     expected = {**architecture(settings, labels, landmarks), "networks": list(names)}
-    load_weights(path, nn.ModuleDict(pairs), expected)
-    return {name: pair.to(device).eval() for name, pair in pairs.items()}
+    load_weights(path, nn.ModuleDict(by_fold), expected)
+    return {name: networks.to(device).eval() for name, networks in by_fold.items()}

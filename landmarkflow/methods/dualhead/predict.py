@@ -27,11 +27,10 @@ from landmarkflow.images.operations import MIRROR, array_of, grid_of, image_on, 
 from landmarkflow.images.sampling import resample
 from landmarkflow.learning.device import best_device, device_name
 from landmarkflow.learning.radii import Radii
-from landmarkflow.methods.dualhead.calibrate import finder_of
 from landmarkflow.methods.dualhead.doubts import doubts
 from landmarkflow.methods.dualhead.examples import Statistics
-from landmarkflow.methods.dualhead.find import Finder, Found
-from landmarkflow.methods.dualhead.network import load_pairs
+from landmarkflow.methods.dualhead.find import Finder, Found, finder_of
+from landmarkflow.methods.dualhead.network import load_networks
 from landmarkflow.methods.dualhead.settings import PredictSettings, TrainSettings
 from landmarkflow.methods.dualhead.views import View
 
@@ -124,7 +123,7 @@ def run(batch: Batch) -> None:
     settings, train = batch.settings(PredictSettings), batch.settings(TrainSettings, "train")
     known, device = read_json(batch.path("calibration")), best_device()
     names, labels, landmarks = known["networks"], tuple(known["labels"]), tuple(known["landmarks"])
-    pairs = load_pairs(
+    by_fold = load_networks(
         batch.path("networks"),
         names,
         settings=train,
@@ -152,11 +151,11 @@ def run(batch: Batch) -> None:
         except InputError as error:
             return Record(task.scan, "predict", "refused", str(error))
         unseen = known["held_back_from"].get(task.scan) or names
-        chosen = {name: pairs[name] for name in unseen}
+        chosen = {name: by_fold[name] for name in unseen}
         view = View(scan, known["low"], known["high"])
         flips = flips_of(task.row["side"], known["side"])
         # One network tells the side: all of them would take twice as long.
-        first = {unseen[0]: pairs[unseen[0]]} if len(flips) > 1 else chosen
+        first = {unseen[0]: by_fold[unseen[0]]} if len(flips) > 1 else chosen
         answered = answer(finder(first), view, flips)
         unsure = answered.doubts
         if len(first) < len(chosen):

@@ -166,15 +166,15 @@ def blocks(low: Array, high: Array, spacing: float, side: int, shared: int) -> I
                 yield Grid(sizes, whole.spacing, origin, np.eye(3))
 
 
-def seers(
-    pairs: Mapping[str, nn.ModuleDict],
+def seer_of(
+    by_fold: Mapping[str, nn.ModuleDict],
     name: str,
     train: TrainSettings,
     predict: PredictSettings,
     device: torch.device,
 ) -> Seer:
     """The networks of one pass of several folds."""
-    networks = [pair[name] for pair in pairs.values()]
+    networks = [of_fold[name] for of_fold in by_fold.values()]
     rotations = 24 if predict.orientations == "all" else 1
     of_pass = train.passes[name]
     loss = train.landmark_loss

@@ -33,8 +33,8 @@ from landmarkflow.methods.dualhead.losses import JointLoss, heat_of
 from landmarkflow.methods.dualhead.network import (
     DualHead,
     architecture,
-    new_pair,
-    save_pairs,
+    new_networks,
+    save_networks,
     take_over,
 )
 from landmarkflow.methods.dualhead.settings import CLOSE, PassSettings, TrainSettings
@@ -101,16 +101,16 @@ def train(
     if not learned:
         raise InputError(f"{name}: there is no scan to learn from that is not held back")
     torch.manual_seed(seed * 1009 + fold)
-    pair = new_pair(settings, len(examples.labels), len(examples.landmarks))
-    if not list(pair.parameters()):
+    networks = new_networks(settings, len(examples.labels), len(examples.landmarks))
+    if not list(networks.parameters()):
         raise InputError("`train.heads` is segmentation alone, expected a template with one")
-    pair = pair.to(device)
+    networks = networks.to(device)
     history: list[Epoch] = []
     done = {"pass": 0, "step": 0}
     passes = list(settings.passes)
-    optimiser = _optimiser(pair[passes[0]], settings)
+    optimiser = _optimiser(networks[passes[0]], settings)
     # The checkpoint's optimiser is that of the pass in which it was written.
-    memo = _resumed(checkpoint, pair, settings)
+    memo = _resumed(checkpoint, networks, settings)
     if memo is not None:
         optimiser, stored = memo
         done = {"pass": int(stored["pass"]), "step": int(stored["step"])}
@@ -121,11 +121,11 @@ def train(
             continue
         first = done["step"] if number == done["pass"] else 0
         if number != done["pass"]:
-            optimiser = _optimiser(pair[of_pass], settings)
+            optimiser = _optimiser(networks[of_pass], settings)
             if of_pass == CLOSE:
-                take_over(pair[CLOSE], pair["fine"])
+                take_over(networks[CLOSE], networks["fine"])
         learner = _Learner(
-            pair[of_pass],
+            networks[of_pass],
             optimiser,
             learned=learned,
             held=held,
@@ -140,8 +140,8 @@ def train(
             history.append(learner.epoch(len(history) + 1, step, last))
             _tell(name, history, settings)
             passed = {"pass": number, "step": last, "history": [asdict(e) for e in history]}
-            save_checkpoint(checkpoint, pair, optimiser, passed)
-    return pair.eval(), history
+            save_checkpoint(checkpoint, networks, optimiser, passed)
+    return networks.eval(), history
 
 
 def _optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -151,13 +151,13 @@ def _optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.Optim
 
 
 def _resumed(
-    checkpoint: Path, pair: nn.ModuleDict, settings: TrainSettings
+    checkpoint: Path, networks: nn.ModuleDict, settings: TrainSettings
 ) -> tuple[torch.optim.Optimizer, dict[str, Any]] | None:
     """The optimiser and the plain data of a checkpoint, with its weights in the networks."""
-    memo = load_checkpoint(checkpoint, pair)
+    memo = load_checkpoint(checkpoint, networks)
     if memo is None:
         return None
-    optimiser = _optimiser(pair[list(settings.passes)[int(memo["pass"])]], settings)
+    optimiser = _optimiser(networks[list(settings.passes)[int(memo["pass"])]], settings)
     load_optimiser(checkpoint, optimiser)
     return optimiser, memo
 
@@ -307,7 +307,7 @@ def run(batch: Batch) -> None:
         weights = batch.path("weights", name)
         decides = (seed, fold, batch.threads, batch.path("examples"))
         checkpoint = checkpoint_of(weights, name, settings, decides)
-        pair, history = train(
+        networks, history = train(
             examples,
             name,
             settings=settings,
@@ -317,7 +317,7 @@ def run(batch: Batch) -> None:
             device=device,
         )
         shape = architecture(settings, examples.labels, examples.landmarks)
-        save_pairs(weights, {name: pair}, shape)
+        save_networks(weights, {name: networks}, shape)
         write_history(batch.path("history", name), history)
         write_training(
             batch.path("training", name),
