@@ -234,12 +234,13 @@ class Workflow:
 
     def ends(self) -> list[str]:
         """The files of stages that nothing else reads, of every run; runs differ in method."""
-        found = []
+        found, scans = [], list(self.study.scans)
         for run in self.study.runs.values():
-            for stage in self.methods[run.method].ends:
+            method = self.methods[run.method]
+            for stage in (*method.ends, *([method.panels] if method.panels else [])):
                 values, places = self.values(stage, run), self.places(run)
                 patterns = [p for role, p in stage.writes.items() if stage.has(role, values)]
-                found += [file for pattern in patterns for file in places.paths(pattern, ())]
+                found += [file for pattern in patterns for file in places.paths(pattern, scans)]
         return found
 
     def check_source(self) -> None:
@@ -316,6 +317,8 @@ class Workflow:
             "modules": lambda: [(each.command, each.module) for each in self.stages],
             "histories": lambda: self._by_run(lambda method, run: method.histories),
             "shows": lambda: self._by_run(lambda method, run: method.shows(run.settings)),
+            "panels": self._panels,
+            "segmenting": lambda: [n for n, run in self.study.runs.items() if self.segments(run)],
         }
         return {
             name: known[name]() if name in known else self._setting(stage, run, name)
@@ -378,6 +381,14 @@ class Workflow:
             places, patterns = self.places(run), files(self.methods[run.method], run)
             found[name] = {what: str(places.path(pattern)) for what, pattern in patterns.items()}
         return found
+
+    def _panels(self) -> dict[str, dict[str, str]]:
+        """For each run whose method draws panels, the patterns of a scan's panel and its record."""
+        return {
+            name: {role: str(self.places(run).path(p, "{scan}")) for role, p in stage.writes.items()}
+            for name, run in self.study.runs.items()
+            if (stage := self.methods[run.method].panels) is not None
+        }
 
     def _rows(self, stage: Stage, scans: Sequence[str], wildcards: Any) -> dict[str, Any]:
         """What the sheet says of each scan that a stage needs, and of the run's template."""

@@ -19,10 +19,11 @@ from landmarkflow.evaluation.settings import Unit, factor_of
 from landmarkflow.formats.pictures import read_picture
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.images.operations import array_of, grid_of
+from landmarkflow.images.views import VIEWS
 from landmarkflow.report import layout, panels
 from landmarkflow.report.figures import Style, save_png
 from landmarkflow.report.layout import BOTTOM_INCHES, GAP_INCHES, TEXT_INCHES, TOP_INCHES, Line
-from landmarkflow.report.panels import VIEWS, Beside, Place
+from landmarkflow.report.panels import Beside, Place
 from landmarkflow.report.settings import ReportSettings
 
 PANEL_INCHES = 2.05
