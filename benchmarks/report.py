@@ -26,8 +26,9 @@ from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.evaluate import Kind, evaluate
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.formats.slicer import write_markups
+from landmarkflow.report.entries import RunFiles
 from landmarkflow.report.figures import save_png
-from landmarkflow.report.page import RunFiles, write_report
+from landmarkflow.report.page import write_report
 from landmarkflow.report.pictures import draw_overview
 from landmarkflow.report.settings import ReportSettings
 

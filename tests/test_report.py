@@ -30,11 +30,12 @@ from landmarkflow.images.operations import image_on
 from landmarkflow.images.views import VIEWS
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.embedded import Budget
+from landmarkflow.report.entries import RunFiles, worst_first
 from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.further import read_markdown
 from landmarkflow.report.heat import MISSING, UNASKED, heat_of
 from landmarkflow.report.histories import draw_history, read_history
-from landmarkflow.report.page import RunFiles, worst_first, write_report
+from landmarkflow.report.page import write_report
 from landmarkflow.report.panels import Beside
 from landmarkflow.report.pictures import (
     choose_landmarks,

@@ -15,7 +15,7 @@ from landmarkflow.images.views import Frame
 FINER = 2
 GROUND, INK, SOFT = (21, 25, 29), (228, 232, 235), (163, 173, 181)
 SHADOW = (0, 0, 0, 170)
-LETTER_PIXELS = 13
+LETTER_PIXELS = 15
 # Of WebP, 0 to 100: below, noise turns into blocks; above, files grow and show no more.
 QUALITY = 62
 
@@ -30,7 +30,6 @@ class Sheet:
         size = (FINER * width, FINER * height)
         self._marks = Image.new("RGBA", size, (0, 0, 0, 0))
         self._draw = ImageDraw.Draw(self._marks)
-        self.size = (width, height)
 
     def show(self, values: NDArray[np.floating], frame: Frame, tint: ArrayLike = (1, 1, 1)) -> None:
         """Puts a slice into its frame.

@@ -50,9 +50,17 @@ PAGE = Stage(
     "write_report",
     f"{PACKAGE}.page",
     "one page with all runs: tables, curves, failures and every scan's picture",
-    reads={"comparison": "comparison.csv", "steps": "steps.csv", "provenance": "provenance.json"},
+    reads={
+        "comparison": "comparison.csv",
+        "steps": "steps.csv",
+        "provenance": "provenance.json",
+        **REFERENCES.gives("reference"),
+    },
     writes={"report": "report.html", "annotations": "annotations.png"},
-    settings=("study", "histories", "shows", "referenced", "counts_annotations"),
+    settings=(
+        *("study", "histories", "shows", "referenced", "counts_annotations"),
+        *("panels", "segmenting"),
+    ),
     of={
         "made": "{of}/made.json",
         "summary": "{of}/evaluation/summary.json",

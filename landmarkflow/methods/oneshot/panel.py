@@ -22,7 +22,7 @@ from landmarkflow.formats.transforms import read_transform
 from landmarkflow.formats.written import read_written
 from landmarkflow.images.operations import grid_of
 from landmarkflow.images.sampling import map_points
-from landmarkflow.images.sheets import SOFT, Colour, Sheet
+from landmarkflow.images.sheets import LETTER_PIXELS, SOFT, Colour, Sheet
 from landmarkflow.images.similarity import Interpolator
 from landmarkflow.images.views import VIEWS, Frame, View
 from landmarkflow.methods.oneshot.inverse import about_inverse, inverse_at
@@ -169,7 +169,7 @@ def _draw_landmark(
     first, *others = _frames((view,) * 3, place, window, top + HEAD)
     scan = voxels.sample(first.points())[0]
     radius = way.found.radius[i] if way.found.radius is not None else np.nan
-    sheet.write(label, 2, top + HEAD / 2, anchor="lm", size=16)
+    sheet.write(label, 2, top + HEAD / 2, anchor="lm", size=18)
     sheet.show(scan, first)
     sheet.letters(first)
     _mark(sheet, first, place, radius)
@@ -191,11 +191,11 @@ def _draw_landmark(
     words += [] if np.isnan(radius) else [f"radius {radius:.2f} mm"]
     for name, said in STEPS.items():
         off = float(np.linalg.norm(place - way.steps[name].points.landmarks.positions[i]))
-        words.append(f"{said}: {off:.2f} mm from detected")
+        words.append(f"{said} is {off:.2f} mm away")
     below = top + HEAD + SIDE + GAP + 6
     for number, line in enumerate(words):
         sheet.write(line, 2, below + 20 * number, colour=SOFT)
-    beside = {"left": 2, "top": below + 20 * len(words), "size": 13}
+    beside = {"left": 2, "top": below + 20 * len(words), "size": LETTER_PIXELS}
     return {"landmark": label, "frame": first.as_record(), "words": beside}
 
 
@@ -212,12 +212,12 @@ def _draw_legend(sheet: Sheet, top: int) -> None:
     sheet.dot((left, middle), WAY)
     sheet.circle((left + 70, middle), 3.5, DETECTED)
     sheet.cross((left + 70, middle), DETECTED, 5.5)
-    sheet.diamond((left + 225, middle), STEP)
-    said = {0: "centre", 70: "detected, its radius", 225: "after this step"}
+    sheet.diamond((left + 215, middle), STEP)
+    said = {0: "centre", 70: "detected, radius", 215: "after the step"}
     for away, text in said.items():
         sheet.write(text, left + away + 13, middle, anchor="lm", colour=SOFT)
     left += 350
-    sheet.write("template: warm in colour", left, middle, anchor="lm", colour=_warm(SOFT))
+    sheet.write("template: warm colours", left, middle, anchor="lm", colour=_warm(SOFT))
 
 
 def _warm(colour: Colour) -> Colour:
@@ -273,6 +273,6 @@ def run(batch: Batch) -> None:
         )
         sheet, tiles = draw(way)
         sheet.save(task.outputs["panel"])
-        return Record(task.scan, "panel", details={"size": list(sheet.size), "tiles": tiles})
+        return Record(task.scan, "panel", details={"tiles": tiles})
 
     batch.run(compute)

@@ -283,5 +283,6 @@ METHOD = Method(
     shared=("normalise", "locate"),
     segments=lambda settings, given: settings.segment.enabled and given,
     histories={"the U-Net": TRAIN.writes["history"]},
+    ends=(PANEL,),
     panels=PANEL,
 )
