@@ -948,7 +948,7 @@ def test_page_of_a_study_without_references(tmp_path):
 def test_page_refuses_a_picture_that_is_none(tmp_path):
     run = write_study(tmp_path, EvaluateSettings())
     run.pictures[0].write_bytes(b"GIF89a")
-    with pytest.raises(InputError, match=r"good.png: is not a PNG file"):
+    with pytest.raises(InputError, match=r"good.png: is neither a PNG nor a WebP file"):
         page_of(tmp_path, run)
 
 
