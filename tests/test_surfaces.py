@@ -61,14 +61,15 @@ def test_a_surface_lies_around_the_labels_in_any_frame(direction: str) -> None:
     expected = 9.0 * 12.0 * 10.0
     assert volume_of(surface) == pytest.approx(expected, rel=0.1)
     for end in (np.min, np.max):
-        assert end(surface.vertices, axis=0) == pytest.approx(end(corners, axis=0), abs=0.8)
+        assert end(surface.vertices, axis=0) == pytest.approx(end(corners, axis=0), abs=1.1)
 
 
 def test_a_wall_that_is_thinner_than_the_grid_stays() -> None:
     labels, _ = box("along", thin=True)
     surface = surface_of(labels)
     assert surface is not None
-    assert volume_of(surface) == pytest.approx(0.6 * 12.0 * 10.0, rel=0.5)
+    # At least a wall of the grid's step, without holes.
+    assert 0.6 * 12.0 * 10.0 < volume_of(surface) < 3 * 0.6 * 12.0 * 10.0
 
 
 def test_nothing_labelled_has_no_surface() -> None:
@@ -88,19 +89,20 @@ def test_a_packed_surface_is_small_and_the_same() -> None:
 
 
 def test_landmarks_of_an_ear_lie_at_its_surface() -> None:
-    settings = CohortSettings.model_validate(
-        {"anatomy": {"size": (96, 96, 64), "spacing": (0.4, 0.4, 0.5), "shift_mm": 4}}
-    )
+    settings = CohortSettings(size=(96, 96, 64), spacing=(0.4, 0.4, 0.5), shift_mm=4)
     ear = simulate_subject(settings, 1, 1)
     surface = surface_of(ear.segmentation)
     assert surface is not None
     centres = surface.vertices[surface.triangles].mean(axis=1)
     places = np.concatenate([surface.vertices, centres])
-    windows = ear.landmarks.select(["WINDOW", "TOP"]).positions
-    assert cKDTree(places).query(windows)[0].max() < 1.2
-    # And nowhere near if an axis were turned over.
-    middle = surface.vertices.mean(axis=0)
-    assert cKDTree(places).query(2 * middle - windows)[0].max() > 1.2
+    away = cKDTree(places).query(ear.landmarks.positions)[0]
+    assert away.max() < 0.5
+    # Farther off where any axis is turned over.
+    middle = (surface.vertices.min(axis=0) + surface.vertices.max(axis=0)) / 2
+    for axis in range(3):
+        turned = ear.landmarks.positions.copy()
+        turned[:, axis] = 2 * middle[axis] - turned[:, axis]
+        assert cKDTree(places).query(turned)[0].sum() > 1.5 * away.sum()
 
 
 # In a browser ---------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ MOST_TRIANGLES = 1100
 LEAST_SHARE, ATTEMPTS = 0.8, 7
 # Of the target's longest side, the step of the first grid.
 FIRST_STEP = 1 / 20
+# Below it lies what resampling blurs of the labels.
+LEAST_LEVEL = 0.02
 # What a vertex is told in, of the surface's longest side.
 LEVELS = 2**16 - 1
 
@@ -78,9 +80,9 @@ def _on_grid(mask: sitk.Image, centre: Array, size: Array, step: float, volume: 
     grid = Grid.centred(centre, counts.tolist(), step)
     values = np.pad(array_of(resample(mask, grid)), 1)
     voxels = min(max(1, round(volume / step**3)), values.size - 1)
-    # The level above which there lies as much as is labelled.
+    # The level above which there lies as much as is labelled; of thin walls half of what is left.
     level = float(np.partition(values.ravel(), -voxels)[-voxels])
-    level = min(max(level, 0.02), float(values.max()) * 0.98)
+    level = min(max(level, LEAST_LEVEL), 0.5 * float(values.max()))
     places, triangles, _, _ = marching_cubes(values, level)
     vertices = grid.to_physical(places[:, ::-1] - 1)
     first, second, third = (vertices[triangles[:, k]] for k in range(3))
