@@ -104,9 +104,9 @@ def write_results(
         shutil.copyfile(drawn_pictures[number % drawn], picture)
         pictures.append(picture)
         tasks.append(Task(scan, files, {}))
-        record = home / f"work/panel/{scan}.json"
-        write_record(record, Record(scan, "panel", details={"tiles": []}))
-        others[scan] = ScanFiles(files["found"], files["reference"], way, record, target)
+        way_record = home / f"work/panel/{scan}.json"
+        write_record(way_record, Record(scan, "panel", details={"tiles": []}))
+        others[scan] = ScanFiles(files["found"], files["reference"], way, way_record, target)
     evaluate(scans=tasks, folder=home, settings=EvaluateSettings(), seed=0, kind=Kind())
     made = {"run": "oneshot", "entry": "oneshot", "method": "oneshot", "seed": 1}
     made |= {"template": "template", "steps": {"final": "final"}, "settings": {}}
