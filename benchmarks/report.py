@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from landmarkflow.cohorts.settings import CohortSettings
 from landmarkflow.cohorts.simulate import LABELS, simulate_subject
@@ -26,12 +27,17 @@ from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.evaluate import Kind, evaluate
 from landmarkflow.evaluation.settings import EvaluateSettings
 from landmarkflow.formats.slicer import write_markups
+from landmarkflow.formats.written import write_volume
+from landmarkflow.report.entries import RunFiles
 from landmarkflow.report.figures import save_png
-from landmarkflow.report.page import RunFiles, write_report
+from landmarkflow.report.page import write_report
 from landmarkflow.report.pictures import draw_overview
 from landmarkflow.report.settings import ReportSettings
+from landmarkflow.report.ways import ScanFiles
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# Pixels of the picture of a scan's way.
+WAY_SIZE = (608, 1980)
 # Every so many scans is doubtful, and every so many has no result.
 DOUBTFUL, FAILED = 12, 80
 
@@ -65,9 +71,13 @@ def write_results(
         drawn: how many scans have a picture of their own.
         settings: of the pictures.
     """
+    ear = simulate_subject(CohortSettings(), 1, 1)
+    target, way = folder / "target.nii.gz", folder / "way.webp"
     labels = tuple(f"landmark {number}" for number in range(1, landmarks + 1))
     home, random = folder / "oneshot", np.random.default_rng(1)
     tasks, pictures = [], []
+    write_volume(ear.segmentation, target)
+    others: dict[str, ScanFiles] = {}
     drawn_pictures = [_draw(folder / f"drawn/{n}.png", n, settings) for n in range(drawn)]
     for number in range(1, scans + 1):
         scan = f"ear{number:03d}"
@@ -94,11 +104,17 @@ def write_results(
         shutil.copyfile(drawn_pictures[number % drawn], picture)
         pictures.append(picture)
         tasks.append(Task(scan, files, {}))
+        way_record = home / f"work/panel/{scan}.json"
+        write_record(way_record, Record(scan, "panel", details={"tiles": []}))
+        others[scan] = ScanFiles(files["found"], files["reference"], way, way_record, target)
     evaluate(scans=tasks, folder=home, settings=EvaluateSettings(), seed=0, kind=Kind())
     made = {"run": "oneshot", "entry": "oneshot", "method": "oneshot", "seed": 1}
     made |= {"template": "template", "steps": {"final": "final"}, "settings": {}}
     write_json(home / "made.json", made)
-    return RunFiles(home, {}, pictures)
+    # As large as the one-shot method draws it, and as full of detail as the picture is.
+    with Image.open(drawn_pictures[0]) as first:
+        first.convert("RGB").resize(WAY_SIZE).save(way, quality=62)
+    return RunFiles(home, {}, pictures, {}, others)
 
 
 def _draw(path: Path, number: int, settings: ReportSettings) -> Path:

@@ -228,18 +228,17 @@ class Workflow:
 
     def every(self, pattern: str) -> list[str]:
         """The files of a pattern in every run and for every scan."""
-        scans = list(self.study.scans)
-        runs = self.study.runs.values()
+        runs, scans = self.study.runs.values(), list(self.study.scans)
         return [file for run in runs for file in self.places(run).paths(pattern, scans)]
 
     def ends(self) -> list[str]:
         """The files of stages that nothing else reads, of every run; runs differ in method."""
-        found = []
+        found, scans = [], list(self.study.scans)
         for run in self.study.runs.values():
             for stage in self.methods[run.method].ends:
                 values, places = self.values(stage, run), self.places(run)
                 patterns = [p for role, p in stage.writes.items() if stage.has(role, values)]
-                found += [file for pattern in patterns for file in places.paths(pattern, ())]
+                found += [file for pattern in patterns for file in places.paths(pattern, scans)]
         return found
 
     def check_source(self) -> None:
@@ -282,8 +281,7 @@ class Workflow:
         if not stage.is_of_a_run:
             return []
         own = [method.name for method in self.methods.values() if stage in method.stages]
-        runs = self.study.runs.items()
-        return [name for name, run in runs if not own or run.method in own]
+        return [name for name, run in self.study.runs.items() if not own or run.method in own]
 
     def places(self, run: Run | None) -> Places:
         """Where the files of a run lie, or of what all runs share."""
@@ -316,6 +314,8 @@ class Workflow:
             "modules": lambda: [(each.command, each.module) for each in self.stages],
             "histories": lambda: self._by_run(lambda method, run: method.histories),
             "shows": lambda: self._by_run(lambda method, run: method.shows(run.settings)),
+            "panels": lambda: self._by_run(lambda method, run: method.panel_files),
+            "segmenting": lambda: [r.name for r in self.study.runs.values() if self.segments(r)],
         }
         return {
             name: known[name]() if name in known else self._setting(stage, run, name)
@@ -372,11 +372,11 @@ class Workflow:
         }
 
     def _by_run(self, files: Callable[[Method, Run], Mapping[str, str]]) -> dict[str, Any]:
-        """For each run, files of its method by what they are."""
+        """For each run, files of its method by what they are, with {scan} where one is a scan's."""
         found = {}
         for name, run in self.study.runs.items():
             places, patterns = self.places(run), files(self.methods[run.method], run)
-            found[name] = {what: str(places.path(pattern)) for what, pattern in patterns.items()}
+            found[name] = {what: str(places.path(p, "{scan}")) for what, p in patterns.items()}
         return found
 
     def _rows(self, stage: Stage, scans: Sequence[str], wildcards: Any) -> dict[str, Any]:

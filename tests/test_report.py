@@ -27,14 +27,16 @@ from landmarkflow.formats.slicer import write_markups
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import image_on
+from landmarkflow.images.views import VIEWS
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.embedded import Budget
+from landmarkflow.report.entries import RunFiles, worst_first
 from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.further import read_markdown
 from landmarkflow.report.heat import MISSING, UNASKED, heat_of
 from landmarkflow.report.histories import draw_history, read_history
-from landmarkflow.report.page import RunFiles, worst_first, write_report
-from landmarkflow.report.panels import VIEWS, Beside
+from landmarkflow.report.page import write_report
+from landmarkflow.report.panels import Beside
 from landmarkflow.report.pictures import (
     choose_landmarks,
     draw_overview,
@@ -946,7 +948,7 @@ def test_page_of_a_study_without_references(tmp_path):
 def test_page_refuses_a_picture_that_is_none(tmp_path):
     run = write_study(tmp_path, EvaluateSettings())
     run.pictures[0].write_bytes(b"GIF89a")
-    with pytest.raises(InputError, match=r"good.png: is not a PNG file"):
+    with pytest.raises(InputError, match=r"good.png: is neither a PNG nor a WebP file"):
         page_of(tmp_path, run)
 
 

@@ -145,6 +145,7 @@ def test_every_stage_leaves_its_files(tiny: Path) -> None:
         "landmarks/{}.steps.mrk.json",
         "landmarks/{}.json",
         "pictures/{}.png",
+        "panels/{}.webp",
     )
     by_scan += [f"oneshot/{name}" for name in (*shown, "segmentations/{}.nii.gz")]
     files += [pattern.format(scan) for scan in EARS for pattern in by_scan]
@@ -154,7 +155,7 @@ def test_every_stage_leaves_its_files(tiny: Path) -> None:
 @pytest.mark.slow
 def test_a_run_shows_what_people_want_and_hides_the_rest(tiny: Path) -> None:
     shown = {path.name for path in of_run(tiny).iterdir()}
-    folders = {"landmarks", "segmentations", "pictures", "evaluation", "work"}
+    folders = {"landmarks", "segmentations", "pictures", "panels", "evaluation", "work"}
     tables = {"landmarks.csv", "landmarks_wide.csv", "scans.csv"}
     assert shown == {*folders, *tables, "made.json", "calibration.json", "README.txt"}
 

@@ -63,7 +63,8 @@ def init(folder: Path, output: Path, template: str, side: str) -> int:
     """
     for name in (STUDY, SHEET):
         if (output / name).exists():
-            raise InputError(f"{output / name}: is there already, expected another folder (-o)")
+            said = "is there already: delete it, or have the study written elsewhere (-o FOLDER)"
+            raise InputError(f"{output / name}: {said}")
     name = ids_of([Found(folder, folder.resolve().name)])[0] or "study"
     if is_of_pictures(folder):
         return init_pictures(folder, output / STUDY, name)
@@ -87,8 +88,9 @@ def init(folder: Path, output: Path, template: str, side: str) -> int:
     say(f"{len(ids) - 1} scans, {annotated} with references: {output / STUDY}, {output / SHEET}")
     if not side:
         say(
-            "If scans show left and right, say so: --side of the template, column `side` of the "
-            "sheet."
+            "If scans show left and right, delete both files and give this command again with "
+            "--side left or --side right, the side that the template shows: then scans of the "
+            "other side are found, too. The sheet's column `side` may state those of scans."
         )
     say(f"Next: {PROGRAM} check {output / STUDY}; {PROGRAM} run {output / STUDY}")
     return 1 if any(one.bad for one in seen.values()) else 0

@@ -52,6 +52,7 @@ COSTS = {
     "place_landmarks": Cost(0.8, 0.02),
     "segment_scans": Cost(0.8, 0.05),
     "draw_overviews": Cost(1.2, 0.3, 0.03),
+    "draw_panels": Cost(0.8, 0.4),
     "evaluate_landmarks": Cost(1.5),
 }
 OTHER = Cost(0.7)
@@ -65,7 +66,7 @@ SHARE_OF_SNAKEMAKE = 0.15
 CROPS_MB = 22.0
 CROPS_BYTES = 5.0
 SCAN_BYTES = 1.4
-PICTURES_MB = 0.6
+PICTURES_MB = 0.7
 STAGES_THAT_READ = ("simulate_scan", "fetch_file", "locate_regions")
 # Bytes of a voxel in a file: packed, and as they are.
 PACKED, PLAIN = 1.4, 2.0

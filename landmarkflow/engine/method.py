@@ -29,6 +29,10 @@ class Method:
         ends: stages that nothing else reads, whose files a run is asked for.
         shows: patterns of tables (Markdown) and figures (PNG) of stages in `ends` that the report
             shows, by their captions, under the run's settings.
+        panels: the stage in `ends` that draws the way of each scan through the method: its role
+            `panel` is a picture (WebP), and its record has `tiles`, for some landmarks their
+            `landmark`, `frame` (`images.views`) and `words`, where the report may write; the
+            report marks references there.
     """
 
     name: str
@@ -43,3 +47,9 @@ class Method:
     learns_from: str = "landmarks"
     ends: tuple[Stage, ...] = ()
     shows: Callable[[Any], Mapping[str, str]] = lambda settings: {}
+    panels: Stage | None = None
+
+    @property
+    def panel_files(self) -> Mapping[str, str]:
+        """Patterns of what `panels` writes; none where the method draws none."""
+        return self.panels.writes if self.panels else {}

@@ -52,22 +52,23 @@ class Budget:
         """A picture as WebP, no larger than its share; as it is where nothing is left for it.
 
         Args:
-            path: the picture.
+            path: the picture; a WebP file that is small enough is taken as it is.
             look: whether it has a reason to be looked at, and so a larger share.
 
         Raises:
-            InputError: the file is no PNG.
+            InputError: the file is neither PNG nor WebP.
         """
         try:
-            with Image.open(path, formats=("PNG",)) as stored:
+            with Image.open(path, formats=("PNG", "WEBP")) as stored:
                 width, height = stored.size
                 most = min(MOST_BYTES, self.each * (LOOKED_AT if look else 1))
                 if self.left < most:
                     return Embedded("", width, height)
-                picture = stored.convert("RGB")
+                fits = stored.format == "WEBP" and path.stat().st_size <= most
+                data = path.read_bytes() if fits else _smaller(stored.convert("RGB"), most)
         except OSError:
-            raise InputError(f"{path}: is not a PNG file, expected a scan's picture") from None
-        data = _smaller(picture, most)
+            said = "is neither a PNG nor a WebP file, expected a scan's picture"
+            raise InputError(f"{path}: {said}") from None
         self.left -= len(data)
         encoded = base64.b64encode(data).decode("ascii")
         return Embedded(f"data:image/webp;base64,{encoded}", width, height)

@@ -22,7 +22,7 @@ What lies here:
   landmarks/<scan>.json        how the scan fared: ok, doubtful (look at it), failed (no answer)
                                or refused (the scan cannot be used), with the reason
 {segmentations}  pictures/<scan>.png          {pictures}
-  landmarks.csv                all landmarks of all scans: place, radius, status, reason
+{panels}  landmarks.csv                all landmarks of all scans: place, radius, status, reason
   landmarks_wide.csv           the same, one row a scan
   scans.csv                    all scans, those most in doubt first
   evaluation/                  tables: table1 (each scan), errors.csv (each landmark),
@@ -55,13 +55,22 @@ SEGMENTATIONS = """\
 """
 
 
-def readme(described: Mapping[str, Any], *, segmented: bool, in_pixels: bool = False) -> str:
+PANELS = """\
+  panels/<scan>.webp           its way: the centre step by step, then template and scan after each
+                               registration; the report shows it for the scans that it lists
+"""
+
+
+def readme(
+    described: Mapping[str, Any], *, segmented: bool, in_pixels: bool = False, panels: bool = False
+) -> str:
     """What lies in a run's folder, in plain words.
 
     Args:
         described: what the study states of the run: its name and method at least.
         segmented: whether it leaves segmentations.
         in_pixels: whether the scans are pictures.
+        panels: whether its method draws each scan's way.
     """
     first = f"Run {described['run']} of method {described['method']}"
     return LAID_OUT.format(
@@ -69,6 +78,7 @@ def readme(described: Mapping[str, Any], *, segmented: bool, in_pixels: bool = F
         method=described["method"],
         line="=" * len(first),
         segmentations=SEGMENTATIONS if segmented else "",
+        panels=PANELS if panels else "",
         points=POINTS[in_pixels],
         pictures=PICTURES[in_pixels],
     )
@@ -85,5 +95,6 @@ def run(batch: Batch) -> None:
     versions = {name: number for name, number in packages().items() if name in DECISIVE}
     write_json(batch.path("made"), {**batch.values["run"], "device": devices, "versions": versions})
     segmented, in_pixels = (bool(batch.values[name]) for name in ("segmented", "in_pixels"))
-    text = readme(batch.values["run"], segmented=segmented, in_pixels=in_pixels)
+    panels = bool(batch.values["panels"].get(batch.places.run))
+    text = readme(batch.values["run"], segmented=segmented, in_pixels=in_pixels, panels=panels)
     write_text(batch.path("readme"), text)

@@ -3,12 +3,11 @@
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
@@ -16,8 +15,7 @@ from matplotlib.figure import Figure
 from landmarkflow.core import files
 from landmarkflow.engine.batch import Batch
 from landmarkflow.evaluation import annotations, comparison, published
-from landmarkflow.evaluation.errors import MAIN_STAGE, main_errors
-from landmarkflow.evaluation.failures import STOPPED
+from landmarkflow.evaluation.errors import MAIN_STAGE
 from landmarkflow.evaluation.found import COORDINATES
 from landmarkflow.evaluation.published import PublishedFigures
 from landmarkflow.evaluation.results import Run, read_rows, read_run, read_scans, read_table
@@ -27,11 +25,20 @@ from landmarkflow.evaluation.tables import number
 from landmarkflow.report.annotations import draw_annotations
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
 from landmarkflow.report.embedded import Budget
+from landmarkflow.report.entries import (
+    RunFiles,
+    add_listed,
+    anchors,
+    embed,
+    examples,
+    picture_entries,
+)
 from landmarkflow.report.figures import png_bytes, save_png
 from landmarkflow.report.further import further_of
 from landmarkflow.report.heat import SHADES as HEAT
 from landmarkflow.report.heat import heat_of
 from landmarkflow.report.histories import draw_history, read_history
+from landmarkflow.report.ways import ScanFiles
 
 TEMPLATE = "report.html.j2"
 # Beside the page, where runs state how many annotated scans they learn from.
@@ -39,6 +46,11 @@ ANNOTATIONS = "annotations.png"
 CURVE_DPI = 150
 # Scans with a reason to look at them that the page's first lines link.
 MOST_NAMED = 12
+# Scans that stand before all others: the worst, the median, the best.
+EXAMPLES = 3
+# Of the pictures of listed scans' ways.
+WAY_BYTES = 700_000
+SCRIPT = "surface.js"
 # White for errors within the smallest radius, then warmer with every radius exceeded.
 SHADES = ("#ffffff", "#fdf6e3", "#fbe6bf", "#f6c794", "#eb9a80", "#dd7373")
 # Of made.json: what the section of a run shows in another place.
@@ -48,29 +60,21 @@ Rows = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class RunFiles:
-    """The files of one run.
+class Budgets:
+    """Bytes that are left for the pictures of all scans, and for the ways of those listed."""
 
-    Attributes:
-        folder: The run's folder, with made.json and evaluation/.
-        histories: Tables of trainings (CSV) by the name of what was trained.
-        pictures: `{scan}.png` files in the order of the sheet.
-        shows: Tables (Markdown) and figures (PNG) of the run's method, by their captions.
-    """
-
-    folder: Path
-    histories: Mapping[str, Path]
-    pictures: Sequence[Path]
-    shows: Mapping[str, Path] = field(default_factory=dict)
+    pictures: Budget
+    ways: Budget
 
 
 def write_report(
     path: Path, study: Mapping[str, Any], runs: Sequence[RunFiles], provenance: Path | None = None
 ) -> None:
-    """Writes the report: one HTML file without scripts and without anything from elsewhere.
+    """Writes the report: one HTML file, without anything from elsewhere.
 
     Curves and pictures are part of the file, so that it can be mailed; where there are more
-    pictures than `embedded.PAGE_BYTES` hold, the least doubtful ones are linked relatively.
+    pictures than `embedded.PAGE_BYTES` hold, the least doubtful ones are linked relatively. Its
+    one script draws the targets of listed scans in 3D: without it nothing else is missing.
     Several runs stand side by side first, in the tables that `write_comparison` writes, and then
     each in a section of its own. Error against the number of annotated scans is drawn in a PNG
     file, too.
@@ -87,9 +91,12 @@ def write_report(
     """
     read = [read_run(run.folder) for run in runs]
     several = len(runs) > 1
-    budget = Budget(sum(len(run.pictures) + len(run.shows) for run in runs))
+    budgets = Budgets(
+        Budget(sum(len(run.pictures) + len(run.shows) for run in runs)),
+        Budget(sum(min(len(run.pictures), MOST_NAMED + EXAMPLES) for run in runs), WAY_BYTES),
+    )
     sections = [
-        _section(run_files, run, path.parent, f"run{number}-" if several else "", budget)
+        _section(run_files, run, path.parent, f"run{number}-" if several else "", budgets)
         for number, (run_files, run) in enumerate(zip(runs, read, strict=True), start=1)
     ]
     tables = {}
@@ -111,26 +118,15 @@ def write_report(
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     pages.trim_blocks = pages.lstrip_blocks = True
     shown = {"title": study["study"], "study": _sections(study), "shades": SHADES, "enough": ENOUGH}
-    shown |= {"heat_shades": HEAT}
+    listed = [entry for section in sections for entry in section["examples"] + section["pictures"]]
+    in_3d = any(entry["surface"] for entry in listed)
+    shown |= {"heat_shades": HEAT, "script": _script() if in_3d else ""}
     shown |= {"tables": tables, "figures": figures, "runs": sections, "made": made}
     files.write_text(path, pages.get_template(TEMPLATE).render(shown))
 
 
-def worst_first(
-    scans: Sequence[str], errors: pd.DataFrame, failures: Sequence[Sequence[str]]
-) -> list[str]:
-    """Returns the scans: without result first, then by falling mean error, then unevaluated.
-
-    `failures` are rows of scan, stage, status and reason; equals stay in the order given, which is
-    that of doubt.
-    """
-    means = main_errors(errors).groupby("scan")["error"].mean().reindex(scans)
-    means[means.index.isin([row[0] for row in failures if row[2] in STOPPED])] = np.inf
-    return list(means.sort_values(ascending=False, kind="stable").index)
-
-
 def _section(
-    run_files: RunFiles, run: Run, base: Path, prefix: str, budget: Budget
+    run_files: RunFiles, run: Run, base: Path, prefix: str, budgets: Budgets
 ) -> dict[str, Any]:
     """Returns what the page shows of one run; `prefix` tells its anchors from other runs'."""
     tables, summary, errors = run_files.folder / "evaluation", run.summary, run.errors
@@ -162,13 +158,16 @@ def _section(
     statistics += [(MAIN_STAGE, name, entry) for name, entry in main["landmarks"].items()]
     doubt = list(scans["scan"])
     # First, so that figures are part of the page where there is no room for all pictures.
-    further = further_of(run_files.shows, base, budget)
-    entries = _picture_entries(run_files, base, run, failures, doubt)
+    further = further_of(run_files.shows, base, budgets.pictures)
+    entries = picture_entries(run_files, base, run, failures, doubt)
     for entry in entries:
-        _embed(entry, budget)
+        embed(entry, budgets.pictures)
     points = read_table(run_files.folder / "landmarks.csv", COORDINATES, ("radius",))
     order = [entry["scan"] for entry in entries] or doubt
-    examples = _examples(entries, errors)
+    shown = examples(entries, errors)
+    first = [entry for entry in entries if entry["failure"]][:MOST_NAMED]
+    for entry in {one["scan"]: one for one in (*first, *shown)}.values():
+        add_listed(entry, run_files.scans.get(entry["scan"]), run, points, budgets.ways)
     return {
         "name": run.made["run"],
         "prefix": prefix,
@@ -177,7 +176,7 @@ def _section(
         "unit": run.unit,
         "words": IN_WORDS[run.unit],
         "summary": summary,
-        "scans": _scan_rows(scans, run.unit, _anchors(run_files.pictures)),
+        "scans": _scan_rows(scans, run.unit, anchors(run_files.pictures)),
         "overall": main["overall"],
         "statistics": statistics,
         "groups": _group_rows(summary["groups"]),
@@ -195,10 +194,10 @@ def _section(
         "further": further,
         "made": _flattened({k: v for k, v in run.made.items() if k not in _ELSEWHERE}),
         "settings": _sections(run.made.get("settings") or {}),
-        "examples": examples,
-        "pictures": [e for e in entries if e["scan"] not in {one["scan"] for one in examples}],
-        "heat": heat_of(run, points, order, _anchors(run_files.pictures)),
-        "first": [entry for entry in entries if entry["failure"]][:MOST_NAMED],
+        "examples": shown,
+        "pictures": [e for e in entries if e["scan"] not in {one["scan"] for one in shown}],
+        "heat": heat_of(run, points, order, anchors(run_files.pictures)),
+        "first": first,
     }
 
 
@@ -218,26 +217,6 @@ def _stage_rows(length: Mapping[str, Any] | None) -> list[tuple[str, str, Any]]:
     rows = [(s, "all landmarks", entry["overall"]) for s, entry in length["stages"].items()]
     main = length["stages"].get(MAIN_STAGE, {"landmarks": {}})
     return rows + [(MAIN_STAGE, name, entry) for name, entry in main["landmarks"].items()]
-
-
-def _examples(entries: Sequence[dict[str, Any]], errors: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns the pictures with the largest, the median and the least mean error.
-
-    Without so many errors they are the first three of the entries, which are those in most doubt.
-    """
-    means = main_errors(errors).groupby("scan")["error"].mean().dropna()
-    ranked = list(means.sort_values(kind="stable").index)
-    by_scan = {entry["scan"]: entry for entry in entries}
-    places = {"worst": len(ranked) - 1, "median": (len(ranked) - 1) // 2, "best": 0}
-    if len(ranked) < len(places) or not by_scan.keys() >= set(ranked):
-        return [entry | {"rank": "look first"} for entry in entries[: len(places)]]
-    return [by_scan[ranked[place]] | {"rank": rank} for rank, place in places.items()]
-
-
-def _anchors(pictures: Sequence[Path]) -> dict[str, str]:
-    """Returns where the picture of each scan stands on the page; an id may hold no space."""
-    names = [path.name.removesuffix(".png") for path in pictures]
-    return {scan: f"scan{number}" for number, scan in enumerate(names, start=1)}
 
 
 def _scan_rows(scans: pd.DataFrame, unit: str, anchors: Mapping[str, str]) -> dict[str, Any]:
@@ -323,55 +302,22 @@ def _cell(text: str, column: int, radii: Sequence[float]) -> tuple[str, str]:
     return f"{float(text):.3f}", SHADES[min(exceeded, len(SHADES) - 1)]
 
 
-def _picture_entries(
-    run_files: RunFiles,
-    base: Path,
-    run: Run,
-    failures: Sequence[Sequence[str]],
-    by_doubt: Sequence[str],
-) -> list[dict[str, Any]]:
-    """Returns what is said of each scan that has a picture, the worst first."""
-    paths = run_files.pictures
-    by_scan = {path.name.removesuffix(".png"): path for path in paths}
-    anchors = _anchors(paths)
-    main = main_errors(run.errors)
-    entries = []
-    for scan in worst_first([s for s in by_doubt if s in by_scan], run.errors, failures):
-        path = by_scan[scan]
-        reasons = [f"{row[2]} ({row[1]}): {row[3]}" for row in failures if row[0] == scan]
-        caption = _error_caption(main[main["scan"] == scan], run.unit)
-        link = quote(Path(os.path.relpath(path, base)).as_posix())
-        entry = {
-            "scan": scan,
-            "anchor": anchors[scan],
-            "caption": caption,
-            "failure": "; ".join(reasons),
-            "link": link,
-            "path": path,
-            "rank": "",
-        }
-        entries.append(entry)
-    return entries
+def _script() -> str:
+    return files.read_text(Path(__file__).parent / "templates" / SCRIPT, "the page's script")
 
 
-def _embed(entry: dict[str, Any], budget: Budget) -> None:
-    """Adds the picture, or its link, and its size, by which a browser lays the page out."""
-    picture = budget.embed(entry["path"], look=bool(entry["failure"]))
-    entry["source"] = picture.source or entry["link"]
-    entry |= {"width": picture.width, "height": picture.height}
-
-
-def _error_caption(rows: pd.DataFrame, unit: str) -> str:
-    if rows.empty:
-        return "no reference landmarks"
-    known = rows.dropna(subset="error")
-    if known.empty:
-        return f"all {len(rows)} landmarks missing"
-    worst = known.loc[known["error"].idxmax()]
-    text = f"mean error {known['error'].mean():.2f} {unit}, "
-    text += f"largest {worst['error']:.2f} {unit} ({worst['landmark']})"
-    missing = len(rows) - len(known)
-    return f"{text}, {missing} of {len(rows)} landmarks missing" if missing else text
+def _scan_files(batch: Batch, run: str, scan: str) -> ScanFiles:
+    """What there is of a scan in a run, as its method and its settings have it."""
+    folder, panels = batch.of_run(run)["made"].parent, batch.values["panels"].get(run, {})
+    panel = {role: Path(path.replace("{scan}", scan)) for role, path in panels.items()}
+    segments = run in batch.values["segmenting"]
+    return ScanFiles(
+        folder / "landmarks" / f"{scan}.mrk.json",
+        batch.path("reference", scan),
+        panel.get("panel"),
+        panel.get("record"),
+        folder / "segmentations" / f"{scan}.nii.gz" if segments else None,
+    )
 
 
 def run(batch: Batch) -> None:
@@ -382,6 +328,7 @@ def run(batch: Batch) -> None:
             {what: Path(path) for what, path in batch.values["histories"][name].items()},
             [batch.of_run(name, scan)["picture"] for scan in batch.scans],
             {caption: Path(path) for caption, path in batch.values["shows"][name].items()},
+            {scan: _scan_files(batch, name, scan) for scan in batch.scans},
         )
         for name in batch.runs
     ]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from landmarkflow.core.grids import Grid
 from landmarkflow.images.operations import array_of, grid_of
 from landmarkflow.images.sampling import resample
+from landmarkflow.images.views import View
 from landmarkflow.report.figures import Style
 from landmarkflow.report.settings import ReportSettings
 
@@ -33,28 +34,6 @@ _OUTLINE = (patheffects.withStroke(linewidth=1.8, foreground="black", alpha=0.75
 
 Intensity = tuple[float, float]
 Positions = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class View:
-    """A slice plane of the LPS axes.
-
-    Attributes:
-        name: What radiologists call it.
-        plane: The axes (0 x, 1 y, 2 z) that are shown to the right and upright.
-        sides: Patient's sides at the left, right, top and bottom of the picture.
-    """
-
-    name: str
-    plane: tuple[int, int]
-    sides: tuple[str, str, str, str]
-
-
-VIEWS = (
-    View("axial", (0, 1), ("R", "L", "A", "P")),
-    View("coronal", (0, 2), ("R", "L", "S", "I")),
-    View("sagittal", (1, 2), ("A", "P", "S", "I")),
-)
 
 
 @dataclass(frozen=True, eq=False)

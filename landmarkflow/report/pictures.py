@@ -1,7 +1,7 @@
 """One picture per scan: its landmarks on slices or on the picture that it is, with references."""
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,11 @@ from landmarkflow.evaluation.settings import Unit, factor_of
 from landmarkflow.formats.pictures import read_picture
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.images.operations import array_of, grid_of
+from landmarkflow.images.views import VIEWS
 from landmarkflow.report import layout, panels
 from landmarkflow.report.figures import Style, save_png
 from landmarkflow.report.layout import BOTTOM_INCHES, GAP_INCHES, TEXT_INCHES, TOP_INCHES, Line
-from landmarkflow.report.panels import VIEWS, Beside, Place
+from landmarkflow.report.panels import Beside, Place
 from landmarkflow.report.settings import ReportSettings
 
 PANEL_INCHES = 2.05
@@ -292,6 +293,11 @@ def _draw_whole(
     intensity = panels.intensity_window([array_of(scan)], settings)
     grid = grid_of(scan)
     found, truth = (grid.to_index(p)[:, :2] for p in (points.detected.positions, points.truth))
+    if labels and len(beside.frames) % len(labels) == 0:
+        # As many for each landmark, in their order: those of all would hide a picture of many.
+        each = len(beside.frames) // len(labels)
+        listed = [f for i in chosen for f in beside.frames[each * i : each * (i + 1)]]
+        beside = replace(beside, frames=listed)
     panels.draw_picture(axes, scan, found, truth, intensity=intensity, beside=beside)
     style: Style = {"transform": axes.transData, "size": 6.5, "clip_on": True}
     for label, here, there in zip(labels, found, truth, strict=True):
@@ -307,7 +313,9 @@ def _draw_whole(
         text += f" Intensities {intensity[0]:.0f} to {intensity[1]:.0f}."
     drawn = {patch.get_gid() for patch in axes.patches}
     text += " A circle is to hold the true place in 9 of 10 cases." if "radius" in drawn else ""
-    text += " Dashed: where the method looked closer." if "frame" in drawn else ""
+    text += (
+        " Dashed: where the method looked closer for those on the left." if "frame" in drawn else ""
+    )
     layout.write_legend(figure, "reference", f"{panels.bar_length(columns):g} pixels", text)
     return figure
 

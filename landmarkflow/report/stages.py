@@ -12,7 +12,7 @@ MADE = Stage(
     "what made a run: its method, seed, settings, steps, devices and versions",
     reads={"record": "{run}/landmarks/{scan}.json"},
     writes={"made": "{run}/made.json", "readme": "{run}/README.txt"},
-    settings=("run", "segmented", "in_pixels"),
+    settings=("run", "segmented", "in_pixels", "panels"),
 )
 PROVENANCE = Stage(
     "provenance",
@@ -50,9 +50,17 @@ PAGE = Stage(
     "write_report",
     f"{PACKAGE}.page",
     "one page with all runs: tables, curves, failures and every scan's picture",
-    reads={"comparison": "comparison.csv", "steps": "steps.csv", "provenance": "provenance.json"},
+    reads={
+        "comparison": "comparison.csv",
+        "steps": "steps.csv",
+        "provenance": "provenance.json",
+        **REFERENCES.gives("reference"),
+    },
     writes={"report": "report.html", "annotations": "annotations.png"},
-    settings=("study", "histories", "shows", "referenced", "counts_annotations"),
+    settings=(
+        *("study", "histories", "shows", "referenced", "counts_annotations"),
+        *("panels", "segmenting"),
+    ),
     of={
         "made": "{of}/made.json",
         "summary": "{of}/evaluation/summary.json",

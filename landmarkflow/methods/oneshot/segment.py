@@ -20,6 +20,7 @@ from landmarkflow.formats.written import read_written, write_volume
 from landmarkflow.images.masks import points_inside
 from landmarkflow.images.operations import array_of, cropped, grid_of, image_on
 from landmarkflow.images.sampling import map_points
+from landmarkflow.methods.oneshot.inverse import about_inverse, homogeneous, inverse_at
 
 Array = NDArray[np.float64]
 
@@ -30,9 +31,6 @@ LATTICE_MM, LATTICE_VOXELS = 0.75, 2.0
 MARGIN_MM = 0.5
 # Of the template's voxels so many, evenly taken, measure where the target comes to lie.
 MEASURED = 5000
-# The inverse ends when each point is met this closely, mm, or after so many rounds.
-CLOSE_MM = 0.02
-ROUNDS = 8
 
 
 def warp_labels(labels: sitk.Image, transform: sitk.Transform, scan: Grid) -> sitk.Image:
@@ -60,9 +58,9 @@ def warp_labels(labels: sitk.Image, transform: sitk.Transform, scan: Grid) -> si
     whole = np.zeros(scan.size[::-1], dtype=known_labels.dtype)
     if (last < first).any():
         raise ScanFailure("the template's target comes to lie outside the scan")
-    affine = np.linalg.lstsq(_homogeneous(mapped), known, rcond=None)[0].T
+    affine = about_inverse(known, mapped)
     box = tuple(slice(a, b + 1) for a, b in zip(first[::-1], last[::-1], strict=True))
-    x, y, z = _source(scan, (first, last), transform, np.asarray(affine), grid_of(labels))
+    x, y, z = _source(scan, (first, last), transform, affine, grid_of(labels))
     sizes = zip((x, y, z), labels.GetSize(), strict=True)
     inside = np.all([(place >= 0) & (place < count) for place, count in sizes], axis=0)
     whole[box][inside] = known_labels[z[inside], y[inside], x[inside]]
@@ -86,18 +84,12 @@ def _source(
     counts = np.ceil((last - first) * scan.spacing / step).astype(int) + 1
     steps = np.maximum(last - first, 1) / np.maximum(counts - 1, 1)
     nodes = scan.to_physical(first + _raster(counts) * steps)
-    start = _homogeneous(nodes) @ affine.T
-    found = start.copy()
-    for _ in range(ROUNDS):
-        missed = nodes - map_points(transform, found)
-        if np.abs(missed).max() < CLOSE_MM:
-            break
-        found += missed @ affine[:, :3].T
+    rest = inverse_at(transform, affine, nodes) - homogeneous(nodes) @ affine.T
     to_index = np.linalg.inv(labels.direction * labels.spacing)
-    rest = ((found - start) @ to_index.T).reshape(*counts[::-1], 3).astype(np.float32)
+    rest = (rest @ to_index.T).reshape(*counts[::-1], 3).astype(np.float32)
     by_x, by_y, by_z = (_between(last[k] - first[k] + 1, counts[k], steps[k]) for k in range(3))
     linear = to_index @ affine[:, :3] @ (scan.direction * scan.spacing)
-    corner = labels.to_index(_homogeneous(scan.to_physical(first[None])) @ affine.T)[0]
+    corner = labels.to_index(homogeneous(scan.to_physical(first[None])) @ affine.T)[0]
     source = []
     for axis in range(3):
         smooth = np.einsum("zc,cba->zba", by_z, rest[..., axis])
@@ -123,10 +115,6 @@ def _raster(counts: NDArray[np.int_]) -> Array:
     """(n, 3) indices x, y, z of a box, x fastest."""
     z, y, x = np.meshgrid(*(np.arange(count) for count in counts[::-1]), indexing="ij")
     return np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1).astype(np.float64)
-
-
-def _homogeneous(points: Array) -> Array:
-    return np.column_stack([points, np.ones(len(points))])
 
 
 def run(batch: Batch) -> None:

@@ -244,10 +244,33 @@ SEGMENT = Stage(
     settings=("segment",),
     after="deform_record",
 )
+PANEL = Stage(
+    "panel",
+    "draw_panels",
+    f"{PACKAGE}.panel",
+    "a picture of the way: the centre step by step, template and scan after each registration",
+    reads={
+        **CENTRE.gives("centred", of=OWN),
+        **LOCATE.gives("region", "record"),
+        **CENTRE.gives("record"),
+        **ALIGN.gives("crop", "rigid"),
+        **DEFORM.gives("bspline"),
+        **PLACE.gives("landmarks", "steps", "record"),
+    },
+    writes={
+        "panel": "{run}/panels/{scan}.webp",
+        "record": "{run}/work/panel/{scan}.json",
+    },
+    settings=("centre",),
+    after="place_record",
+)
 METHOD = Method(
     "oneshot",
     OneShotSettings,
-    (SURVEY, LOCATE, TRAIN, CENTRE, ALIGN, DEFORM, SYMMETRISE, VOTE, REFINE, CLOSE, PLACE, SEGMENT),
+    (
+        *(SURVEY, LOCATE, TRAIN, CENTRE, ALIGN, DEFORM, SYMMETRISE, VOTE, REFINE, CLOSE, PLACE),
+        *(SEGMENT, PANEL),
+    ),
     steps={
         "region": "region alone",
         "centred": "+ centring",
@@ -260,4 +283,6 @@ METHOD = Method(
     shared=("normalise", "locate"),
     segments=lambda settings, given: settings.segment.enabled and given,
     histories={"the U-Net": TRAIN.writes["history"]},
+    ends=(PANEL,),
+    panels=PANEL,
 )

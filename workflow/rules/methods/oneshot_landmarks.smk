@@ -129,6 +129,29 @@ for batch, scans in STUDY.batches.items():
         shell:
             FLOW.command(oneshot.SEGMENT)
 
+    rule:
+        """The way of a batch of scans as pictures, which the report shows."""
+        name:
+            f"draw_panels_{batch}"
+        input:
+            **FLOW.reads(oneshot.PANEL, scans),
+        output:
+            **FLOW.writes(oneshot.PANEL, scans),
+        log:
+            FLOW.log(oneshot.PANEL, batch),
+        group:
+            f"finish_{batch}"
+        conda:
+            "../../../envs/imaging.yaml"
+        threads: 1
+        resources:
+            mem_mb=growing(1000),
+            runtime=growing(5 + len(scans)),
+        params:
+            **FLOW.decides(oneshot.PANEL, scans),
+        shell:
+            FLOW.command(oneshot.PANEL)
+
 
 rule close_loops:
     """The first scans that no stage doubts, registered back: how far errors reach."""
