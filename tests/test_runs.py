@@ -27,7 +27,7 @@ SHARED = ("digest_scans", "check_references", "locate_regions")
 PREPARED = ("write_sheet", "prepare_targets", "survey_template")
 ONCE = (*PREPARED, "compare_runs", "record_provenance", "write_report", "check_scans", "all")
 REGISTERING = ("centre_targets", "align_scans", "deform_scans", "refine_landmarks")
-REGISTERING += ("segment_scans", "place_landmarks")
+REGISTERING += ("segment_scans", "place_landmarks", "draw_panels")
 OF_A_RUN = ("evaluate_landmarks", "record_run")
 TWO_SEEDS = ("--configfile", TINY, "--config", "seeds=4 5")
 STATED = ["oneshot", "ear003", "fused"]

@@ -36,7 +36,10 @@ AT_THE_END = ("compare_runs", "record_provenance", "write_report", "check_scans"
 BATCHES = ("001", "002")
 PREPARING = ("digest_scans", "check_references", "locate_regions")
 REGISTERING = ("deform_scans", "refine_landmarks", "place_landmarks", "segment_scans")
+REGISTERING += ("draw_panels",)
 BATCHED = ("centre_targets", "align_scans", *REGISTERING, "draw_overviews")
+# Where another scan's radii change, and nothing else of it.
+PLACED = ("place_landmarks", "draw_panels", "draw_overviews")
 # The first scans say how far errors reach: what changes them changes every radius.
 LOOPS = "close_loops"
 EARS = {"ear001": "left", "ear002": "left", "ear003": "right", "ear004": "right"}
@@ -280,7 +283,7 @@ def test_a_changed_scan_runs_its_own_chain_and_leaves_its_neighbours(
     run = run_workflow(root, again, "--configfile", TINY)
     assert run.status == 0, run.text
     own = by_batch(("001",), *PREPARING, *BATCHED) | {*OF_THE_RUN, *AT_THE_END}
-    others = {LOOPS, *by_batch(("002",), "place_landmarks", "draw_overviews")}
+    others = {LOOPS, *by_batch(("002",), *PLACED)}
     assert run.jobs == dict.fromkeys(own | others, 1)
     expected = {"ear001": "known", "ear002": "computed", "ear003": "known"}
     for stage in ("centre", "align", "deform", "refine", "segment", "place", "pictures"):
@@ -335,7 +338,7 @@ def test_one_core_gives_the_tables_of_two(root: Path, tiny: Path, again: Path) -
     run = run_workflow(root, again, "--configfile", TINY, cores=1)
     assert run.status == 0, run.text
     expected = by_batch(("002",), *BATCHED) | {*OF_THE_RUN, *AT_THE_END}
-    expected |= {LOOPS, *by_batch(("001",), "place_landmarks", "draw_overviews")}
+    expected |= {LOOPS, *by_batch(("001",), *PLACED)}
     assert run.jobs == dict.fromkeys(expected, 1)
     assert served(of_run(again) / "work/logs/deform/002.log") == {"ear004": "computed"}
     names = ["errors.csv", "table1.csv", "summary.json", "statistics.csv"]
