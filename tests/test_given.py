@@ -198,7 +198,11 @@ def test_capitals_and_spaces_of_a_table_do_not_matter(folder: Path, mark: str, e
     sides = {name: (scan.side, scan.scale) for name, scan in scans.items()}
     assert sides == {"h03": ("left", 2.5), "h08": ("right", None)}
     said = "row 2: is taken for the scan h03, which differs in capitals alone"
-    assert told == [f"{folder / 'samples.tsv'}, {said}"]
+    unused = (
+        "the side of 2 scans (h03 is the first) is not used, since the template's is not stated"
+    )
+    assert told[0] == f"{folder / 'samples.tsv'}, {said}"
+    assert [line.partition(" (`template_side`")[0] for line in told[1:]] == [unused]
 
 
 def test_a_sheet_s_side_frame_and_split_have_any_capitals(tmp_path: Path) -> None:

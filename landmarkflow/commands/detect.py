@@ -75,6 +75,12 @@ def detect(pack: Path, scans: Sequence[Path], output: Path, options: Options) ->
                 f"landmarkflow: {pack}: was made by other code of {', '.join(others)}: results "
                 "may differ from its study's\n"
             )
+        if options.side and not model.uses_sides:
+            raise InputError(
+                f"--side {options.side}: the template of {pack} states no side, so that no scan is "
+                "mirrored: leave it out, or state the template's side in the study, run it and "
+                "pack it again"
+            )
         for number, (scan, name) in enumerate(zip(scans, names, strict=True), start=1):
             found = model.detect(
                 scan,

@@ -115,6 +115,16 @@ class Model:
         """Stages whose code differs from that which made the pack: their results may differ."""
         return other_code(self.contents, self._stages)
 
+    @property
+    def uses_sides(self) -> bool:
+        """Whether a scan's side tells anything: not where a template is used that states none."""
+        sided = [(p, self._stages[p.command]) for p in self.contents.parts]
+        return any(
+            part.side or not any("{template}" in pattern for pattern in stage.reads.values())
+            for part, stage in sided
+            if "side" in stage.columns
+        )
+
     def detect(
         self,
         image: str | Path | sitk.Image,

@@ -141,6 +141,12 @@ def load_study(
         looked_in = {s.scan: s for s in with_reviewed(by_side.values(), config.data.reviewed)}
     if not looked_in:
         raise InputError(f"study {config.study}: there is no scan, expected at least one")
+    sided = [name for name, scan in looked_in.items() if scan.side]
+    if sided and source.template is not None and not source.template.side:
+        tell(
+            f"the side of {len(sided)} scans ({sided[0]} is the first) is not used, since the "
+            "template's is not stated (`template_side`, or `side` of a sheet's template)"
+        )
     # What the workflow itself makes or fetches need not be there yet.
     given = config.data.folder or config.data.sheet
     own = {TEMPLATE: source.template} if source.template is not None else {}
