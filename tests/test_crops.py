@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from landmarkflow.learning.crops import Frame, Pyramid, crop, regridded
+from landmarkflow.learning.crops import Frame, Pyramid, regridded
 from landmarkflow.learning.heatmaps import decode, gaussian_targets
 
 PLACE = np.array([101.37, 72.81])
@@ -68,15 +68,18 @@ def test_a_mirrored_crop_is_the_crop_mirrored() -> None:
 
 def test_a_crop_of_whole_pixels_is_the_picture() -> None:
     picture = torch.arange(12 * 10).reshape(1, 12, 10).to(torch.uint8)
-    assert torch.allclose(crop(picture, (4.5, 5.5), 1.0, (10, 12)), picture.float(), atol=1e-4)
-    part = picture[:, 4:7, 3:6].float()
-    assert torch.allclose(crop(picture, (4.0, 5.0), 1.0, (3, 3)), part, atol=1e-4)
+    pyramid = Pyramid.of(picture)
+
+    def crop(x: float, y: float, size: tuple[int, int]) -> torch.Tensor:
+        return pyramid.crop(Frame.upright((x, y), 1.0, size))
+
+    assert torch.allclose(crop(4.5, 5.5, (10, 12)), picture.float(), atol=1e-4)
+    assert torch.allclose(crop(4.0, 5.0, (3, 3)), picture[:, 4:7, 3:6].float(), atol=1e-4)
     # Beyond the picture there is nothing, far away as well.
-    assert crop(picture, (400.0, 5.0), 1.0, (3, 3)).abs().sum() == 0
-    beside = crop(picture, (-1.5, 5.0), 1.0, (2, 3))
-    assert beside.abs().sum() == 0
+    assert crop(400.0, 5.0, (3, 3)).abs().sum() == 0
+    assert crop(-1.5, 5.0, (2, 3)).abs().sum() == 0
     # Half a pixel to the right is the mean of two.
-    half = crop(picture, (4.5, 5.0), 1.0, (3, 1))
+    half = crop(4.5, 5.0, (3, 1))
     assert torch.allclose(half[0, 0], torch.tensor([53.5, 54.5, 55.5]))
 
 

@@ -152,17 +152,3 @@ def regridded(maps: Tensor, sources: Sequence[Frame], targets: Sequence[Frame]) 
         inverse = np.linalg.inv(source.axes)
         steps.append(Frame(source.to_grid(target.centre), inverse @ target.axes, target.size))
     return _sampled(maps, _places(steps))
-
-
-def crop(
-    picture: Tensor, centre: Sequence[float] | Array, scale: float, size: tuple[int, int]
-) -> Tensor:
-    """(channels, height, width) part of a picture around a centre.
-
-    Args:
-        picture: (channels, rows, columns).
-        centre: x, y in pixels of the picture, of the middle of the crop.
-        scale: width of a pixel of the crop, in pixels of the picture.
-        size: width and height of the crop, pixels.
-    """
-    return Pyramid.of(picture).crop(Frame.upright(centre, scale, size))
