@@ -103,7 +103,12 @@ def test_a_study_without_data_makes_or_fetches_it(
 
 
 @pytest.mark.parametrize(
-    ("study", "segmentation", "source"), [("mouse_skull", False, MICE), ("ear_reference", True, {})]
+    ("study", "segmentation", "source"),
+    [
+        ("mouse_skull", False, MICE),
+        ("mouse_orientations", False, MICE),
+        ("ear_reference", True, {}),
+    ],
 )
 def test_a_study_on_a_folder_uses_its_files(
     root: Path, tmp_path: Path, study: str, segmentation: bool, source: dict[str, int]

@@ -83,11 +83,10 @@ class Warped:
         """(side · side,) the template's intensities in a slice of the scan."""
         nodes = frame.side // LATTICE_PIXELS
         coarse = Frame(frame.view, frame.centre, frame.window, 0, 0, nodes)
-        there = inverse_at(self.transform, self.affine, coarse.points()).reshape(nodes, nodes, 3)
+        there = inverse_at(self.transform, self.affine, coarse.points())
         between = _between(frame.side, nodes)
-        down = np.tensordot(between, there, axes=1)
-        points = np.stack([down[..., axis] @ between.T for axis in range(3)], axis=-1)
-        return self.voxels.sample(points.reshape(-1, 3))[0]
+        points = between @ there.T.reshape(3, nodes, nodes) @ between.T
+        return self.voxels.sample(points.reshape(3, -1).T)[0]
 
 
 def _between(pixels: int, nodes: int) -> Array:
