@@ -23,6 +23,7 @@ from landmarkflow.evaluation.parts import LENGTHS, by_group, in_lengths, with_le
 from landmarkflow.evaluation.published import (
     PUBLISHED,
     beside_figures,
+    beside_means,
     beside_published,
     published_texts,
 )
@@ -293,6 +294,22 @@ def test_means_beside_published_ones_in_mm_and_in_their_voxels():
     assert texts["published_table.csv"].splitlines()[2] == '"landmark error, voxels",3.3000,5.2000'
 
 
+def test_means_of_landmarks_beside_published_ones_of_other_pictures(tmp_path):
+    errors = table_of({"a": [10.0, 4.0, 1.0], "b": [30.0, math.nan, 1.0]}, ("macula", "disc", "x"))
+    settings = EvaluateSettings(columns={"macula": "fovea", "disc": "optic_disc"})
+    table = beside_means(errors, PUBLISHED["fundus"], settings).set_index("figure")
+    assert table.loc["macula, px", ["n", "mean", "sd"]].tolist() == [2, 20, 10]
+    assert table.loc["macula, px", "HBA-U-Net, IDRiD"] == 32.1
+    assert table.loc["disc, px", ["n", "mean", "HBA-U-Net, IDRiD"]].tolist() == [1, 4, 20.5]
+    assert math.isnan(table.loc["disc, px", "ADAM challenge, best"])
+    assert table.loc["x, px", list(PUBLISHED["fundus"].sets)].isna().all()
+    texts = published_texts("fundus", errors, None, settings)
+    assert "Other data: " in texts["published.md"]
+    assert texts["published_table.csv"].splitlines()[2].startswith("optic_disc,20.5000,")
+    with pytest.raises(InputError, match=r"published is fundus, figures in px, .* unit is mm"):
+        evaluate(write_study(tmp_path), tmp_path, EvaluateSettings(published="fundus"), seed=0)
+
+
 def test_published_table_in_the_same_layout():
     rows = list(csv.reader(scans_csv(PUBLISHED["wang2020"].errors, 6).splitlines()))
     assert rows[0] == ["ID", "CENTER", "TOP", "WINDOW"]
@@ -528,7 +545,7 @@ def test_pixels_stand_in_the_caption_and_not_beside_a_table_in_mm(tmp_path):
     table = (tmp_path / "px" / "evaluation/table1.md").read_text(encoding="utf-8")
     assert "Euclidean distance in pixels between" in table
     assert table.splitlines()[-1].count(" px |") == 3
-    with pytest.raises(InputError, match=r"published is wang2020, a table in mm, .* unit is px"):
+    with pytest.raises(InputError, match=r"published is wang2020, figures in mm, .* unit is px"):
         evaluate(scans=scans, folder=tmp_path / "px", settings=SETTINGS, seed=0, unit="px")
 
 

@@ -72,9 +72,10 @@ def evaluate(
             scan with a reference has no length for "%", or the settings do not fit the landmarks
             or the unit.
     """
-    if settings.published is not None and unit != published.UNIT:
+    other = published.PUBLISHED[settings.published] if settings.published else None
+    if other is not None and unit != other.unit:
         raise InputError(
-            f"the setting published is {settings.published}, a table in {published.UNIT}, but the "
+            f"the setting published is {settings.published}, figures in {other.unit}, but the "
             f"study's unit is {unit}, expected null"
         )
     records = _records(scans)
@@ -117,7 +118,6 @@ def evaluate(
     for name, text in texts.items():
         write_text(folder / name, text)
     flagged = failures.loc[failures["status"] != LARGE_ERROR, "scan"]
-    other = published.PUBLISHED[settings.published] if settings.published else None
     data = {
         "unit": unit,
         "referenced": kind.referenced,

@@ -21,7 +21,6 @@ from landmarkflow.evaluation.tables import (
     scans_csv,
 )
 
-UNIT: Unit = "mm"
 RADIUS = 1.0
 FIGURES = ("n", "mean", "sd", "median", within(RADIUS))
 BOTH_SIDES = (*FIGURES, *(f"published_{name}" for name in FIGURES))
@@ -34,12 +33,14 @@ class PublishedTable:
     Attributes:
         source: Where the table stands.
         note: How its printed summary relates to the recomputed one.
-        errors: Distances in mm, a row for each scan; columns are the landmarks' printed names.
+        errors: Distances, a row for each scan; columns are the landmarks' printed names.
+        unit: Of these distances.
     """
 
     source: str
     note: str
     errors: pd.DataFrame
+    unit: Unit = "mm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +52,31 @@ class PublishedFigures:
         note: What they are.
         voxel_mm: Edge of their voxels.
         sets: Columns are their sets of scans; rows are `MEASURES`.
+        unit: Of the study that they are laid beside.
     """
 
     source: str
     note: str
     voxel_mm: float
+    sets: pd.DataFrame
+    unit: Unit = "mm"
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedMeans:
+    """Published mean errors of single landmarks.
+
+    Attributes:
+        source: Where they stand.
+        note: What they are.
+        unit: Of the errors.
+        sets: Columns are works and their sets of scans; rows are the landmarks' printed names. NaN
+            where a work does not tell one.
+    """
+
+    source: str
+    note: str
+    unit: Unit
     sets: pd.DataFrame
 
 
@@ -72,6 +93,16 @@ _STEBANI_2023 = {
     "B (9 clinical)": (5.2, 0.94, 0.89, 0.14),
 }
 _STEBANI_VOXEL_MM = 0.0988
+
+# Mean errors of the fovea and of the optic disc's centre, pixels.
+_FUNDUS = {
+    "HBA-U-Net, IDRiD": (32.1, 20.5),
+    "HBA-U-Net, REFUGE": (32.5, np.nan),
+    "HBA-U-Net, ADAM": (25.4, np.nan),
+    "ZIAN, REFUGE, coarse": (9.50, np.nan),
+    "ZIAN, REFUGE, + zoom": (9.07, np.nan),
+    "ADAM challenge, best": (18.55, np.nan),
+}
 
 _WANG_2020 = """CENTER TOP WINDOW
 0.877104 0.702200 0.862706
@@ -96,7 +127,7 @@ _WANG_2020 = """CENTER TOP WINDOW
 0.389453 0.391017 0.880967
 """
 
-PUBLISHED: dict[str, PublishedTable | PublishedFigures] = {
+PUBLISHED: dict[str, PublishedTable | PublishedFigures | PublishedMeans] = {
     "wang2020": PublishedTable(
         source="Wang et al. 2020, Table 1",
         note="The paper prints 0.58±0.19, 0.73±0.39 and 0.79±0.36 mm: its means and deviations "
@@ -117,6 +148,16 @@ PUBLISHED: dict[str, PublishedTable | PublishedFigures] = {
             index=list(MEASURES),
         ),
     ),
+    "fundus": PublishedMeans(
+        source="Tang et al. 2021, abstract (HBA-U-Net); the log of the public code of Lei et al. "
+        "2022 (ZIAN); the ADAM challenge",
+        note="Other data: they learned from other photographs, and more of them, and tell errors "
+        "in pixels of their own ones, those of IDRiD 4288 and those of REFUGE 2056 to 2124 wide. "
+        "At which size HBA-U-Net counts pixels is not said. Nothing is comparable with a study of "
+        "simulated photographs.",
+        unit="px",
+        sets=pd.DataFrame(_FUNDUS, index=["fovea", "optic_disc"]),
+    ),
 }
 
 
@@ -126,7 +167,7 @@ def beside_published(
     """Sets our errors beside a published table, landmark by landmark.
 
     Args:
-        errors: The error table, mm.
+        errors: The error table, in the unit of the published one.
         published: The other table.
         settings: Which landmark has which printed name.
 
@@ -180,8 +221,32 @@ def beside_figures(
     return pd.DataFrame(rows)
 
 
+def beside_means(
+    errors: pd.DataFrame, published: PublishedMeans, settings: EvaluateSettings
+) -> pd.DataFrame:
+    """Sets a run's means beside published ones, landmark by landmark.
+
+    Args:
+        errors: The error table, in the unit of the published means.
+        published: The other means.
+        settings: Which landmark has which printed name.
+
+    Returns:
+        figure, n, mean and sd (divided by n) of ours, then a column for each published set, NaN
+        where it does not tell the landmark.
+    """
+    rows = []
+    for label, ours in main_errors(errors).groupby("landmark", sort=False)["error"]:
+        own = statistics(ours.to_numpy(np.float64), ())
+        row = {"figure": f"{label}, {published.unit}"}
+        row |= {name: own[name] for name in ("n", "mean", "sd")}
+        theirs = published.sets.reindex([settings.printed_name(label)]).iloc[0]
+        rows.append(row | theirs.to_dict())
+    return pd.DataFrame(rows, columns=["figure", "n", "mean", "sd", *published.sets])
+
+
 def print_figures(table: pd.DataFrame) -> Printed:
-    """Returns what `beside_figures` returned as texts."""
+    """Returns what `beside_figures` or `beside_means` returned as texts."""
     sets = list(table.columns[4:])
     header = ["Figure", "n", "Ours, mean ± sd", *sets]
     rows = [
@@ -194,17 +259,18 @@ def print_figures(table: pd.DataFrame) -> Printed:
 
 def published_markdown(table: pd.DataFrame, published: PublishedTable) -> str:
     """Returns both sides and the whole published table as Markdown."""
-    source = f"{published.source}, {UNIT}. {published.note}"
-    theirs = print_scans(published.errors, source, 6, UNIT)
-    return f"{print_sides(table).markdown()}\n{theirs.markdown()}"
+    unit = published.unit
+    source = f"{published.source}, {unit}. {published.note}"
+    theirs = print_scans(published.errors, source, 6, unit)
+    return f"{print_sides(table, unit).markdown()}\n{theirs.markdown()}"
 
 
-def print_sides(table: pd.DataFrame) -> Printed:
+def print_sides(table: pd.DataFrame, unit: Unit) -> Printed:
     """Returns what `beside_published` returned as texts: names, our figures, published ones."""
     header, rows = ["Landmark", "Column"], []
     for side in ("ours", "published"):
-        header += [f"n {side}", f"mean ± sd, {UNIT}, {side}", f"median, {UNIT}, {side}"]
-        header.append(f"within {RADIUS:g} {UNIT}, %, {side}")
+        header += [f"n {side}", f"mean ± sd, {unit}, {side}", f"median, {unit}, {side}"]
+        header.append(f"within {RADIUS:g} {unit}, %, {side}")
     for row in table.to_dict("records"):
         cells = [row["landmark"], row["column"]]
         for side in ("", "published_"):
@@ -226,8 +292,11 @@ def published_texts(
         InputError: No printed name is one of the published table's.
     """
     other = PUBLISHED[name]
-    if isinstance(other, PublishedFigures):
-        compared = beside_figures(errors, overlap, other)
+    if not isinstance(other, PublishedTable):
+        if isinstance(other, PublishedMeans):
+            compared = beside_means(errors, other, settings)
+        else:
+            compared = beside_figures(errors, overlap, other)
         theirs = other.sets.rename_axis("figure").reset_index()
         said = f"{print_figures(compared).markdown()}\n{other.source}. {other.note}\n"
         texts = (frame_csv(compared), said, frame_csv(theirs))

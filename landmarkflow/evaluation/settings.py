@@ -71,10 +71,11 @@ class EvaluateSettings(Settings):
     columns: dict[str, str] = Field(
         {}, description="column titles of Table 1: landmark label to printed name"
     )
-    published: Literal["wang2020", "stebani2023"] | None = Field(
+    published: Literal["wang2020", "stebani2023", "fundus"] | None = Field(
         None,
-        description="published figures (in mm) to compare with: wang2020, a table matched by the "
-        "printed names, or stebani2023, means of errors and overlaps; null for none",
+        description="published figures to compare with: wang2020, a table in mm matched by the "
+        "printed names; stebani2023, means of errors (mm) and overlaps; or fundus, mean errors "
+        "(px) of fovea and optic_disc in other photographs; null for none",
     )
     bootstrap: int = Field(
         2000, ge=100, le=100_000, description="resamples of the interval of the mean"

@@ -17,7 +17,7 @@ from landmarkflow.engine.batch import Batch
 from landmarkflow.evaluation import annotations, comparison, published
 from landmarkflow.evaluation.errors import MAIN_STAGE
 from landmarkflow.evaluation.found import COORDINATES
-from landmarkflow.evaluation.published import PublishedFigures
+from landmarkflow.evaluation.published import PublishedFigures, PublishedMeans
 from landmarkflow.evaluation.results import Run, read_rows, read_run, read_scans, read_table
 from landmarkflow.evaluation.settings import IN_WORDS
 from landmarkflow.evaluation.summary import ENOUGH
@@ -136,15 +136,16 @@ def _section(
     radii = run.settings.radii
     scans = read_scans(run_files.folder)
     sides, published_table, published_figures = None, None, None
-    if isinstance(published.PUBLISHED.get(run.settings.published or ""), PublishedFigures):
+    theirs = published.PUBLISHED.get(run.settings.published or "")
+    if isinstance(theirs, PublishedFigures | PublishedMeans):
         compared = read_table(tables / "published.csv", ("figure",), ())
         numbers = [name for name in compared if name != "figure"]
         compared[numbers] = compared[numbers].replace("", "nan").astype("float64")
         published_figures = published.print_figures(compared)
-    elif summary["published"] is not None:
+    elif theirs is not None:
         columns = ("landmark", "column", *published.BOTH_SIDES)
         compared = read_table(tables / "published.csv", columns, published.BOTH_SIDES)
-        sides = published.print_sides(compared).rows
+        sides = published.print_sides(compared, theirs.unit).rows
         published_table = read_rows(tables / "published_table.csv")
     curves, histories = {}, {}
     if len(errors):
