@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from landmarkflow.learning.crops import Frame, Pyramid
 from landmarkflow.learning.folds import VALIDATION
 from landmarkflow.learning.heatmaps import gaussian_targets
 from landmarkflow.methods.zoomin import learn as learning
+from landmarkflow.methods.zoomin.augment import draw_look
 from landmarkflow.methods.zoomin.batches import Shown, coarse_frame, draw, region_frames
 from landmarkflow.methods.zoomin.courses import coarse_course, zoom_course
 from landmarkflow.methods.zoomin.doubts import Limits, doubts, extremes
@@ -38,7 +40,7 @@ from landmarkflow.methods.zoomin.networks import (
     save_networks,
 )
 from landmarkflow.methods.zoomin.prepare import find_field, prepared
-from landmarkflow.methods.zoomin.settings import TrainSettings, ZoomSettings
+from landmarkflow.methods.zoomin.settings import AugmentSettings, TrainSettings, ZoomSettings
 from landmarkflow.methods.zoomin.shape import Shape
 from landmarkflow.methods.zoomin.train import misses_of
 
@@ -137,6 +139,28 @@ def test_pictures_of_any_range_are_prepared_alike() -> None:
     assert not one.channels[:, :10].any() and not one.channels[:, -10:].any()
     places = random.uniform(0, 80, (5, 2))
     assert np.allclose(one.frame.to_picture(one.frame.to_grid(places)), places)
+
+
+def test_a_small_dark_place_is_not_flat() -> None:
+    # As dark as a fovea: about one pixel in a hundred is darker than all others.
+    y, x = np.indices((200, 200))
+    ground = 120 + 40 * np.sin(x / 15) * np.sin(y / 11)
+    depth = np.exp(-((x - 121) ** 2 + (y - 84) ** 2) / (2 * 9**2))
+    picture = (ground * (1 - depth) + (70 - 10 * depth) * depth)[..., None].astype(np.float32)
+    whole = find_field(picture, "picture")
+    shown = prepared(picture, whole, 200, 1).channels[0]
+    assert len(np.unique(shown[80:89, 117:126])) > 10
+    darkest = np.unravel_index(int(np.argmin(shown)), shown.shape)
+    assert abs(darkest[0] - 84) <= 1 and abs(darkest[1] - 121) <= 1
+    # Made still darker in training, it keeps its shape.
+    pyramid = Pyramid.of(torch.from_numpy(prepared(picture, whole, 200, 1).channels))
+    frame = coarse_frame(200, 200)
+    settings = AugmentSettings(spots=0, cut=0, blur=0, noise=0, grey=0, dropped=0, gradient=0)
+    random = np.random.default_rng(1)
+    look = draw_look(random, settings, channels=3, size=200, near=np.full((1, 2), np.nan))
+    darker = replace(look, shift=np.array([-0.4, 0, 0]), gain=np.array([1.2, 1, 1]), gamma=1.0)
+    seen = darker.shown(pyramid, frame, random)[0].numpy()
+    assert np.ptp(seen[80:89, 117:126]) > 0.03
 
 
 # Batches

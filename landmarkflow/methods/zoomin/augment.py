@@ -56,7 +56,10 @@ class Look:
     colours: int
 
     def shown(self, pyramid: Pyramid, frame: Frame, random: np.random.Generator) -> Tensor:
-        """(channels, height, width), 0 to 1, of a picture of 0 to 255 in a frame."""
+        """(channels, height, width), about 0 to 1, of a picture of 0 to 255 in a frame.
+
+        What a change makes darker than 0 or brighter than 1 stays so, for clipped it would be flat.
+        """
         seen = pyramid.crop(frame) / 255
         inside = (seen[self.colours :].amax(dim=0) > 0.02).float()
         places = frame.places.float()
@@ -82,7 +85,7 @@ class Look:
             x, y, radius, tall = self.field
             away = torch.hypot(places[..., 0] - x, places[..., 1] - y)
             inside = inside * (away < radius) * ((places[..., 1] - y).abs() < tall)
-        return changed.clamp(0, 1) * inside * torch.from_numpy(self.gain != 0)[:, None, None]
+        return changed * inside * torch.from_numpy(self.gain != 0)[:, None, None]
 
 
 def plain(pyramid: Pyramid, frame: Frame) -> Tensor:

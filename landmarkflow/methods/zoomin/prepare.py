@@ -30,6 +30,10 @@ CONTRASTS = len(NEIGHBOURHOODS)
 # A colour that spans less than this share of what the others do is stretched no further: its noise
 # would fill the range.
 LEAST_SPAN = 0.5
+# The share of the range that is kept for what is darker than the 1st per cent, and as much for what
+# is brighter than the 99th: fovea and disc are about so small a part of a photograph, and clipped
+# they would be flat.
+END = 0.12
 # Local contrast of so many deviations fills the range; one below this share of the picture's range
 # is taken to be noise and stays faint.
 DEVIATIONS, LEAST_CONTRAST = 3.0, 0.02
@@ -171,13 +175,22 @@ def prepared(picture: NDArray[Any], field: RoundField, size: int, colours: int) 
 
 
 def _channels(work: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Per cent 1 to 99 of each colour as 0 to 255; then the local contrasts of their luminance."""
+    """Per cent 1 to 99 of each colour as 31 to 224; then the local contrasts of their luminance."""
     low, high = np.percentile(work[:, inside], [1, 99], axis=1)
     spanned = np.maximum(high - low, max(1e-6, LEAST_SPAN * float((high - low).max())))
-    plain = np.clip((work - low[:, None, None]) / spanned[:, None, None], 0, 1) * inside
+    stretched = (work - low[:, None, None]) / spanned[:, None, None]
+    plain = _with_soft_ends(END + (1 - 2 * END) * stretched) * inside
     grey = np.tensordot(LUMINANCE if len(work) == 3 else np.ones(1, np.float32), plain, axes=1)
     contrasts = [_contrast(grey, inside, share * len(inside)) for share in NEIGHBOURHOODS]
     return np.concatenate([plain * 255, np.stack(contrasts)]).round().astype(np.uint8)
+
+
+def _with_soft_ends(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values between 0 and 1, those beyond `END` of both by a curve that nears them ever slower."""
+    dark = END * np.exp(np.minimum(values / END - 1, 0))
+    bright = 1 - END * np.exp(np.minimum((1 - values) / END - 1, 0))
+    ends = np.where(values < END, dark, np.where(values > 1 - END, bright, values))
+    return np.asarray(ends, dtype=np.float32)
 
 
 def _contrast(
