@@ -104,7 +104,7 @@ def write_results(
         shutil.copyfile(drawn_pictures[number % drawn], picture)
         pictures.append(picture)
         tasks.append(Task(scan, files, {}))
-        way_record = home / f"work/panel/{scan}.json"
+        way_record = home / f"panels/{scan}.json"
         write_record(way_record, Record(scan, "panel", details={"tiles": []}))
         others[scan] = ScanFiles(files["found"], files["reference"], way, way_record, target)
     evaluate(scans=tasks, folder=home, settings=EvaluateSettings(), seed=0, kind=Kind())

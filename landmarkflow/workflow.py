@@ -175,8 +175,7 @@ class Workflow:
     def _stamp(self, stage: Stage, scans: Sequence[str]) -> str:
         """What tells that given files were replaced, by more than their dates."""
         files = [f for column in self._file_columns(stage) for f in self._given(column, scans)]
-        parts = [part for file in files for part in parts_of(Path(file))]
-        return stamp(parts, apart_from=self.results)
+        return stamp([p for f in files for p in parts_of(Path(f))], apart_from=self.results)
 
     def _made(self, stage: Stage, column: str, scans: Scans) -> Any:
         """The files that a column of the sheet names, as far as the workflow makes them.
@@ -314,6 +313,7 @@ class Workflow:
             "modules": lambda: [(each.command, each.module) for each in self.stages],
             "histories": lambda: self._by_run(lambda method, run: method.histories),
             "shows": lambda: self._by_run(lambda method, run: method.shows(run.settings)),
+            "draws_panels": lambda: run is not None and bool(self.methods[run.method].panels),
             "panels": lambda: self._by_run(lambda method, run: method.panel_files),
             "segmenting": lambda: [r.name for r in self.study.runs.values() if self.segments(r)],
         }

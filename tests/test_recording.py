@@ -30,7 +30,7 @@ def test_a_run_says_what_made_it(tmp_path: Path) -> None:
         write_record(path_of(tmp_path, MADE, "record", scan), record)
     refused = Record("c", "locate", "refused", "is empty")
     write_record(path_of(tmp_path, MADE, "record", "c"), refused)
-    settings = {"run": FACTS, "segmented": True, "in_pixels": False}
+    settings = {"run": FACTS, "segmented": True, "in_pixels": False, "draws_panels": True}
     assert run_stage(MADE, tmp_path, "abc", settings=settings).status == 0
     made = read_json(path_of(tmp_path, MADE, "made"))
     assert made.pop("versions")["numpy"] == version("numpy")

@@ -122,7 +122,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         home / "landmarks/a.mrk.json",
         folder / "a.mrk.json",
         home / "panels/a.webp",
-        home / "work/panel/a.json",
+        home / "panels/a.json",
         home / "segmentations/a.nii.gz",
     )
     for path, places in ((files.landmarks, detected), (folder / "a.mrk.json", truth)):
@@ -134,7 +134,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = Frame(VIEWS[1], (8.0, 0.0, 4.0), 40.0, 0, 24, 200).as_record()
     words = {"left": 2, "top": 240, "size": 15}
     tiles = {"tiles": [{"landmark": "p", "frame": frame, "words": words}]}
-    write_record(home / "work/panel/a.json", Record("a", "panel", details=tiles))
+    write_record(home / "panels/a.json", Record("a", "panel", details=tiles))
     write_record(home / "landmarks/a.json", Record("a", "place"))
     inputs = {"found": files.landmarks, "record": home / "landmarks/a.json"}
     task = Task("a", inputs | {"reference": folder / "a.mrk.json"}, {})

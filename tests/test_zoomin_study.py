@@ -41,7 +41,7 @@ STUDY = {
     "zoomin": {
         "gather": {"field": "round", "size": 96},
         "train": {
-            "coarse": BRANCH | {"size": 48, "stem": 2, "steps": 100},
+            "coarse": BRANCH | {"size": 48, "stem": 2, "steps": 150},
             "regions": BRANCH
             | {
                 "size": 32,

@@ -95,6 +95,6 @@ def run(batch: Batch) -> None:
     versions = {name: number for name, number in packages().items() if name in DECISIVE}
     write_json(batch.path("made"), {**batch.values["run"], "device": devices, "versions": versions})
     segmented, in_pixels = (bool(batch.values[name]) for name in ("segmented", "in_pixels"))
-    panels = bool(batch.values["panels"].get(batch.places.run))
+    panels = bool(batch.values["draws_panels"])
     text = readme(batch.values["run"], segmented=segmented, in_pixels=in_pixels, panels=panels)
     write_text(batch.path("readme"), text)

@@ -12,7 +12,7 @@ MADE = Stage(
     "what made a run: its method, seed, settings, steps, devices and versions",
     reads={"record": "{run}/landmarks/{scan}.json"},
     writes={"made": "{run}/made.json", "readme": "{run}/README.txt"},
-    settings=("run", "segmented", "in_pixels", "panels"),
+    settings=("run", "segmented", "in_pixels", "draws_panels"),
 )
 PROVENANCE = Stage(
     "provenance",

@@ -259,7 +259,7 @@ PANEL = Stage(
     },
     writes={
         "panel": "{run}/panels/{scan}.webp",
-        "record": "{run}/work/panel/{scan}.json",
+        "record": "{run}/panels/{scan}.json",
     },
     settings=("centre",),
     after="place_record",
