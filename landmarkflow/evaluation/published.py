@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.evaluation.errors import main_errors
@@ -215,9 +216,7 @@ def beside_figures(
         if column:
             whole = overlap[overlap["label"] == ALL_LABELS] if overlap is not None else None
             values = np.zeros(0) if whole is None else whole[column].to_numpy(np.float64)
-        own = statistics(values, ())
-        row = {"figure": figure, **{name: own[name] for name in ("n", "mean", "sd")}}
-        rows.append(row | published.sets.loc[figure].to_dict())
+        rows.append(_beside(figure, values, published.sets.loc[figure]))
     return pd.DataFrame(rows)
 
 
@@ -237,12 +236,15 @@ def beside_means(
     """
     rows = []
     for label, ours in main_errors(errors).groupby("landmark", sort=False)["error"]:
-        own = statistics(ours.to_numpy(np.float64), ())
-        row = {"figure": f"{label}, {published.unit}"}
-        row |= {name: own[name] for name in ("n", "mean", "sd")}
         theirs = published.sets.reindex([settings.printed_name(label)]).iloc[0]
-        rows.append(row | theirs.to_dict())
+        rows.append(_beside(f"{label}, {published.unit}", ours.to_numpy(np.float64), theirs))
     return pd.DataFrame(rows, columns=["figure", "n", "mean", "sd", *published.sets])
+
+
+def _beside(figure: str, values: NDArray[np.float64], theirs: pd.Series) -> dict[str, Any]:
+    """Returns a row: the mean of our values, then what each published set has."""
+    own = statistics(values, ())
+    return {"figure": figure, **{name: own[name] for name in ("n", "mean", "sd")}, **theirs}
 
 
 def print_figures(table: pd.DataFrame) -> Printed:

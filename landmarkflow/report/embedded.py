@@ -1,9 +1,11 @@
-"""Pictures as parts of the page itself, which can then be mailed, within a number of bytes."""
+"""Pictures as parts of the page itself, which can be mailed, within a number of bytes; or links."""
 
 import base64
 import io
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -35,6 +37,11 @@ class Embedded:
     source: str
     width: int
     height: int
+
+
+def link_to(path: Path, base: Path) -> str:
+    """A file or folder as a page in the folder `base` links to it."""
+    return quote(Path(os.path.relpath(path, base)).as_posix())
 
 
 @dataclass

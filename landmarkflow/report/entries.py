@@ -1,11 +1,9 @@
 """The scans as the page lists them: the worst first, each with its picture and what it says."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -13,8 +11,8 @@ import pandas as pd
 from landmarkflow.evaluation.errors import main_errors
 from landmarkflow.evaluation.failures import STOPPED
 from landmarkflow.evaluation.results import Run
-from landmarkflow.report.embedded import Budget
-from landmarkflow.report.ways import ScanFiles, has_panel, target_of, way_of
+from landmarkflow.report.embedded import Budget, link_to
+from landmarkflow.report.ways import ScanFiles, target_of, way_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def picture_entries(
         path = by_scan[scan]
         reasons = [f"{row[2]} ({row[1]}): {row[3]}" for row in failures if row[0] == scan]
         caption = _error_caption(main[main["scan"] == scan], run.unit)
-        link = quote(Path(os.path.relpath(path, base)).as_posix())
+        link = link_to(path, base)
         entry = {
             "scan": scan,
             "anchor": places[scan],
@@ -90,10 +88,8 @@ def embed(entry: dict[str, Any], budget: Budget) -> None:
 
 def _add_way(entry: dict[str, Any], scan: ScanFiles | None, base: Path) -> None:
     """Adds the link to the picture of a scan's way, where its method drew one."""
-    link = ""
-    if scan is not None and scan.panel is not None and has_panel(scan):
-        link = quote(Path(os.path.relpath(scan.panel, base)).as_posix())
-    entry |= {"way": None, "way_link": link, "surface": None}
+    drawn = scan.drawn if scan is not None else None
+    entry |= {"way": None, "way_link": link_to(drawn, base) if drawn else "", "surface": None}
 
 
 def add_listed(

@@ -1,15 +1,13 @@
 """What a method leaves of its own that the page shows: tables in Markdown, and figures."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_text
 from landmarkflow.evaluation.tables import Printed
-from landmarkflow.report.embedded import Budget
+from landmarkflow.report.embedded import Budget, link_to
 
 TABLE = ".md"
 
@@ -89,7 +87,7 @@ def further_of(shows: Mapping[str, Path], base: Path, budget: Budget) -> list[Fu
             if table.rows:
                 found.append(Further(caption, table=table))
             continue
-        link = quote(Path(os.path.relpath(path, base)).as_posix())
+        link = link_to(path, base)
         picture = budget.embed(path)
         shown = Figure(picture.source or link, link, picture.width, picture.height)
         found.append(Further(caption, figure=shown))

@@ -1,12 +1,10 @@
 """The page that people look at: all runs side by side, then each run with its pictures."""
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,7 +22,7 @@ from landmarkflow.evaluation.summary import ENOUGH
 from landmarkflow.evaluation.tables import number
 from landmarkflow.report.annotations import draw_annotations
 from landmarkflow.report.curves import draw_error_distribution, draw_radii
-from landmarkflow.report.embedded import Budget
+from landmarkflow.report.embedded import Budget, link_to
 from landmarkflow.report.entries import (
     RunFiles,
     add_listed,
@@ -172,7 +170,7 @@ def _section(
     return {
         "name": run.made["run"],
         "prefix": prefix,
-        "folder": quote(Path(os.path.relpath(run_files.folder, base)).as_posix()),
+        "folder": link_to(run_files.folder, base),
         "level": 3 if prefix else 2,
         "unit": run.unit,
         "words": IN_WORDS[run.unit],

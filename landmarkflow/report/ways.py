@@ -37,6 +37,11 @@ class ScanFiles:
     panel_record: Path | None = None
     segmentation: Path | None = None
 
+    @property
+    def drawn(self) -> Path | None:
+        """The picture of its way, where the method drew one: the file of a lost scan is empty."""
+        return None if self.panel is None or is_empty(self.panel) else self.panel
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -60,11 +65,6 @@ class Way:
     marks: list[Mark] = field(default_factory=list)
 
 
-def has_panel(files: ScanFiles) -> bool:
-    """Whether the method drew the way of a scan."""
-    return files.panel is not None and not is_empty(files.panel)
-
-
 def way_of(files: ScanFiles, errors: Mapping[str, str], budget: Budget) -> Way | None:
     """The picture of a scan's way as a part of the page.
 
@@ -79,9 +79,10 @@ def way_of(files: ScanFiles, errors: Mapping[str, str], budget: Budget) -> Way |
     Raises:
         InputError: picture or record are unreadable.
     """
-    if files.panel is None or files.panel_record is None or is_empty(files.panel):
+    drawn = files.drawn
+    if drawn is None or files.panel_record is None:
         return None
-    picture = budget.embed(files.panel)
+    picture = budget.embed(drawn)
     if not picture.source:
         return None
     with about(files.panel_record):
