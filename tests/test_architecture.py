@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "methods": FILES | {"engine", "learning", "data"},
     "evaluation": FILES | {"engine", "data"},
     "report": FILES | {"engine", "data", "evaluation"},
+    # Puts a study and the stages of its methods together, as rules.
+    "workflow": FILES | {"cohorts", "data", "engine", "study"},
     # Before and beside a run: they know the workflow, and nothing of a run knows them.
     "console": FILES | {"cohorts", "engine", "study", "workflow"},
     "packs": FILES | {"engine", "study", "data", "workflow", "registry"},

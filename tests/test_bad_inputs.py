@@ -53,7 +53,7 @@ from landmarkflow.images.operations import image_on
 from landmarkflow.methods.oneshot.stages import CENTRE, LOCATE
 from landmarkflow.registry import METHODS
 from landmarkflow.study.sheet import read_sheet
-from landmarkflow.workflow import study_of
+from landmarkflow.workflow.configured import study_of
 
 Make = Callable[[Path], object]
 

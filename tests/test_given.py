@@ -28,7 +28,8 @@ from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.study.folder import MOST_NAMED
 from landmarkflow.study.sheet import read_sheet
 from landmarkflow.study.study import Study
-from landmarkflow.workflow import Workflow, study_of
+from landmarkflow.workflow.configured import study_of
+from landmarkflow.workflow.rules import Workflow
 
 AXES = "1 0 0 0 1 0 0 0 1"
 VOXELS = scan_array().astype("<i2").tobytes()

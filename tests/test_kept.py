@@ -15,7 +15,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.study.kept import SOURCE, check_source, remember_source, set_aside
 from landmarkflow.study.study import Study
-from landmarkflow.workflow import study_of
+from landmarkflow.workflow.configured import study_of
 
 PATTERNS = [pattern for stage in STAGES for pattern in stage.writes.values()]
 

@@ -27,7 +27,7 @@ from landmarkflow.formats.volumes import read_grid, read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.operations import array_of, image_on
 from landmarkflow.registry import METHODS
-from landmarkflow.workflow import study_of
+from landmarkflow.workflow.configured import study_of
 
 BONE, SOFT, SCOUT, DOSE = (f"1.2.840.113619.2.{number}" for number in (55, 56, 1, 99))
 CHOOSE = (

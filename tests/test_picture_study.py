@@ -39,7 +39,8 @@ from landmarkflow.formats.slicer import read_point_lists
 from landmarkflow.methods.oneshot.settings import OneShotSettings
 from landmarkflow.registry import METHODS
 from landmarkflow.study.study import Study
-from landmarkflow.workflow import Workflow, study_of
+from landmarkflow.workflow.configured import study_of
+from landmarkflow.workflow.rules import Workflow
 
 NAMES = tuple(f"eye_{number:02d}" for number in range(6))
 # Of the landmarks from the middle of the bright part, in pixels, and what each picture adds.

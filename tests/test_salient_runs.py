@@ -43,7 +43,8 @@ from landmarkflow.methods.salient.stages import (
 )
 from landmarkflow.packs.pack import pack
 from landmarkflow.registry import METHODS, STAGES
-from landmarkflow.workflow import Workflow, study_of
+from landmarkflow.workflow.configured import study_of
+from landmarkflow.workflow.rules import Workflow
 
 WIDTH, HEIGHT, FOLDS = 96, 64, 2
 LEARNED = [f"p{number:02d}" for number in range(20)]

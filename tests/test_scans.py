@@ -15,7 +15,8 @@ from landmarkflow.data.stages import SCANS
 from landmarkflow.formats.written import write_volume
 from landmarkflow.methods.oneshot.stages import LOCATE
 from landmarkflow.registry import METHODS, STAGES
-from landmarkflow.workflow import Workflow, study_of
+from landmarkflow.workflow.configured import study_of
+from landmarkflow.workflow.rules import Workflow
 
 AXES = "1 0 0 0 1 0 0 0 1"
 VOXELS = scan_array().astype("<i2").tobytes()

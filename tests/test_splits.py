@@ -15,7 +15,7 @@ from landmarkflow.data.stages import SCANS, SPLITS
 from landmarkflow.registry import METHODS
 from landmarkflow.study.sheet import Scan, read_sheet, write_sheet
 from landmarkflow.study.study import Study
-from landmarkflow.workflow import study_of
+from landmarkflow.workflow.configured import study_of
 
 # Scans to learn from and evaluated ones, each with a digest of its own.
 SPLIT = {f"t{n:02d}": "train" for n in range(10)} | {"v": "validation", "a": "", "b": ""}

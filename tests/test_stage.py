@@ -37,7 +37,8 @@ from landmarkflow.methods.oneshot.stages import (
 )
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.study.sheet import SHEET_COLUMNS
-from landmarkflow.workflow import Workflow, study_of
+from landmarkflow.workflow.configured import study_of
+from landmarkflow.workflow.rules import Workflow
 
 ROOT = Path(__file__).parents[1]
 

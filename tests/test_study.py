@@ -15,7 +15,7 @@ from landmarkflow.study.config import StudyConfig, Template, load_config
 from landmarkflow.study.sheet import Scan, read_sheet, write_sheet
 from landmarkflow.study.sources import cohort_number, origin_file, source_of
 from landmarkflow.study.study import Study
-from landmarkflow.workflow import study_of
+from landmarkflow.workflow.configured import study_of
 
 MODELS = {name: method.settings for name, method in METHODS.items()}
 ORIGIN_FILE = {"path": "a.nii.gz", "sha256": "0" * 64}

@@ -12,7 +12,7 @@ from landmarkflow.methods.oneshot.settings import OneShotSettings
 from landmarkflow.registry import METHODS
 from landmarkflow.study.runs import Run
 from landmarkflow.study.study import Study
-from landmarkflow.workflow import study_of
+from landmarkflow.workflow.configured import study_of
 
 ONESHOT = {"method": "oneshot"}
 COHORT = {"cohort": {"scans": 3, "evaluated": 3}}

@@ -26,7 +26,7 @@ from landmarkflow.engine.stage import Places, Stage
 from landmarkflow.formats.volumes import read_labels, read_volume
 from landmarkflow.images.operations import grid_of
 from landmarkflow.study.study import Study
-from landmarkflow.workflow import Workflow
+from landmarkflow.workflow.rules import Workflow
 
 EVERY_S = 9.0
 # Each reads a whole scan into memory.

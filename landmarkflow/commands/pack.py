@@ -8,7 +8,8 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.packs.pack import pack
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.study.runs import read_yaml
-from landmarkflow.workflow import Workflow, study_of
+from landmarkflow.workflow.configured import study_of
+from landmarkflow.workflow.rules import Workflow
 
 SUFFIX = ".lmk"
 

@@ -18,7 +18,7 @@ from landmarkflow.review.server import ReviewServer
 from landmarkflow.review.volumes import Source, Volumes
 from landmarkflow.study.runs import Run, read_yaml
 from landmarkflow.study.study import Study
-from landmarkflow.workflow import study_of
+from landmarkflow.workflow.configured import study_of
 
 LONGEST_NAME = 80
 # Without any of these a browser in the terminal would be opened, where there is one.

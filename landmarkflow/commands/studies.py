@@ -8,7 +8,8 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.settings import merged
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.study.runs import read_yaml
-from landmarkflow.workflow import Workflow, study_of
+from landmarkflow.workflow.configured import study_of
+from landmarkflow.workflow.rules import Workflow
 
 # The repository: the Snakefile, its rules and the studies lie beside the package.
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.review.suggest import COLUMNS, Suggestion, found_in, suggest
 from landmarkflow.study.runs import Run
 from landmarkflow.study.study import Study
-from landmarkflow.workflow import Workflow
+from landmarkflow.workflow.rules import Workflow
 
 FILE = "suggested.csv"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from landmarkflow.core.records import TEMPLATE
-from landmarkflow.workflow import Workflow
+from landmarkflow.workflow.rules import Workflow
 
 # Of stages that make or fetch one file a job, whose scans are not known to their rule.
 BY_FILE = ("simulate_scan", "fetch_file")

@@ -22,7 +22,7 @@ from landmarkflow.packs.contents import (
     patterns_written,
 )
 from landmarkflow.study.runs import Run
-from landmarkflow.workflow import Workflow
+from landmarkflow.workflow.rules import Workflow
 
 # Of zip's own: the oldest that it can state, so that the same run packs to the same bytes.
 EARLIEST = (1980, 1, 1, 0, 0, 0)

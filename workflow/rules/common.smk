@@ -28,7 +28,8 @@ from landmarkflow.marks import in_report
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.report import stages as report
 from landmarkflow.study.config import ID
-from landmarkflow.workflow import Workflow, as_json, study_of
+from landmarkflow.workflow.configured import study_of
+from landmarkflow.workflow.rules import Workflow, as_json
 
 if "study" not in config:
 
