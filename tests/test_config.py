@@ -46,6 +46,28 @@ def test_config_yaml_states_the_defaults_of_the_models() -> None:
     assert found.model_dump() == expected.model_dump()
 
 
+def sections(default: Settings) -> Iterator[tuple[str, ...]]:
+    """Where each section lies below some settings."""
+    for name in type(default).model_fields:
+        if isinstance(value := getattr(default, name), Settings):
+            yield (name,)
+            yield from ((name, *below) for below in sections(value))
+
+
+@pytest.mark.parametrize("method", MODELS)
+def test_a_section_stated_in_part_keeps_its_other_defaults(method: str) -> None:
+    default = MODELS[method]()
+    for path in sections(default):
+        section: Any = default.model_dump()
+        for name in path:
+            section = section[name]
+        for key, value in section.items():
+            stated: Any = {key: value}
+            for name in reversed(path):
+                stated = {name: stated}
+            assert MODELS[method].model_validate(stated) == default, (path, key)
+
+
 def test_config_yaml_states_every_setting_and_describes_it() -> None:
     config = load_config(DEFAULT, MODELS)
     assert set(_absent(config.model_dump(mode="json"), DEFAULT)) == NOT_OF_THIS_STUDY

@@ -3,13 +3,28 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 
 class Settings(BaseModel):
     """Base of all settings: frozen, an unknown key is an error, and so is NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, stated: Any) -> Any:
+        """What a section states, on top of that section's own defaults.
+
+        They may be others than those of its class, which two sections may share.
+        """
+        if not isinstance(stated, Mapping):
+            return stated
+        whole = dict(stated)
+        for name, field in cls.model_fields.items():
+            if isinstance(field.default, Settings) and isinstance(whole.get(name), Mapping):
+                whole[name] = merged(field.default.model_dump(), whole[name])
+        return whole
 
 
 def explain(error: ValidationError) -> str:
