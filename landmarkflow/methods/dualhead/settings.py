@@ -288,7 +288,7 @@ class PredictSettings(Settings):
 
 
 class DualHeadSettings(Settings):
-    """One volumetric U-Net with two heads, segmentation and landmarks, in two passes or three."""
+    """One volumetric U-Net with two heads, segmentation and landmarks, in two passes to four."""
 
     gather: GatherSettings = section(GatherSettings)
     train: TrainSettings = section(TrainSettings)
