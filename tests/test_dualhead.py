@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from dualhead_phantoms import LABELS, RADII, Oracle, phantom, smooth_balls
+from dualhead_phantoms import CENTRES, LABELS, RADII, Oracle, phantom, smooth_balls
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
@@ -79,7 +79,7 @@ def gathered(count: int, missing: int | None = None) -> Examples:
                 settings=GATHER,
             )
         )
-    return Examples(LABELS, (1, 2, 3), "right", -200.0, 1400.0, tuple(scans))
+    return Examples(LABELS, (1, 2, 3), "right", -200.0, 1400.0, tuple(scans), CENTRES)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,8 @@ def oracle_finder(rotations: int = 1, block: int = 32, radius_mm: float = 4.0) -
         for p in (coarse, fine)
     ]
     settings = PredictSettings(block_voxels=block, decoding="mean")
-    return Finder(seers[0], seers[1], (1.0, 0.5), Statistics(radius_mm, None, ()), settings)
+    statistics = Statistics(radius_mm, None, ())
+    return Finder(seers[0], seers[1], (1.0, 0.5), statistics, settings, CENTRES[:1])
 
 
 @pytest.mark.parametrize(("rotations", "oblique"), [(1, False), (1, True), (24, False)])
@@ -232,7 +233,7 @@ def test_points_follow_the_image_through_pose_and_bend(examples: Examples, bend:
         update={"bend_mm": bend, "noise": 0.0, "cut": 0.0, "other_background": 0.0}
     )
     fine = settings.model_copy(update={"fine": FINE.model_copy(update={"window": 24})})
-    windows = Windows(examples.scans, "fine", fine, 4)
+    windows = Windows(examples.scans, "fine", fine, 4, examples.template)
     offsets = []
     for step in range(12):
         window = windows.draw(step % 3, np.random.default_rng([9, step]))
@@ -263,7 +264,7 @@ def test_windows_are_cut_off_and_backed_by_others_without_a_target_unmarked(
     examples: Examples,
 ) -> None:
     settings = TRAIN.model_copy(update={"cut": 1.0, "other_background": 1.0})
-    windows = Windows(examples.scans, "fine", settings, 4)
+    windows = Windows(examples.scans, "fine", settings, 4, examples.template)
     for step in range(6):
         window = windows.draw(step % 4, np.random.default_rng(step))
         hidden = window.image[0] == 0

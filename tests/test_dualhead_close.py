@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dualhead_phantoms import LABELS, Oracle, phantom
+from dualhead_phantoms import CENTRES, LABELS, Oracle, phantom
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
@@ -48,11 +48,11 @@ def examples() -> Examples:
             name, image, segmentation=labels, positions=centres, labels=(1, 2, 3), settings=GATHER
         )
         scans.append(one)
-    return Examples(LABELS, (1, 2, 3), "right", -200.0, 1400.0, tuple(scans))
+    return Examples(LABELS, (1, 2, 3), "right", -200.0, 1400.0, tuple(scans), CENTRES)
 
 
 def test_windows_lie_around_single_landmarks(examples: Examples) -> None:
-    windows = Windows(examples.scans, "close", TRAIN, 0)
+    windows = Windows(examples.scans, "close", TRAIN, 0, examples.template)
     nearest = set()
     for step in range(40):
         window = windows.draw(2, np.random.default_rng([1, step]))
@@ -135,7 +135,8 @@ def test_a_landmark_is_read_off_the_window_around_it(
         (1.0, 0.5),
         Statistics(4.0, None, ()),
         PredictSettings(block_voxels=32),
-        seer(close, near) if close else None,
+        CENTRES[:1],
+        close=seer(close, near) if close else None,
     )
     grid = Grid((48, 44, 40), np.full(3, 0.7), np.array([5.0, -20, 30]), np.eye(3))
     centre = grid.to_physical(np.array([[22.3, 20.8, 19.1]]))[0]

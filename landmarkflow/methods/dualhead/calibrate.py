@@ -125,6 +125,7 @@ def measure_all(
                 predict=predict,
                 spacings=examples.spacings,
                 statistics=Statistics.of([e for e in examples.scans if e.scan != example.scan]),
+                template=examples.template,
                 device=device,
             )
             measured.append(measure(finder, example, "+".join(unseen)))
@@ -166,6 +167,7 @@ def run(batch: Batch) -> None:
             "spacings_mm": list(examples.spacings),
             "networks": list(by_fold),
             "held_back_from": never_seen_by(examples.scans, trained),
+            "template_mm": examples.template.tolist(),
             "statistics": Statistics.of(examples.scans).as_data(),
             "radii": radii.as_data(),
             "measured": len(measured),

@@ -94,6 +94,7 @@ class Examples:
         low: intensity that is 0 in the crops.
         high: intensity that is 1.
         scans: the examples.
+        template: (k, 3) LPS mm, the template's landmarks, by which it is seen how a target lies.
         left_out: scans that are not learned from, with the reason.
     """
 
@@ -103,6 +104,7 @@ class Examples:
     low: float
     high: float
     scans: tuple[Example, ...]
+    template: Array
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -142,6 +144,7 @@ def save_examples(path: Path, examples: Examples) -> None:
         scans.append(facts)
     named = ("landmarks", "labels", "side", "low", "high", "left_out")
     memo = {name: getattr(examples, name) for name in named} | {"scans": scans}
+    arrays["template"] = examples.template
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez(file, memo=np.array(json.dumps(memo)), **arrays)
 
@@ -156,6 +159,7 @@ def load_examples(path: Path) -> Examples:
         with np.load(path, allow_pickle=False) as stored:
             memo = json.loads(str(stored["memo"]))
             scans = tuple(_example(n, facts, stored) for n, facts in enumerate(memo["scans"]))
+            template = stored["template"]
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error}), expected gathered examples") from error
     return Examples(
@@ -165,6 +169,7 @@ def load_examples(path: Path) -> Examples:
         memo["low"],
         memo["high"],
         scans,
+        template,
         memo["left_out"],
     )
 

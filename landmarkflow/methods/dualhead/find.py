@@ -1,7 +1,7 @@
 """Find the target in a scan: a coarse pass over all of it, finer ones around what that found."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from landmarkflow.core.grids import Grid
 from landmarkflow.learning.heatmaps import decode, spread
 from landmarkflow.methods.dualhead.examples import Statistics
 from landmarkflow.methods.dualhead.seen import AT_ONCE, Answer, Seer, blocks, seer_of
-from landmarkflow.methods.dualhead.settings import CLOSE, PredictSettings, TrainSettings
+from landmarkflow.methods.dualhead.settings import CLOSE, TURNED, PredictSettings, TrainSettings
+from landmarkflow.methods.dualhead.turns import Turn, turn_of
 from landmarkflow.methods.dualhead.views import Maps, View, covering
 
 Array = NDArray[np.float64]
@@ -23,6 +24,8 @@ Array = NDArray[np.float64]
 PEAK_IN_SIGMAS = 4.0
 # How often the fine window is laid, anew where what it shows reaches its border.
 ROUNDS = 4
+# How often the scan is turned as the landmarks found so far say, and seen anew.
+TURNS = 2
 # Voxels at the border of the fine window that its answer is to leave free.
 FREE_VOXELS = 2
 # A piece counts down to this share of the smallest one that is annotated.
@@ -49,12 +52,12 @@ class Found:
     Attributes:
         positions: (k, 3).
         coarse: (k, 3) of the coarse pass.
-        fine: (k, 3) of the fine pass, before the close one.
+        fine: (k, 3) of the fine pass, before the turned and the close one.
         spread_mm: (k,) widths of the heat maps.
         presence: (k,) probability of each landmark.
         elsewhere: (k,) share of each map far from its place.
         apart_mm: (k,) largest distance of one network's place from that of all.
-        answer: of the fine pass, in the window around all of the target.
+        answer: of the fine or the turned pass, in the window around all of the target.
         candidates: of the coarse pass, the one that was taken first.
         second_piece: largest second piece, of the first, of a label that should be in one.
         volume_mm3: of the segmentation that is kept.
@@ -80,6 +83,16 @@ class Found:
         """Of the place that was taken."""
         return self.candidates[0].evidence
 
+    def in_scan(self, turn: Turn) -> "Found":
+        """The same in the frame of the scan, of what was found in a turned one."""
+        grid = turn.grid_in_scan(self.answer.grid)
+        return replace(
+            self,
+            positions=turn.to_scan(self.positions),
+            fine=turn.to_scan(self.fine),
+            answer=replace(self.answer, grid=grid),
+        )
+
 
 @dataclass(frozen=True)
 class Finder:
@@ -91,6 +104,8 @@ class Finder:
         spacings: of the coarse and of the fine pass, mm.
         statistics: of the annotated targets.
         settings: of the search.
+        template: (k, 3) LPS mm, the template's landmarks.
+        turned: networks of the turned pass, where there is one.
         close: networks of the close pass, where there is one.
     """
 
@@ -99,6 +114,8 @@ class Finder:
     spacings: tuple[float, float]
     statistics: Statistics
     settings: PredictSettings
+    template: Array
+    turned: Seer | None = None
     close: Seer | None = None
 
     def find(self, search: View, detail: View | None = None) -> Found:
@@ -118,7 +135,11 @@ class Finder:
                 f"the networks see no target: the evidence is {best:.2f} at the best place, "
                 f"expected at least {self.settings.least_evidence:g} of 1"
             )
-        return self._fine(detail or search, candidates)
+        view, box = detail or search, (np.array(candidates[0].low), np.array(candidates[0].high))
+        if self.turned is None:
+            return self._look(view, box, candidates, self.fine, self.close)
+        found = self._look(view, box, candidates, self.fine)
+        return self._turned(view, found, self.turned)
 
     def _candidates(self, view: View) -> tuple[Candidate, ...]:
         """Places that may hold the target, the likeliest first, apart from each other."""
@@ -138,29 +159,57 @@ class Finder:
                 kept.append(one)
         return tuple(kept)
 
-    def _fine(self, view: View, candidates: tuple[Candidate, ...]) -> Found:
-        best, spacing = candidates[0], self.spacings[1]
+    def _turned(self, view: View, found: Found, seer: Seer) -> Found:
+        """What is found in the scan once it is turned so that its target lies as the template's.
+
+        Where too few landmarks are there to tell how it lies, the fine pass counts.
+        """
+        before = found
+        for _ in range(TURNS):
+            sure = found.presence > self.settings.least_presence
+            weights = np.where(sure, 1 / np.maximum(found.spread_mm, self.spacings[1]) ** 2, 0)
+            turn = turn_of(found.positions, self.template, weights)
+            if turn is None:
+                break
+            inside = np.argwhere(found.kept)[:, ::-1].astype(np.float64)
+            target = [found.positions[sure], found.answer.grid.to_physical(inside)]
+            places = turn.from_scan(np.concatenate(target))
+            box = places.min(axis=0), places.max(axis=0)
+            seen = replace(view, turn=turn)
+            found = self._look(seen, box, found.candidates, seer, self.close).in_scan(turn)
+        return replace(found, fine=before.positions)
+
+    def _look(
+        self,
+        view: View,
+        box: tuple[Array, Array],
+        candidates: tuple[Candidate, ...],
+        seer: Seer,
+        close: Seer | None = None,
+    ) -> Found:
+        """What the networks of a pass find in a window around a box, and the close ones in that."""
+        spacing = self.spacings[1]
         step = 2 ** (self.fine.settings.levels - 1)
         # The first look is one window: what the coarse pass marked may lie anywhere around.
         widest = AT_ONCE * self.fine.settings.window // step * step * spacing
         widest -= 2 * self.settings.margin_mm
-        low, high = np.array(best.low), np.array(best.high)
+        low, high = box
         for number in range(ROUNDS):
             grid = self._window(low, high, widest, spacing, step)
-            answer = self.fine.answer(view.on(grid), grid)
-            box = _box(answer, self._places_in(answer), self.statistics.pieces)
-            if box is None or number == ROUNDS - 1:
+            answer = seer.answer(view.on(grid), grid)
+            ends = _box(answer, self._places_in(answer), self.statistics.pieces)
+            if ends is None or number == ROUNDS - 1:
                 break
             inner = np.array(grid.size) - 1 - FREE_VOXELS
-            if (box[0] >= FREE_VOXELS).all() and (box[1] <= inner).all():
+            if (ends[0] >= FREE_VOXELS).all() and (ends[1] <= inner).all():
                 break
-            low, high = grid.to_physical(np.array(box, dtype=np.float64))
+            low, high = grid.to_physical(np.array(ends, dtype=np.float64))
             widest = 2 * MOST_IN_TARGETS * self.statistics.radius_mm
-        near = self._closer(view, answer)
-        return self._judged(answer, near, self._closest(view, near), candidates)
+        near = self._closer(view, answer, seer)
+        return self._judged(answer, near, self._closest(view, near, close), candidates)
 
-    def _closer(self, view: View, answer: Answer) -> Answer:
-        """What the fine networks say of the landmarks in a window of the size they learned from.
+    def _closer(self, view: View, answer: Answer, seer: Seer) -> Answer:
+        """What the networks say of the landmarks in a window of the size they learned from.
 
         A network's statistics are those of its window: in a wider one its places move by a
         fraction of a voxel. Where the landmarks do not fit into one window, they stay.
@@ -175,9 +224,9 @@ class Finder:
             return answer
         middle = answer.grid.to_physical((low + high)[None] / 2)[0]
         grid = Grid.centred(middle, (count, count, count), self.spacings[1])
-        return self.fine.answer(view.on(grid), grid)
+        return seer.answer(view.on(grid), grid)
 
-    def _closest(self, view: View, near: Answer) -> list[Answer]:
+    def _closest(self, view: View, near: Answer, close: Seer | None) -> list[Answer]:
         """For each landmark the answer that it is read off: that around it alone, if there is one.
 
         Where a landmark is not surely there, or the close networks do not see it, the fine answer
@@ -186,10 +235,10 @@ class Finder:
         least, answers = self.settings.least_presence, []
         for row, place in enumerate(near.grid.to_physical(self._places_in(near))):
             answers.append(near)
-            if self.close is not None and near.presence[row] > least:
-                count = self.close.settings.window
+            if close is not None and near.presence[row] > least:
+                count = close.settings.window
                 grid = Grid.centred(place, (count, count, count), self.spacings[1])
-                seen = self.close.answer(view.on(grid), grid)
+                seen = close.answer(view.on(grid), grid)
                 answers[row] = seen if seen.presence[row] > least else near
         return answers
 
@@ -248,12 +297,20 @@ def finder_of(
     predict: PredictSettings,
     spacings: tuple[float, float],
     statistics: Statistics,
+    template: Array,
     device: torch.device,
 ) -> Finder:
     """The search by the networks of some folds together."""
     by_pass = {name: seer_of(by_fold, name, train, predict, device) for name in train.passes}
     return Finder(
-        by_pass["coarse"], by_pass["fine"], spacings, statistics, predict, by_pass.get(CLOSE)
+        by_pass["coarse"],
+        by_pass["fine"],
+        spacings,
+        statistics,
+        predict,
+        template,
+        by_pass.get(TURNED),
+        by_pass.get(CLOSE),
     )
 
 

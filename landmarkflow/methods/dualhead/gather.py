@@ -192,6 +192,7 @@ def run(batch: Batch) -> None:
         settings.low,
         settings.high,
         _weighted(examples),
+        template.positions,
         left_out,
     )
     save_examples(batch.path("examples"), gathered)

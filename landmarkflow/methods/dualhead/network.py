@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from landmarkflow.learning.precision import Precision, computing
 from landmarkflow.learning.weights import load_weights, save_weights
-from landmarkflow.methods.dualhead.settings import PassSettings, TrainSettings
+from landmarkflow.methods.dualhead.settings import TURNED, PassSettings, TrainSettings
 
 
 class DualHead(nn.Module):
@@ -107,7 +107,7 @@ def new_networks(settings: TrainSettings, labels: int, landmarks: int) -> nn.Mod
     To the coarse network all labels are one; the close network has landmarks alone.
     """
     segments = labels > 0 and "segmentation" in settings.heads
-    classes = {"coarse": 2, "fine": labels + 1} if segments else {}
+    classes = {"coarse": 2, "fine": labels + 1, TURNED: labels + 1} if segments else {}
     points = landmarks if "landmarks" in settings.heads else 0
     return nn.ModuleDict(
         {

@@ -142,6 +142,7 @@ def run(batch: Batch) -> None:
             predict=settings,
             spacings=spacings,
             statistics=statistics,
+            template=np.array(known["template_mm"]),
             device=device,
         )
 

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from landmarkflow.core.settings import Settings
 
-CLOSE = "close"
+TURNED, CLOSE = "turned", "close"
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -84,8 +84,23 @@ class CloseSettings(Settings):
     )
 
 
+class TurnedSettings(Settings):
+    """The turned pass: the fine network, taught further on targets that lie as the template's."""
+
+    steps: int = Field(0, ge=0, description="number of windows learned from; 0 for no such pass")
+    rotation_degrees: float = Field(
+        12.0,
+        ge=0,
+        le=180,
+        description="standard deviation of the rotation about each axis that is left, degrees",
+    )
+    learning_rate: float = Field(
+        0.002, gt=0, description="learning rate of AdamW at most, below that of the fine pass"
+    )
+
+
 class TrainSettings(Settings):
-    """The training of the networks, for the coarse, the fine and the close pass."""
+    """The training of the networks, for the coarse, the fine, the turned and the close pass."""
 
     heads: tuple[Literal["segmentation", "landmarks"], ...] = Field(
         ("segmentation", "landmarks"),
@@ -101,6 +116,7 @@ class TrainSettings(Settings):
         elsewhere=0.25,
     )
     fine: PassSettings = section(PassSettings, window=56, steps=900)
+    turned: TurnedSettings = section(TurnedSettings)
     close: CloseSettings = section(CloseSettings)
     held_back: float = Field(
         0.2,
@@ -188,8 +204,11 @@ class TrainSettings(Settings):
 
     @property
     def passes(self) -> dict[str, PassSettings]:
-        """The passes by name, in the order in which they learn: coarse, fine, perhaps close."""
+        """The passes by name, as they learn: coarse, fine, perhaps turned, perhaps close."""
         found = {"coarse": self.coarse, "fine": self.fine}
+        if self.turned.steps and "landmarks" in self.heads:
+            own = {"steps": self.turned.steps, "elsewhere": 0.0}
+            found[TURNED] = self.fine.model_copy(update=own)
         if self.close.steps and "landmarks" in self.heads:
             own = self.close.model_dump(include={"steps", "window", "shift_mm"})
             found[CLOSE] = self.fine.model_copy(update={**own, "elsewhere": 0.0})
@@ -197,7 +216,16 @@ class TrainSettings(Settings):
 
     def learning_rate_of(self, name: str) -> float:
         """The highest learning rate of a pass."""
-        return self.close.learning_rate if name == CLOSE else self.learning_rate
+        own = {TURNED: self.turned.learning_rate, CLOSE: self.close.learning_rate}
+        return own.get(name, self.learning_rate)
+
+    def rotation_of(self, name: str) -> float:
+        """Standard deviation of the rotation of a pass' windows, degrees."""
+        return self.turned.rotation_degrees if self.is_turned(name) else self.rotation_degrees
+
+    def is_turned(self, name: str) -> bool:
+        """Whether a pass sees targets that lie as the template's does."""
+        return TURNED in self.passes and name in (TURNED, CLOSE)
 
 
 class CalibrateSettings(Settings):
@@ -260,7 +288,7 @@ class PredictSettings(Settings):
 
 
 class DualHeadSettings(Settings):
-    """One volumetric U-Net with two heads, segmentation and landmarks, in two passes or three."""
+    """One volumetric U-Net with two heads, segmentation and landmarks, in two passes to four."""
 
     gather: GatherSettings = section(GatherSettings)
     train: TrainSettings = section(TrainSettings)

@@ -60,7 +60,7 @@ TRAIN = Stage(
     "train",
     "train_dualhead",
     f"{PACKAGE}.train",
-    "the networks of a fold, one for each pass: coarse, fine, and close to single landmarks",
+    "the networks of a fold, one for each pass: coarse, fine, perhaps turned, perhaps close",
     reads=GATHER.gives("examples"),
     writes={
         "weights": "{run}/work/train/{scan}.npz",
@@ -106,7 +106,11 @@ METHOD = Method(
     "dualhead",
     DualHeadSettings,
     (GATHER, TRAIN, CALIBRATE, PREDICT),
-    steps={"coarse": "coarse pass", "fine": "+ fine pass", "final": "+ close pass, if any (final)"},
+    steps={
+        "coarse": "coarse pass",
+        "fine": "+ fine pass",
+        "final": "+ turned and close pass, if any (final)",
+    },
     segments=lambda settings, given: "segmentation" in settings.train.heads and given,
     histories={"the networks with two heads": CALIBRATE.writes["histories"]},
 )

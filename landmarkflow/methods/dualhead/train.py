@@ -1,4 +1,4 @@
-"""Train the networks of one fold: for the coarse pass, the fine one, and perhaps the close one."""
+"""Train the networks of one fold: for the coarse pass, the fine one, and perhaps further ones."""
 
 import logging
 import math
@@ -37,7 +37,7 @@ from landmarkflow.methods.dualhead.network import (
     save_networks,
     take_over,
 )
-from landmarkflow.methods.dualhead.settings import CLOSE, PassSettings, TrainSettings
+from landmarkflow.methods.dualhead.settings import CLOSE, TURNED, PassSettings, TrainSettings
 from landmarkflow.methods.dualhead.windows import Window, Windows
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Epoch:
 
     Attributes:
         epoch: from 1 on, through all passes.
-        network: `coarse`, `fine` or `close`, the pass that learned.
+        network: `coarse`, `fine`, `turned` or `close`, the pass that learned.
         learning_rate: at its end.
         train_loss: mean over its windows, as are the next two.
         segmentation_loss: its part.
@@ -122,13 +122,14 @@ def train(
         first = done["step"] if number == done["pass"] else 0
         if number != done["pass"]:
             optimiser = _optimiser(networks[of_pass], settings)
-            if of_pass == CLOSE:
-                take_over(networks[CLOSE], networks["fine"])
+            if of_pass in (TURNED, CLOSE):
+                take_over(networks[of_pass], networks[passes[number - 1]])
         learner = _Learner(
             networks[of_pass],
             optimiser,
             learned=learned,
             held=held,
+            template=examples.template,
             name=of_pass,
             settings=settings,
             streams=(seed, fold, number),
@@ -172,6 +173,7 @@ class _Learner:
         *,
         learned: Sequence[Example],
         held: Sequence[Example],
+        template: NDArray[np.float64],
         name: str,
         settings: TrainSettings,
         streams: tuple[int, int, int],
@@ -181,7 +183,7 @@ class _Learner:
         self.network, self.optimiser, self.name = network, optimiser, name
         self.settings, self.streams, self.device = settings, streams, device
         self.of_pass: PassSettings = settings.passes[name]
-        self.windows = Windows(learned, name, settings, network.classes)
+        self.windows = Windows(learned, name, settings, network.classes, template)
         self.held = held[: settings.validation_scans]
         self.loss = JointLoss(settings, self.of_pass, network.classes)
         self.schedule = Schedule(self.of_pass.steps, settings.learning_rate_of(name))

@@ -10,6 +10,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import Grid
 from landmarkflow.images.operations import array_of, cropped, grid_of
 from landmarkflow.images.sampling import resample
+from landmarkflow.methods.dualhead.turns import Turn
 
 Array = NDArray[np.float64]
 Maps = NDArray[np.float32]
@@ -26,11 +27,13 @@ class View:
         image: in its own units, on its own grid.
         low: intensity that is 0.
         high: intensity that is 1.
+        turn: how the scan is turned before it is seen, if it is.
     """
 
     image: sitk.Image
     low: float
     high: float
+    turn: Turn | None = None
 
     @property
     def grid(self) -> Grid:
@@ -42,6 +45,8 @@ class View:
 
         Only the part of the scan around the grid is touched: memory does not grow with the scan.
         """
+        if self.turn is not None:
+            grid = self.turn.grid_in_scan(grid)
         try:
             margin = CROP_MARGIN_MM + float(grid.spacing[0])
             part = cropped(self.image, grid.corners, margin)

@@ -16,6 +16,7 @@ from landmarkflow.learning.augment import (
 )
 from landmarkflow.methods.dualhead.examples import Crop, Example
 from landmarkflow.methods.dualhead.settings import CLOSE, PassSettings, TrainSettings
+from landmarkflow.methods.dualhead.turns import turn_of
 
 Array = NDArray[np.float64]
 
@@ -50,12 +51,19 @@ class Windows:
         name: of the pass.
         settings: of the training.
         classes: labels and background; with two, all labels are one.
+        template: (k, 3) LPS mm, the template's landmarks.
     """
 
     def __init__(
-        self, examples: Sequence[Example], name: str, settings: TrainSettings, classes: int
+        self,
+        examples: Sequence[Example],
+        name: str,
+        settings: TrainSettings,
+        classes: int,
+        template: Array,
     ) -> None:
         self.examples = examples
+        self.template = template
         self.name = name
         self.settings = settings
         self.of_pass: PassSettings = settings.passes[name]
@@ -76,11 +84,12 @@ class Windows:
             self._centre(example, random),
             self.half_mm,
             random,
-            rotation_degrees=settings.rotation_degrees,
+            rotation_degrees=settings.rotation_of(self.name),
             scale=settings.scale,
             stretch=settings.stretch,
             bend_mm=self.bend_mm,
         )
+        pose = replace(pose, linear=self._rotation(example) @ pose.linear)
         image, labels = self._cut(example, pose)
         backed = self.name != CLOSE and len(self.examples) > 1
         if backed and random.random() < settings.other_background:
@@ -100,9 +109,16 @@ class Windows:
         return self._cut_off(window, random) if random.random() < settings.cut else window
 
     def plain(self, example: Example, centre: Array) -> Window:
-        """The window around a place in a scan, (3,) LPS mm, as it is."""
-        pose = Pose(centre, np.eye(3), None, self.half_mm)
+        """The window around a place in a scan, (3,) LPS mm, with no random change."""
+        pose = Pose(centre, self._rotation(example), None, self.half_mm)
         return self._window(example, pose, *self._cut(example, pose))
+
+    def _rotation(self, example: Example) -> Array:
+        """(3, 3) that a window has before any random one."""
+        if not self.settings.is_turned(self.name):
+            return np.eye(3)
+        turn = turn_of(example.positions, self.template, np.ones(len(example.positions)))
+        return np.eye(3) if turn is None else turn.rotation
 
     def _window(self, example: Example, pose: Pose, image: Tensor, labels: Tensor) -> Window:
         points = pose.to_window(example.positions, self.of_pass.window)
