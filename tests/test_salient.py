@@ -24,7 +24,7 @@ from landmarkflow.methods.salient.familiar import (
 from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.judge import halves_of
 from landmarkflow.methods.salient.kinds import familiar_of
-from landmarkflow.methods.salient.maps import Seen, at_pixels, features_at
+from landmarkflow.methods.salient.maps import Seen, at_pixels, features_at, softened
 from landmarkflow.methods.salient.names import matched, named
 from landmarkflow.methods.salient.pairs import (
     Shown,
@@ -202,6 +202,18 @@ def test_a_map_on_pixels_has_its_peak_where_the_cells_have_it() -> None:
     assert found.sum() == pytest.approx(1)
     row, column = np.unravel_index(found.argmax(), found.shape)
     assert (column, row) == (123, 77)
+
+
+def test_a_softened_peak_is_wider_by_the_blur_and_higher_by_the_power() -> None:
+    y, x = np.mgrid[:60, :80]
+
+    def peak(sigma: float) -> Array:
+        shown = np.exp(-0.5 * ((x - 40) ** 2 + (y - 30) ** 2) / sigma**2)
+        return np.asarray(shown / shown.sum())
+
+    np.testing.assert_allclose(softened(peak(4.0), 3.0, 1.0), peak(5.0), atol=1e-6)
+    np.testing.assert_allclose(softened(peak(4.0), 3.0, 1.5625), peak(4.0), atol=3e-6)
+    np.testing.assert_array_equal(softened(peak(4.0), 0.0, 1.0), peak(4.0))
 
 
 def test_features_are_read_at_the_same_place_of_coarse_and_fine_levels() -> None:

@@ -70,7 +70,7 @@ SETTINGS = SalientSettings.model_validate(
         "cluster": {"most": 3, "restarts": 2, "seeds": 2, "views": 2, "farthest": 6},
         # Twelve pictures are too few to tell one of another kind.
         "discover": {"familiar": 1.0},
-        "predict": {"blur_px": 4.0, "halves": 1, "scales": [1.5]},
+        "predict": {"blur_px": 4.0, "halves": 1, "scales": [1.5], "soften_px": 2.0},
         "align": {
             "landmarks": {"x": LABELS},
             "measured": {"x": LABELS},

@@ -69,6 +69,24 @@ def at_pixels(saliency: NDArray[np.floating], frame: Frame) -> Array:
     return np.asarray(found / found.sum())
 
 
+def softened(saliency: Array, blur: float, power: float) -> Array:
+    """A map (rows, columns) blurred by a Gaussian and raised to a power, of sum 1.
+
+    Networks place what they never saw less surely than the blur says that they learned on pictures
+    which they know. Beyond the border the outermost cells go on.
+
+    Args:
+        saliency: of sum 1.
+        blur: standard deviation of the Gaussian, cells; 0 for none.
+        power: above 1 makes the largest values larger.
+    """
+    found = ndimage.gaussian_filter(saliency, blur, mode="nearest") if blur else saliency
+    if power == 1:
+        return found
+    raised = found**power
+    return np.asarray(raised / raised.sum())
+
+
 def save_seen(path: Path, seen: Seen) -> None:
     """Write the features of a picture, in half precision, to one file without pickle."""
     arrays = {str(n): level.astype(np.float16) for n, level in enumerate(seen.features)}
