@@ -10,6 +10,7 @@ from scipy import ndimage
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import replacing
 from landmarkflow.methods.salient.frames import Frame
+from landmarkflow.methods.salient.settings import PredictSettings
 
 Array = NDArray[np.float64]
 
@@ -69,22 +70,29 @@ def at_pixels(saliency: NDArray[np.floating], frame: Frame) -> Array:
     return np.asarray(found / found.sum())
 
 
-def softened(saliency: Array, blur: float, power: float) -> Array:
-    """A map (rows, columns) blurred by a Gaussian and raised to a power, of sum 1.
+def softened(saliency: Array, settings: PredictSettings, stride: int) -> Array:
+    """A map (rows, columns) blurred, raised to a power and divided by its surroundings, of sum 1.
 
     Networks place what they never saw less surely than the blur says that they learned on pictures
-    which they know. Beyond the border the outermost cells go on.
+    which they know. What lies in a broad mass, as in the picture's middle, counts less than a peak
+    that stands alone. Beyond the border the outermost cells go on.
 
     Args:
         saliency: of sum 1.
-        blur: standard deviation of the Gaussian, cells; 0 for none.
-        power: above 1 makes the largest values larger.
+        settings: blurs, in pixels of the network's input, and exponents.
+        stride: pixels of a cell.
     """
-    found = ndimage.gaussian_filter(saliency, blur, mode="nearest") if blur else saliency
-    if power == 1:
-        return found
-    raised = found**power
-    return np.asarray(raised / raised.sum())
+
+    def blurred(pixels: float) -> Array:
+        found = ndimage.gaussian_filter(saliency, pixels / stride, mode="nearest")
+        return np.asarray(np.maximum(found, LEAST))
+
+    if not (settings.soften_px or settings.surround) and settings.power == 1:
+        return saliency
+    found = blurred(settings.soften_px) if settings.soften_px else saliency
+    around = blurred(settings.surround_px) if settings.surround else 1.0
+    found = found**settings.power / around**settings.surround
+    return np.asarray(found / found.sum())
 
 
 def save_seen(path: Path, seen: Seen) -> None:

@@ -64,7 +64,7 @@ def run(batch: Batch) -> None:
             mirror=settings.mirror,
         )
         mean = np.stack([seen.saliency.astype(np.float64), *further]).mean(axis=0)
-        saliency = softened(mean, settings.soften_px / gaze.stride, settings.power)
+        saliency = softened(mean, settings, gaze.stride)
         with replacing(task.outputs["saliency"]) as beside, beside.open("wb") as file:
             np.save(file, saliency.astype(np.float32))
         save_seen(task.outputs["features"], seen)
