@@ -460,4 +460,4 @@ def test_studies_ask_for_every_stage_and_for_what_nothing_else_reads(
     ablation = ("--configfile", root / "studies/gaze_ablation.yaml")
     done = run_workflow(root, tmp_path, "--dry-run", *ablation, "--config", f"data_folder={given}")
     assert done.status == 0, done.text
-    assert {done.jobs[f"train_saliency_fold-{n}"] for n in range(1, 6)} == {7}
+    assert {done.jobs[f"train_saliency_fold-{n}"] for n in range(1, 6)} == {8}
