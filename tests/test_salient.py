@@ -24,7 +24,7 @@ from landmarkflow.methods.salient.familiar import (
 from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.judge import halves_of
 from landmarkflow.methods.salient.kinds import familiar_of
-from landmarkflow.methods.salient.maps import Seen, at_pixels, features_at
+from landmarkflow.methods.salient.maps import Seen, at_pixels, features_at, softened
 from landmarkflow.methods.salient.names import matched, named
 from landmarkflow.methods.salient.pairs import (
     Shown,
@@ -37,7 +37,12 @@ from landmarkflow.methods.salient.pairs import (
     unaligned,
 )
 from landmarkflow.methods.salient.peaks import fit, maxima
-from landmarkflow.methods.salient.settings import AlignSettings, ClusterSettings, GazeSettings
+from landmarkflow.methods.salient.settings import (
+    AlignSettings,
+    ClusterSettings,
+    GazeSettings,
+    PredictSettings,
+)
 from landmarkflow.methods.salient.similarity import flipped, is_flipped, of_several, of_two
 from landmarkflow.methods.salient.tables import as_latex, as_markdown, rows_of
 
@@ -202,6 +207,36 @@ def test_a_map_on_pixels_has_its_peak_where_the_cells_have_it() -> None:
     assert found.sum() == pytest.approx(1)
     row, column = np.unravel_index(found.argmax(), found.shape)
     assert (column, row) == (123, 77)
+
+
+def test_a_softened_peak_is_wider_by_the_blur_and_narrower_by_the_power() -> None:
+    y, x = np.mgrid[:60, :80]
+
+    def peak(sigma: float) -> Array:
+        shown = np.exp(-0.5 * ((x - 40) ** 2 + (y - 30) ** 2) / sigma**2)
+        return np.asarray(shown / shown.sum())
+
+    def soft(blur: float, power: float) -> Array:
+        settings = PredictSettings(soften_px=4 * blur, power=power, surround=0)
+        return softened(peak(4.0), settings, 4)
+
+    np.testing.assert_allclose(soft(3.0, 1.0), peak(5.0), atol=1e-6)
+    np.testing.assert_allclose(soft(3.0, 1.5625), peak(4.0), atol=3e-6)
+    np.testing.assert_allclose(soft(0.0, 1.0), peak(4.0), atol=1e-15)
+
+
+def test_of_two_peaks_the_one_in_a_broad_mass_counts_less() -> None:
+    y, x = np.mgrid[:48, :64]
+
+    def bump(at: float, sigma: float) -> Array:
+        return np.asarray(np.exp(-0.5 * ((x - at) ** 2 + (y - 24) ** 2) / sigma**2))
+
+    shown = 1e-3 + bump(12, 1.5) + bump(48, 1.5) + 0.3 * bump(48, 9)
+    settings = PredictSettings(soften_px=0, power=1, surround=0.4)
+    found = softened(shown / shown.sum(), settings, 4)
+    assert found.sum() == pytest.approx(1)
+    assert shown[24, 48] > 1.2 * shown[24, 12]
+    assert found[24, 12] > found[24, 48]
 
 
 def test_features_are_read_at_the_same_place_of_coarse_and_fine_levels() -> None:

@@ -71,7 +71,7 @@ SETTINGS = SalientSettings.model_validate(
         "cluster": {"most": 3, "restarts": 2, "seeds": 2, "views": 2, "farthest": 6},
         # Twelve pictures are too few to tell one of another kind.
         "discover": {"familiar": 1.0},
-        "predict": {"blur_px": 4.0, "halves": 1, "scales": [1.5]},
+        "predict": {"blur_px": 4.0, "halves": 1, "scales": [1.5], "soften_px": 2.0},
         "align": {
             "landmarks": {"x": LABELS},
             "measured": {"x": LABELS},
@@ -461,4 +461,4 @@ def test_studies_ask_for_every_stage_and_for_what_nothing_else_reads(
     ablation = ("--configfile", root / "studies/gaze_ablation.yaml")
     done = run_workflow(root, tmp_path, "--dry-run", *ablation, "--config", f"data_folder={given}")
     assert done.status == 0, done.text
-    assert {done.jobs[f"train_saliency_fold-{n}"] for n in range(1, 6)} == {7}
+    assert {done.jobs[f"train_saliency_fold-{n}"] for n in range(1, 6)} == {8}

@@ -10,6 +10,7 @@ from scipy import ndimage
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import replacing
 from landmarkflow.methods.salient.frames import Frame
+from landmarkflow.methods.salient.settings import PredictSettings
 
 Array = NDArray[np.float64]
 
@@ -66,6 +67,31 @@ def at_pixels(saliency: NDArray[np.floating], frame: Frame) -> Array:
     grid = np.meshgrid(rows, columns, indexing="ij")
     logs = np.log(np.maximum(saliency.astype(np.float64), LEAST))
     found = np.exp(ndimage.map_coordinates(logs, grid, order=3, mode="nearest"))
+    return np.asarray(found / found.sum())
+
+
+def softened(saliency: Array, settings: PredictSettings, stride: int) -> Array:
+    """A map (rows, columns) blurred, raised to a power and divided by its surroundings, of sum 1.
+
+    Networks place what they never saw less surely than the blur says that they learned on pictures
+    which they know. What lies in a broad mass, as in the picture's middle, counts less than a peak
+    that stands alone. Beyond the border the outermost cells go on.
+
+    Args:
+        saliency: of sum 1.
+        settings: blurs, in pixels of the network's input, and exponents.
+        stride: pixels of a cell.
+    """
+
+    def blurred(pixels: float) -> Array:
+        found = ndimage.gaussian_filter(saliency, pixels / stride, mode="nearest")
+        return np.asarray(np.maximum(found, LEAST))
+
+    if not (settings.soften_px or settings.surround) and settings.power == 1:
+        return saliency
+    found = blurred(settings.soften_px) if settings.soften_px else saliency
+    around = blurred(settings.surround_px) if settings.surround else 1.0
+    found = found**settings.power / around**settings.surround
     return np.asarray(found / found.sum())
 
 

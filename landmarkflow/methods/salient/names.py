@@ -25,7 +25,7 @@ class Clusters:
 
     Attributes:
         mean: (channels,) of the features.
-        axes: (channels, dimensions) principal axes; of unit length.
+        axes: (channels, dimensions) that features are projected on, see `choose.axes_of`.
         centres: (k, dimensions).
         reach: (k,) distance within which features are a cluster's.
         names: of the clusters; several may have one name.

@@ -16,7 +16,7 @@ from landmarkflow.learning.folds import networks
 from landmarkflow.methods.salient.familiar import flatness
 from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.gaze import colours_of
-from landmarkflow.methods.salient.maps import save_seen
+from landmarkflow.methods.salient.maps import save_seen, softened
 from landmarkflow.methods.salient.network import load_networks
 from landmarkflow.methods.salient.see import at_scales, see
 from landmarkflow.methods.salient.settings import (
@@ -63,7 +63,8 @@ def run(batch: Batch) -> None:
             device,
             mirror=settings.mirror,
         )
-        saliency = np.stack([seen.saliency.astype(np.float64), *further]).mean(axis=0)
+        mean = np.stack([seen.saliency.astype(np.float64), *further]).mean(axis=0)
+        saliency = softened(mean, settings, gaze.stride)
         with replacing(task.outputs["saliency"]) as beside, beside.open("wb") as file:
             np.save(file, saliency.astype(np.float32))
         save_seen(task.outputs["features"], seen)

@@ -144,9 +144,27 @@ class PredictSettings(Settings):
         True, description="whether a map is the mean of that of the picture and of its mirror image"
     )
     scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
-        (0.75, 1.5),
+        (0.75, 1.5, 2.0),
         description="further sizes at which a picture is looked at, of the network's input; a map "
         "is the mean over all",
+    )
+    soften_px: float = Field(
+        6.0,
+        ge=0,
+        description="blur of that mean, pixels of the network's input: what networks never saw "
+        "they place less surely than the blur says that they learned; 0 for none",
+    )
+    power: float = Field(
+        1.3, gt=0, description="exponent of the map after that blur; above 1 peaks stand out more"
+    )
+    surround: float = Field(
+        0.4,
+        ge=0,
+        description="exponent of the map's blur by `surround_px` that the map is divided by: what "
+        "lies in a broad mass counts less; 0 for none",
+    )
+    surround_px: float = Field(
+        36.0, gt=0, description="blur that is a cell's surroundings, pixels of the network's input"
     )
     blur_px: float = Field(
         12.0, gt=0, description="blur of the fixations' density that maps are judged by, pixels"

@@ -20,11 +20,7 @@ ALIGNMENTS = {
     "keypoints": "Keypoints (ORB, RANSAC)",
     "salient": "Salient landmarks",
 }
-OVER = {
-    "all": "all",
-    "aligned": "aligned",
-    "right": "both right",
-}
+OVER = {"all": "all", "aligned": "aligned", "right": "both right"}
 # Droste et al. 2020, Table 1: mean errors of CSP, of LV or cerebellum, and of the head's centre.
 PUBLISHED: dict[tuple[str, str], tuple[float, float, float]] = {
     ("TV", "none"): (39.3, 21.9, 15.1),

@@ -24,9 +24,7 @@ def places_of(frames: Sequence[Frame], theta: Tensor) -> Tensor:
     """
     first = frames[0]
     rows, columns = first.input_height // first.stride, first.input_width // first.stride
-    grid = torch.nn.functional.affine_grid(
-        theta, [len(frames), 1, rows, columns], align_corners=False
-    )
+    grid = functional.affine_grid(theta, [len(frames), 1, rows, columns], align_corners=False)
     extent = torch.tensor([frame.extent for frame in frames], dtype=grid.dtype)
     return ((grid + 1) / 2 / extent[:, None, None]).permute(0, 3, 1, 2)
 
