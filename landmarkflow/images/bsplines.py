@@ -11,8 +11,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import sparse
 
+from landmarkflow.core.grids import bounds
 from landmarkflow.images.masks import points_inside
-from landmarkflow.images.operations import array_of, grid_of
+from landmarkflow.images.operations import grid_of, view_of
 
 Array = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -41,16 +42,17 @@ class Raster:
         voxel = float(np.prod(grid.spacing))
         step = (voxel * max(1.0, len(within) / count)) ** (1 / 3)
         half = np.abs(grid.direction) @ grid.spacing / 2
-        low, high = within.min(axis=0) - half, within.max(axis=0) + half
+        low, high = bounds(within)
         x, y, z = (
             np.arange(start + offset * step, end, step)
-            for start, end, offset in zip(low, high, phase, strict=True)
+            for start, end, offset in zip(low - half, high + half, phase, strict=True)
         )
-        everywhere = _product(x, y, z)
-        index = np.rint(grid.to_index(everywhere)).astype(np.int64)
-        known = np.asarray(((index >= 0) & (index < grid.size)).all(axis=1))
-        i, j, k = index[known].T
-        known[known] = array_of(mask)[k, j, i] > 0
+        index = np.rint(grid.to_index(_product(x, y, z))).astype(np.int64).T
+        known = np.logical_and.reduce(
+            [(i >= 0) & (i < n) for i, n in zip(index, grid.size, strict=True)]
+        )
+        i, j, k = index[:, known]
+        known[known] = view_of(mask)[k, j, i] > 0
         return Raster((x, y, z), np.flatnonzero(known))
 
     @property
@@ -72,6 +74,12 @@ class Spline:
     def on(raster: Raster, lattice: "Lattice") -> "Spline":
         """Compute what does not depend on the coefficients."""
         return Spline(raster.chosen, *(lattice.along(axis, raster.axes[axis]) for axis in range(3)))
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """The numbers, (m,), of the control points on which any displacement depends."""
+        one = np.ones((3, len(self.chosen)), np.float32)
+        return np.flatnonzero(self.collected(one)[0])
 
     def displacements(self, coefficients: Array) -> Values:
         """(3, n) displacements in mm, of (3, count) coefficients in mm, x fastest."""
@@ -106,7 +114,7 @@ class Lattice:
     @staticmethod
     def over(points: Array, spacing: float) -> "Lattice":
         """The smallest lattice whose cells cover (n, 3) points, with one cell to spare around."""
-        lowest, highest = points.min(axis=0), points.max(axis=0)
+        lowest, highest = bounds(points)
         cells = np.ceil((highest - lowest) / spacing).astype(int) + 2
         x, y, z = (cells + ORDER).tolist()
         return Lattice((x, y, z), spacing, (lowest + highest - cells * spacing) / 2)
@@ -128,21 +136,20 @@ class Lattice:
             weights[np.arange(len(where)), cell + step] = weight
         return weights
 
-    def bending(self) -> sparse.dia_matrix:
+    def bending(self) -> sparse.csr_matrix:
         """The matrix B, (count, count), of the bending cᵀ B c of coefficients c in mm.
-
-        It is stored by its diagonals, by which a product takes half as long as by rows.
 
         The bending is Σ |∂²u/∂i∂j|² over all pairs i, j of axes, in 1/mm², with differences of
         the coefficients for derivatives, averaged over the control points.
         """
         total = sparse.csr_matrix((self.count, self.count))
         for one in range(3):
-            for other in range(3):
+            for other in range(one, 3):
                 orders = [(axis == one) + (axis == other) for axis in range(3)]
                 x, y, z = (_squared(n, order) for n, order in zip(self.size, orders, strict=True))
-                total = total + sparse.kron(z, sparse.kron(y, x))
-        return sparse.dia_matrix(total / (self.count * self.spacing**4))
+                times = 1 if one == other else 2
+                total = total + times * sparse.kron(z, sparse.kron(y, x))
+        return total / (self.count * self.spacing**4)
 
     def refined(self, coefficients: Array, finer: "Lattice") -> Array:
         """The coefficients, (3, count) mm, on another lattice: as much at its control points."""
