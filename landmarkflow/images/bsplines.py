@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from landmarkflow.core.grids import bounds
+from landmarkflow.images.banded import Banded
 from landmarkflow.images.masks import points_inside
 from landmarkflow.images.operations import grid_of, view_of
 
@@ -68,12 +69,13 @@ class Spline:
     chosen: NDArray[np.int64]
     by_x: Values
     by_y: Values
-    by_z: Values
+    by_z: Banded
 
     @staticmethod
     def on(raster: Raster, lattice: "Lattice") -> "Spline":
         """Compute what does not depend on the coefficients."""
-        return Spline(raster.chosen, *(lattice.along(axis, raster.axes[axis]) for axis in range(3)))
+        x, y, z = (lattice.along(axis, raster.axes[axis]) for axis in range(3))
+        return Spline(raster.chosen, x, y, Banded.of(z))
 
     @property
     def seen(self) -> NDArray[np.int64]:
@@ -85,18 +87,17 @@ class Spline:
         """(3, n) displacements in mm, of (3, count) coefficients in mm, x fastest."""
         shape = (3, self.by_z.shape[1], self.by_y.shape[1], self.by_x.shape[1])
         field = self.by_y @ (coefficients.reshape(shape).astype(np.float32) @ self.by_x.T)
-        everywhere: Values = self.by_z @ field.reshape(3, shape[1], -1)
+        everywhere = self.by_z.along(field, 1)
         return everywhere.reshape(3, -1).take(self.chosen, axis=1)
 
     def collected(self, gradients: Values) -> Values:
         """(3, count) derivatives by the coefficients, of (3, n) ones by the displacements."""
-        x, y, z = self.by_x.shape, self.by_y.shape, self.by_z.shape
-        everywhere = np.zeros((3, z[0] * y[0] * x[0]), dtype=np.float32)
+        shape = (3, self.by_z.shape[0], len(self.by_y), len(self.by_x))
+        everywhere = np.zeros((3, int(np.prod(shape[1:]))), dtype=np.float32)
         # Row by row, since numpy takes three times as long for all at once.
         for row, along in zip(everywhere, gradients, strict=True):
             row[self.chosen] = along
-        field = self.by_z.T @ everywhere.reshape(3, z[0], -1)
-        field = self.by_y.T @ field.reshape(3, z[1], y[0], x[0])
+        field: Values = self.by_y.T @ self.by_z.back(everywhere.reshape(shape), 1)
         return (field @ self.by_x).reshape(3, -1)
 
 
@@ -172,7 +173,8 @@ class Lattice:
         transform.SetTransformDomainOrigin(self.start.tolist())
         transform.SetTransformDomainPhysicalDimensions((cells * self.spacing).tolist())
         transform.SetTransformDomainMeshSize(cells.tolist())
-        transform.SetParameters(coefficients.ravel().tolist())
+        # To a nanometre: in a file, all the digits of a double take twice the time and space.
+        transform.SetParameters(coefficients.round(6).ravel().tolist())
         return transform
 
 
