@@ -1,5 +1,6 @@
 """The study that this run is about, and what the rules ask of it and of each stage."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -33,6 +34,9 @@ from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.report import stages as report
 from landmarkflow.study.config import ID
 from landmarkflow.workflow import Workflow, as_json, study_of
+
+# What is loaded stays: no more is it looked through for garbage while jobs are made of the rules.
+gc.freeze()
 
 if "study" not in config:
 
