@@ -11,10 +11,10 @@ RANDOM = np.random.default_rng(5)
 
 
 def matrix() -> np.ndarray:
-    """(50, 23), not zero near its diagonal alone; rows 20 to 39 are zero."""
+    """(50, 23), not zero near its diagonal alone; rows 15 to 39 are zero."""
     rows, columns = np.indices((50, 23))
     whole = RANDOM.normal(size=(50, 23)) * (np.abs(columns - rows * 23 / 50) < 3)
-    whole[20:40] = 0
+    whole[15:40] = 0
     return whole.astype(np.float32)
 
 
