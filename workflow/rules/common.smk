@@ -12,7 +12,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 os.environ.update(LANDMARKFLOW_ROOT=str(ROOT))
 # Up to 256 MB, memory that a job frees stays with it for the next array. Else glibc hands large
-# arrays back to the system and gets pages of zeros for the next one, a fifth of a job's time.
+# arrays back to the system and gets pages of zeros for the next one: a third of a scan's reading.
 for variable in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
     os.environ.setdefault(variable, str(256 << 20))
 shell.prefix(
