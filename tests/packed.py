@@ -9,7 +9,7 @@ import numpy as np
 
 import landmarkflow
 from landmarkflow.commands.pack import pack_run
-from landmarkflow.evaluation.results import read_lists
+from landmarkflow.evaluation.lists import read_lists
 
 
 def assert_found_again(

@@ -53,6 +53,23 @@ def control_points(lattice: Lattice) -> Points:
     return lattice.start + lattice.spacing * (np.stack([x, y, z], axis=1) - 1)
 
 
+def test_displacements_depend_on_the_control_points_that_are_seen_alone(
+    raster: Raster, coefficients: Points
+) -> None:
+    spline = Spline.on(raster, LATTICE)
+    unseen = np.setdiff1d(np.arange(LATTICE.count), spline.seen)
+    assert len(spline.seen) > 20
+    assert len(unseen) > 20
+    moved = coefficients.copy()
+    moved[:, unseen] += 1
+    before = spline.displacements(coefficients)
+    np.testing.assert_array_equal(spline.displacements(moved), before)
+    for number in spline.seen[::7]:
+        moved = coefficients.copy()
+        moved[:, number] += 1000
+        assert (spline.displacements(moved) != before).any()
+
+
 def test_the_cells_cover_the_points_and_one_cell_around() -> None:
     end = LATTICE.start + LATTICE.spacing * (np.array(LATTICE.size) - 3)
     assert (LATTICE.start <= CORNERS[0] - LATTICE.spacing + 1e-9).all()

@@ -21,7 +21,7 @@ from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import array_of, grid_of, image_on
 from landmarkflow.images.sampling import carried, resample
 from landmarkflow.methods.oneshot import deform as deform_stage
-from landmarkflow.methods.oneshot import stages
+from landmarkflow.methods.oneshot import lbfgs, stages
 from landmarkflow.methods.oneshot.deform import folded_share, prepare
 from landmarkflow.methods.oneshot.network import UNet, save_network
 from landmarkflow.methods.oneshot.settings import (
@@ -123,6 +123,26 @@ def deform(
     extent: Extent | None = None,
 ) -> sitk.CompositeTransform:
     return prepare(template, mask, settings, seed=seed)(target, start, extent)
+
+
+def test_control_points_that_no_sample_sees_stay_where_the_coarser_lattice_left_them(
+    template: sitk.Image, mask: sitk.Image, target: sitk.Image
+) -> None:
+    settings = SETTINGS.lbfgs
+    first, last = settings.levels[0], settings.levels[-1]
+    ways = [LbfgsSettings(affine=None, levels=levels) for levels in ((first,), (first, last))]
+    moving = carried(target, rigid(ROTATION))
+    ready = [lbfgs.prepare(template, mask, way, seed=1) for way in ways]
+    found = [lbfgs.register(a, moving, b)[-1] for a, b in zip(ready, ways, strict=True)]
+    (_,), (coarse, fine) = (one.levels for one in ready)
+    before, after = (np.array(one.GetParameters()).reshape(3, -1) for one in found)
+    moved = np.abs(after - coarse.lattice.refined(before, fine.lattice)).max(axis=0)
+    held = np.setdiff1d(np.arange(fine.lattice.count), fine.free)
+    assert len(coarse.free) == coarse.lattice.count
+    assert 0.1 * fine.lattice.count < len(held) < 0.9 * fine.lattice.count
+    # Files hold them to a nanometre.
+    assert moved[held].max() < 1e-5
+    assert moved[fine.free].max() > 0.05
 
 
 @pytest.fixture(scope="module", params=METHODS)

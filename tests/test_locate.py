@@ -91,13 +91,15 @@ def test_the_crop_reaches_around_all_candidates_on_the_working_grid(region: Regi
     np.testing.assert_allclose(np.array(grid.size) * 0.5, span, atol=0.5)
 
 
-def test_the_crop_shows_at_every_place_what_the_scan_shows_there(region: Region) -> None:
+def test_the_crop_shows_around_each_candidate_what_the_scan_shows_there(region: Region) -> None:
     index = np.argwhere(array_of(region.crop) > -1)[::97]
     points = grid_of(region.crop).to_physical(index[:, ::-1].astype(float))
     inside = (
         np.abs(SCAN_GRID.to_index(points) - np.array(SCAN_GRID.size) / 2)
         < np.array(SCAN_GRID.size) / 2 - 2
     ).all(axis=1)
+    away = np.min([np.abs(points - c.centre).max(axis=1) for c in region.candidates], axis=0)
+    inside &= away < SETTINGS.field_mm / 2
     found = array_of(region.crop)[tuple(index[inside].T)]
     expected = (head(points[inside], (LARGE, SMALL)) + 1024) / 4024
     assert inside.sum() > 500
@@ -105,6 +107,9 @@ def test_the_crop_shows_at_every_place_what_the_scan_shows_there(region: Region)
     # Linear interpolation between voxels of 1 mm cuts the balls' edges.
     np.testing.assert_allclose(found, expected, atol=0.2)
     assert np.corrcoef(found, expected)[0, 1] > 0.99
+    beyond = away > SETTINGS.field_mm / 2 + 1
+    assert beyond.sum() > 500
+    assert not array_of(region.crop)[tuple(index[beyond].T)].any()
 
 
 def test_the_crop_stays_within_the_scan() -> None:

@@ -16,7 +16,7 @@ import landmarkflow
 from landmarkflow.commands.detect import Options, detect
 from landmarkflow.commands.pack import pack_run
 from landmarkflow.core.errors import InputError
-from landmarkflow.evaluation.results import read_lists
+from landmarkflow.evaluation.lists import read_lists
 from landmarkflow.formats.volumes import read_volume
 from landmarkflow.packs.contents import NAME
 from landmarkflow.packs.model import Model

@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from landmarkflow.core.grids import Grid
 from landmarkflow.core.points import Landmarks, PointList
-from landmarkflow.images.operations import image_on
+from landmarkflow.images.operations import grid_of, image_on
 from landmarkflow.images.sampling import resample
+from landmarkflow.images.similarity import Interpolator
 from landmarkflow.images.views import VIEWS, Frame, View
 from landmarkflow.methods.oneshot.panel import SIDE, Warped, Way, centres_of, draw
 
@@ -54,6 +55,10 @@ def cube(centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Grid:
     return Grid.centred(centre, (44, 44, 44), 0.5)
 
 
+def looked_up(template: sitk.Image) -> tuple[np.ndarray, Interpolator]:
+    return grid_of(template).corners, Interpolator.of(template)
+
+
 def marked(positions: np.ndarray, radius: float | None = None) -> PointList:
     radii = None if radius is None else radius + 0.01 * np.arange(len(positions))
     return PointList("final", Landmarks(LABELS[: len(positions)], positions), radii)
@@ -64,7 +69,7 @@ def test_the_template_is_drawn_where_its_points_come_to_lie(
     view: View, there: sitk.Transform
 ) -> None:
     template = image_of(cube())
-    warped = Warped.of(there, template, marked(np.zeros((1, 3))))
+    warped = Warped.of(there, *looked_up(template), marked(np.zeros((1, 3))))
     for point in ([0.0, 0, 0], [5.0, 1, 2], [-1.0, 6, -2]):
         x, y, z = there.TransformPoint(point)
         frame = Frame(view, (x, y, z), 10.0, 0, 0, SIDE)
@@ -107,8 +112,8 @@ def test_a_panel_shows_the_least_sure_landmarks_and_says_where(tmp_path: Path) -
     scan = image_of(cube((0, 0, 0)))
     shifted = sitk.TranslationTransform(3, (1.0, 0.0, 0.0))
     positions = np.array([[0.0, 0, 0], [5, 1, 2], [-1, 6, -2], [2, 2, 2], [1, 1, 1]])
-    rigid = Warped.of(shifted, scan, marked(positions + np.array([1.0, 0, 0])))
-    bspline = Warped.of(sitk.Transform(3, sitk.sitkIdentity), scan, marked(positions))
+    rigid = Warped.of(shifted, *looked_up(scan), marked(positions + np.array([1.0, 0, 0])))
+    bspline = Warped.of(sitk.Transform(3, sitk.sitkIdentity), *looked_up(scan), marked(positions))
     centres = np.array([[6.0, 1, -2], [0.5, 0, 0], [0.0, 0, 0]])
     steps = {"rigid": rigid, "bspline": bspline}
     found = marked(positions, radius=0.3)

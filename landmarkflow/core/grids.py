@@ -124,6 +124,13 @@ class Grid:
         return f"{', '.join(ranges)} mm (LPS)"
 
 
+def bounds(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the least and the greatest coordinates, (3,) each, of (n, 3) points."""
+    # Coordinate by coordinate, since numpy takes ten times as long for all at once.
+    low, high = np.transpose([(axis.min(), axis.max()) for axis in points.T])
+    return low, high
+
+
 def is_orthonormal(direction: NDArray[np.float64]) -> bool:
     """Tells whether the columns are unit vectors at right angles, within 1e-3."""
     product = direction.T @ direction

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import importlib
 import logging
 import os
@@ -120,7 +121,14 @@ def _run(stage: Stage, arguments: argparse.Namespace) -> None:
 
 def run_stage(stage: Stage, batch: Batch) -> None:
     """Do a stage's work; its module is imported only here, since some take seconds."""
-    importlib.import_module(stage.module).run(batch)
+    # What is loaded stays: to look for garbage in it takes a tenth of the time of loading.
+    gc.disable()
+    try:
+        module = importlib.import_module(stage.module)
+    finally:
+        gc.freeze()
+        gc.enable()
+    module.run(batch)
 
 
 def _start_log(path: Path | None) -> None:

@@ -18,7 +18,7 @@ from landmarkflow.evaluation.copies import copies_among
 from landmarkflow.evaluation.errors import MAIN_STAGE, ScanPoints, error_table
 from landmarkflow.evaluation.failures import LARGE_ERROR, STAGE_HERE, failure_table, first_stop
 from landmarkflow.evaluation.found import Found, coordinate_table, scan_table, wide_table
-from landmarkflow.evaluation.results import is_empty, read_lists
+from landmarkflow.evaluation.lists import is_empty, read_lists
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit, factor_of
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.evaluation.results import ALL_LABELS, OVERLAP_COLUMNS, OVERLAP_FIGURES, is_empty
+from landmarkflow.evaluation.lists import is_empty
+from landmarkflow.evaluation.results import ALL_LABELS, OVERLAP_COLUMNS, OVERLAP_FIGURES
 from landmarkflow.formats.volumes import read_labels
 from landmarkflow.formats.written import read_written
 from landmarkflow.images.operations import grid_of

@@ -1,4 +1,4 @@
-"""Reads what was written about a run: points, the tables of its evaluation, what made it."""
+"""Reads what was written about a run: the tables of its evaluation, what made it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +9,9 @@ import pandas as pd
 
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.files import read_json
-from landmarkflow.core.points import PointList
 from landmarkflow.evaluation.errors import COLUMNS, NUMBERS
 from landmarkflow.evaluation.found import SCANS
 from landmarkflow.evaluation.settings import EvaluateSettings, Unit
-from landmarkflow.formats.slicer import read_point_lists
 
 # Of an overlap table: its figures, its columns, and the name of all labels taken as one.
 OVERLAP_FIGURES = ("dice", "iou", "asd", "hd95", "all_voxels")
@@ -102,19 +100,6 @@ def read_scans(folder: Path) -> pd.DataFrame:
     """
     numbers = [name for name in SCANS if name not in ("scan", "side", "status", "reason")]
     return read_table(folder / "scans.csv", SCANS, numbers)
-
-
-def read_lists(path: Path | None, scan: str = "") -> list[PointList]:
-    """Reads the point lists of a file; none without a path or in the place of a missing result.
-
-    The name of the `scan` in front of theirs is taken away.
-    """
-    return [] if path is None or is_empty(path) else read_point_lists(path, scan)
-
-
-def is_empty(path: Path) -> bool:
-    """Tells whether an empty file holds the place of a missing result."""
-    return path.is_file() and path.stat().st_size == 0
 
 
 def read_table(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:

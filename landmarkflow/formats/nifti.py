@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.grids import CORNERS, Grid, is_orthonormal
 from landmarkflow.formats.scan_checks import (
+    LEAST_OFFSET,
     SPARE_BYTES,
     Opened,
     check_bytes,
@@ -27,8 +28,6 @@ from landmarkflow.formats.scan_checks import (
 from landmarkflow.images.operations import image_on
 
 HEADER_BYTES = 348
-# With the four bytes that say whether extensions follow.
-LEAST_OFFSET = 352
 # Notes of programs before the voxels; more is an error in the header.
 LARGEST_OFFSET = 1 << 26
 # By so much the squares of a quaternion in few digits may exceed 1.

@@ -18,6 +18,8 @@ from landmarkflow.core.grids import Grid
 # Of a scan's voxels, unpacked. A small packed file can state far more than a machine's memory
 # holds: 33 MB of zeros unpack to 34 GB.
 LARGEST_BYTES = 8 << 30
+# Of a NIfTI-1 header, with the four bytes that say whether extensions follow.
+LEAST_OFFSET = 352
 # What a compressed file may hold beyond its voxels.
 SPARE_BYTES = 1 << 20
 # DEFLATE packs no more than this into a byte.

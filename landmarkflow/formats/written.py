@@ -4,13 +4,22 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.files import cut_short, replacing
-from landmarkflow.formats.nifti import LEAST_OFFSET, open_nifti
-from landmarkflow.formats.scan_checks import BYTES_PER_VOXEL, LARGEST_BYTES, bare, explained
+from landmarkflow.core.grids import Grid
+from landmarkflow.formats.scan_checks import (
+    BYTES_PER_VOXEL,
+    LARGEST_BYTES,
+    LEAST_OFFSET,
+    bare,
+    explained,
+    read_header,
+    stated,
+)
 from landmarkflow.formats.scan_files import NIFTI
+from landmarkflow.images.operations import image_on, view_of
 
 WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha")
 # Of isal's 0 to 3: as small as what ITK writes, in a fifth of the time.
@@ -21,11 +30,46 @@ def read_written(path: Path) -> sitk.Image:
     """Reads a volume that `write_volume` wrote, without the checks that others' files need."""
     path = Path(path)
     with about(path):
+        packed = path.name.lower().endswith(".nii.gz")
+        # Of a name that ends with .nii.gz ITK reads the .nii file beside it, if there is one.
+        if packed and path.is_file() and not path.with_suffix("").exists():
+            return _unpacked(path)
         if path.name.lower().endswith(NIFTI):
-            # Of a name that ends with .nii.gz ITK reads the .nii file beside it, if there is one.
-            return open_nifti(path, LARGEST_BYTES, least=1).read()
+            return _read_nifti(path)
         with explained():
             return bare(sitk.ReadImage(str(path)))
+
+
+def _unpacked(path: Path) -> sitk.Image:
+    """Reads a .nii.gz file: its header by ITK, its voxels by ISA-L, which is three times as fast.
+
+    Whatever ITK would not have written so is left to the reader of others' files.
+    """
+    with explained():
+        header = read_header(path, "NiftiImageIO")
+    try:
+        content = igzip.decompress(path.read_bytes())
+    except (EOFError, OSError, isal_zlib.error):  # type: ignore[misc] # stubs: an instance
+        return _read_nifti(path)
+    size, kind = header.GetSize(), header.GetPixelID()
+    end = LEAST_OFFSET + int(np.prod(size)) * BYTES_PER_VOXEL[kind]
+    if len(content) != end or stated(header, "scl_slope") not in ("0", "1"):
+        return _read_nifti(path)
+    one = sitk.Image((1, 1, 1), kind)
+    values = np.frombuffer(content, view_of(one).dtype, offset=LEAST_OFFSET).reshape(size[::-1])
+    # Adding zero takes away the signs of zeros.
+    spacing, origin, axes = (
+        np.array(part) + 0.0
+        for part in (header.GetSpacing(), header.GetOrigin(), header.GetDirection())
+    )
+    return image_on(Grid(size, spacing, origin, axes.reshape(3, 3)), values)
+
+
+def _read_nifti(path: Path) -> sitk.Image:
+    # Not before it is wanted: loading nibabel takes longer than reading ten crops.
+    from landmarkflow.formats.nifti import open_nifti  # noqa: PLC0415
+
+    return open_nifti(path, LARGEST_BYTES, least=1).read()
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:

@@ -11,8 +11,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import sparse
 
+from landmarkflow.core.grids import bounds
+from landmarkflow.images.banded import Banded
 from landmarkflow.images.masks import points_inside
-from landmarkflow.images.operations import array_of, grid_of
+from landmarkflow.images.operations import grid_of, view_of
 
 Array = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -41,16 +43,17 @@ class Raster:
         voxel = float(np.prod(grid.spacing))
         step = (voxel * max(1.0, len(within) / count)) ** (1 / 3)
         half = np.abs(grid.direction) @ grid.spacing / 2
-        low, high = within.min(axis=0) - half, within.max(axis=0) + half
+        low, high = bounds(within)
         x, y, z = (
             np.arange(start + offset * step, end, step)
-            for start, end, offset in zip(low, high, phase, strict=True)
+            for start, end, offset in zip(low - half, high + half, phase, strict=True)
         )
-        everywhere = _product(x, y, z)
-        index = np.rint(grid.to_index(everywhere)).astype(np.int64)
-        known = np.asarray(((index >= 0) & (index < grid.size)).all(axis=1))
-        i, j, k = index[known].T
-        known[known] = array_of(mask)[k, j, i] > 0
+        index = np.rint(grid.to_index(_product(x, y, z))).astype(np.int64).T
+        known = np.logical_and.reduce(
+            [(i >= 0) & (i < n) for i, n in zip(index, grid.size, strict=True)]
+        )
+        i, j, k = index[:, known]
+        known[known] = view_of(mask)[k, j, i] > 0
         return Raster((x, y, z), np.flatnonzero(known))
 
     @property
@@ -66,29 +69,35 @@ class Spline:
     chosen: NDArray[np.int64]
     by_x: Values
     by_y: Values
-    by_z: Values
+    by_z: Banded
 
     @staticmethod
     def on(raster: Raster, lattice: "Lattice") -> "Spline":
         """Compute what does not depend on the coefficients."""
-        return Spline(raster.chosen, *(lattice.along(axis, raster.axes[axis]) for axis in range(3)))
+        x, y, z = (lattice.along(axis, raster.axes[axis]) for axis in range(3))
+        return Spline(raster.chosen, x, y, Banded.of(z))
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """The numbers, (m,), of the control points on which any displacement depends."""
+        one = np.ones((3, len(self.chosen)), np.float32)
+        return np.flatnonzero(self.collected(one)[0])
 
     def displacements(self, coefficients: Array) -> Values:
         """(3, n) displacements in mm, of (3, count) coefficients in mm, x fastest."""
         shape = (3, self.by_z.shape[1], self.by_y.shape[1], self.by_x.shape[1])
         field = self.by_y @ (coefficients.reshape(shape).astype(np.float32) @ self.by_x.T)
-        everywhere: Values = self.by_z @ field.reshape(3, shape[1], -1)
+        everywhere = self.by_z.along(field, 1)
         return everywhere.reshape(3, -1).take(self.chosen, axis=1)
 
     def collected(self, gradients: Values) -> Values:
         """(3, count) derivatives by the coefficients, of (3, n) ones by the displacements."""
-        x, y, z = self.by_x.shape, self.by_y.shape, self.by_z.shape
-        everywhere = np.zeros((3, z[0] * y[0] * x[0]), dtype=np.float32)
+        shape = (3, self.by_z.shape[0], len(self.by_y), len(self.by_x))
+        everywhere = np.zeros((3, int(np.prod(shape[1:]))), dtype=np.float32)
         # Row by row, since numpy takes three times as long for all at once.
         for row, along in zip(everywhere, gradients, strict=True):
             row[self.chosen] = along
-        field = self.by_z.T @ everywhere.reshape(3, z[0], -1)
-        field = self.by_y.T @ field.reshape(3, z[1], y[0], x[0])
+        field: Values = self.by_y.T @ self.by_z.back(everywhere.reshape(shape), 1)
         return (field @ self.by_x).reshape(3, -1)
 
 
@@ -106,7 +115,7 @@ class Lattice:
     @staticmethod
     def over(points: Array, spacing: float) -> "Lattice":
         """The smallest lattice whose cells cover (n, 3) points, with one cell to spare around."""
-        lowest, highest = points.min(axis=0), points.max(axis=0)
+        lowest, highest = bounds(points)
         cells = np.ceil((highest - lowest) / spacing).astype(int) + 2
         x, y, z = (cells + ORDER).tolist()
         return Lattice((x, y, z), spacing, (lowest + highest - cells * spacing) / 2)
@@ -128,21 +137,20 @@ class Lattice:
             weights[np.arange(len(where)), cell + step] = weight
         return weights
 
-    def bending(self) -> sparse.dia_matrix:
+    def bending(self) -> sparse.csr_matrix:
         """The matrix B, (count, count), of the bending cᵀ B c of coefficients c in mm.
-
-        It is stored by its diagonals, by which a product takes half as long as by rows.
 
         The bending is Σ |∂²u/∂i∂j|² over all pairs i, j of axes, in 1/mm², with differences of
         the coefficients for derivatives, averaged over the control points.
         """
         total = sparse.csr_matrix((self.count, self.count))
         for one in range(3):
-            for other in range(3):
+            for other in range(one, 3):
                 orders = [(axis == one) + (axis == other) for axis in range(3)]
                 x, y, z = (_squared(n, order) for n, order in zip(self.size, orders, strict=True))
-                total = total + sparse.kron(z, sparse.kron(y, x))
-        return sparse.dia_matrix(total / (self.count * self.spacing**4))
+                times = 1 if one == other else 2
+                total = total + times * sparse.kron(z, sparse.kron(y, x))
+        return total / (self.count * self.spacing**4)
 
     def refined(self, coefficients: Array, finer: "Lattice") -> Array:
         """The coefficients, (3, count) mm, on another lattice: as much at its control points."""
@@ -165,7 +173,8 @@ class Lattice:
         transform.SetTransformDomainOrigin(self.start.tolist())
         transform.SetTransformDomainPhysicalDimensions((cells * self.spacing).tolist())
         transform.SetTransformDomainMeshSize(cells.tolist())
-        transform.SetParameters(coefficients.ravel().tolist())
+        # To a nanometre: in a file, all the digits of a double take twice the time and space.
+        transform.SetParameters(coefficients.round(6).ravel().tolist())
         return transform
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.images.operations import array_of, cropped, grid_of
+from landmarkflow.images.operations import cropped, grid_of, view_of
 from landmarkflow.images.sampling import resample
 
 
@@ -32,8 +32,10 @@ def mask_around_target(crop: sitk.Image, target: sitk.Image, margin_mm: float) -
 
 def points_inside(mask: sitk.Image) -> NDArray[np.float64]:
     """Returns (n, 3) LPS mm, the centres of a mask's voxels that are not zero, x fastest."""
-    index = np.argwhere(array_of(mask) > 0)[:, ::-1]
-    return grid_of(mask).to_physical(index.astype(np.float64))
+    inside = view_of(mask) > 0
+    # By numbers in a row, since numpy takes thrice as long for indices along each axis.
+    z, y, x = np.unravel_index(np.flatnonzero(inside), inside.shape)
+    return grid_of(mask).to_physical(np.stack([x, y, z], axis=1, dtype=np.float64))
 
 
 def otsu_threshold(values: NDArray[np.float64]) -> float:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from landmarkflow.core.errors import InputError
-from landmarkflow.core.grids import Grid
+from landmarkflow.core.grids import Grid, bounds
 
 # What a point's LPS coordinates are multiplied by to mirror it in the plane x = 0.
 MIRROR = np.array([-1.0, 1.0, 1.0])
@@ -57,8 +57,9 @@ def cropped(image: sitk.Image, points: NDArray[np.float64], margin_mm: float) ->
     grid = grid_of(image)
     index = grid.to_index(points)
     margin = margin_mm / grid.spacing
-    first = np.maximum(np.floor(index.min(axis=0) - margin), 0).astype(int)
-    last = np.minimum(np.ceil(index.max(axis=0) + margin) + 1, grid.size).astype(int)
+    low, high = bounds(index)
+    first = np.maximum(np.floor(low - margin), 0).astype(int)
+    last = np.minimum(np.ceil(high + margin) + 1, grid.size).astype(int)
     if (last <= first).any():
         extent = grid.extent_text()
         raise InputError(f"the points lie outside the image, expected some within {extent}")

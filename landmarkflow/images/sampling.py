@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from landmarkflow.core.grids import Grid
+from landmarkflow.images.banded import Banded
 from landmarkflow.images.operations import grid_of, image_on, place
 
 Array = NDArray[np.float64]
@@ -67,10 +68,20 @@ def under_gaussian(
 
     The standard deviation along each axis is in steps of that axis; 0 leaves it as it is.
     """
-    # Three times as fast as ITK's recursive Gaussian where sigma is a voxel or two.
-    return np.asarray(
-        ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=GAUSSIAN_REACH)
-    )
+    for axis, deviation in enumerate(sigma):
+        if (reach := int(GAUSSIAN_REACH * deviation + 0.5)) > 0:
+            values = _weights(values.shape[axis], deviation, reach).along(values, axis)
+    return values
+
+
+def _weights(count: int, deviation: float, reach: int) -> Banded:
+    """(count, count) by which a row of numbers is multiplied to be under a Gaussian."""
+    steps, places = np.arange(-reach, reach + 1), np.arange(count)
+    kernel = np.exp(-0.5 * (steps / deviation) ** 2)
+    weights = np.zeros((count, count), np.float32)
+    for step, weight in zip(steps, kernel / kernel.sum(), strict=True):
+        weights[places, np.clip(places + step, 0, count - 1)] += weight
+    return Banded.of(weights)
 
 
 def carried(image: sitk.Image, transform: sitk.Transform) -> sitk.Image:

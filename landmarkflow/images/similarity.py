@@ -7,7 +7,14 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.images.operations import array_of, grid_of, shrunk
+from landmarkflow.images.operations import (
+    array_of,
+    block_factors,
+    grid_of,
+    image_on,
+    shrunk,
+    view_of,
+)
 from landmarkflow.images.sampling import map_points, smoothed, under_gaussian
 
 Array = NDArray[np.float64]
@@ -173,8 +180,11 @@ def feature(image: sitk.Image, smoothing_mm: float, contrast_mm: float) -> sitk.
 
     Both have the sigma of a Gaussian, in mm; 0 leaves that step out.
     """
+    if contrast_mm <= 0 or block_factors(image, contrast_mm / SIGMA_IN_VOXELS) == (1, 1, 1):
+        grid, values = grid_of(image), view_of(image).astype(np.float32, copy=False)
+        return image_on(grid, features_of(values[None], grid.spacing, smoothing_mm, contrast_mm)[0])
     smooth = smoothed(image, smoothing_mm) if smoothing_mm > 0 else image
-    return _locally_normalised(smooth, contrast_mm) if contrast_mm > 0 else smooth
+    return _locally_normalised(smooth, contrast_mm)
 
 
 def features_of(values: Values, spacing: Array, smoothing_mm: float, contrast_mm: float) -> Values:
@@ -204,8 +214,6 @@ def _locally_normalised(image: sitk.Image, sigma: float) -> sitk.Image:
     identity = sitk.Transform(3, sitk.sitkIdentity)
 
     def here(coarse: sitk.Image) -> sitk.Image:
-        if coarse.GetSize() == image.GetSize():
-            return coarse
         # Beyond the coarse voxels' centres the outermost value goes on.
         return sitk.Resample(coarse, image, identity, sitk.sitkLinear, 0.0, sitk.sitkFloat32, True)
 

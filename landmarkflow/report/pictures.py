@@ -14,7 +14,7 @@ from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
-from landmarkflow.evaluation.results import read_lists
+from landmarkflow.evaluation.lists import read_lists
 from landmarkflow.evaluation.settings import Unit, factor_of
 from landmarkflow.formats.pictures import read_picture
 from landmarkflow.formats.volumes import read_volume

@@ -10,7 +10,7 @@ import numpy as np
 from landmarkflow.core.errors import InputError, about
 from landmarkflow.core.points import Landmarks
 from landmarkflow.core.records import Record, read_record
-from landmarkflow.evaluation.results import is_empty, read_lists
+from landmarkflow.evaluation.lists import is_empty, read_lists
 from landmarkflow.formats.written import read_written
 from landmarkflow.images.views import Frame
 from landmarkflow.report.embedded import Budget

@@ -16,7 +16,8 @@ from landmarkflow.core.locks import NO_LOCKS
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, read_record
 from landmarkflow.evaluation.errors import MAIN_STAGE
-from landmarkflow.evaluation.results import read_lists, read_scans
+from landmarkflow.evaluation.lists import read_lists
+from landmarkflow.evaluation.results import read_scans
 from landmarkflow.review.state import (
     ACCEPTED,
     MOVED,

@@ -4,7 +4,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from landmarkflow.images.operations import grid_of
+from landmarkflow.core.grids import Grid
+from landmarkflow.images.operations import grid_of, image_on, view_of
 
 
 def crop_around(region: sitk.Image, position: NDArray[np.float64], field_mm: float) -> sitk.Image:
@@ -12,9 +13,11 @@ def crop_around(region: sitk.Image, position: NDArray[np.float64], field_mm: flo
     grid = grid_of(region)
     pixels = int(np.ceil(field_mm / float(grid.spacing[0])))
     first = np.round(grid.to_index(position[None])[0]).astype(int) - pixels // 2
-    last = first + pixels
-    low = np.maximum(-first, 0)
-    high = np.maximum(last - np.array(grid.size), 0)
-    padded = sitk.ConstantPad(region, low.tolist(), high.tolist(), 0.0)
-    crop: sitk.Image = sitk.RegionOfInterest(padded, [pixels] * 3, (first + low).tolist())
-    return crop
+    low, high = (np.clip(end, 0, grid.size)[::-1] for end in (first, first + pixels))
+    there = tuple(slice(*ends) for ends in zip(low, high, strict=True))
+    here = tuple(slice(*ends) for ends in zip(low - first[::-1], high - first[::-1], strict=True))
+    # No padding of the region, which of a head is many times as large as the cube.
+    values = np.zeros((pixels,) * 3, view_of(region).dtype)
+    values[here] = view_of(region)[there]
+    origin = grid.to_physical(first[None])[0]
+    return image_on(Grid((pixels,) * 3, grid.spacing, origin, grid.direction), values)

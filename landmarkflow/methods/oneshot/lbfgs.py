@@ -16,7 +16,14 @@ from landmarkflow.images.bsplines import Lattice, Raster, Spline
 from landmarkflow.images.extent import Extent
 from landmarkflow.images.masks import points_inside
 from landmarkflow.images.operations import shrunk
-from landmarkflow.images.similarity import Interpolator, Values, correlation, feature, normalised
+from landmarkflow.images.similarity import (
+    Interpolator,
+    Values,
+    correlation,
+    feature,
+    interpolated,
+    normalised,
+)
 from landmarkflow.methods.oneshot.settings import LbfgsSettings, LevelSettings, SplineLevelSettings
 
 Array = NDArray[np.float64]
@@ -43,13 +50,17 @@ class Samples:
 
 @dataclass(frozen=True)
 class SplineLevel:
-    """What all scans share at one level: samples, control points, weights and bending."""
+    """What all scans share at one level: samples, control points, weights and bending.
+
+    `free` are the numbers, (m,), of the control points that move; the others stay at their start.
+    """
 
     settings: SplineLevelSettings
     samples: Samples
     lattice: Lattice
     spline: Spline
-    bending: sparse.dia_matrix
+    bending: sparse.csr_matrix
+    free: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -94,12 +105,18 @@ def prepare(fixed: sitk.Image, mask: sitk.Image, settings: LbfgsSettings, *, see
         found, _ = Interpolator.of(_feature_at(fixed, level)).sample(points)
         return Samples(points, normalised(found))
 
-    levels = []
+    levels: list[SplineLevel] = []
     for level in settings.levels:
         compared = raster(level)
         lattice = Lattice.over(inside, level.grid_spacing_mm)
-        spline, bending = Spline.on(compared, lattice), level.bending * lattice.bending()
-        levels.append(SplineLevel(level, samples(level, compared.points), lattice, spline, bending))
+        spline = Spline.on(compared, lattice)
+        # Where a coarser lattice has been, what no sample sees need not follow: two thirds of a
+        # skull's control points.
+        free = spline.seen if levels else np.arange(lattice.count)
+        bending = level.bending * lattice.bending()[free]
+        levels.append(
+            SplineLevel(level, samples(level, compared.points), lattice, spline, bending, free)
+        )
     affine = settings.affine
     first = samples(affine, raster(affine).points) if affine else None
     return Prepared(first, tuple(levels))
@@ -170,9 +187,15 @@ def _fit_spline(
     """Coefficients (3, count) in mm of the displacement that precedes the affine map."""
     target = Interpolator.of(_feature_at(moving, level.settings))
     unbent = affine.matrix @ level.samples.points.T + affine.offset[:, None]
-    matrix = affine.matrix.astype(np.float32)
-    placed = (unbent + matrix @ level.spline.displacements(start)).T
+    placed = (unbent + affine.matrix @ level.spline.displacements(start)).T
     seen = _seen(placed, level.settings, extent)
+    # Straight to the target's voxels, in float32 from its origin on: memory is what takes time.
+    unbent = (target.to_index @ (unbent - target.origin[:, None])).astype(np.float32)
+    by_displacement = (target.to_index @ affine.matrix).astype(np.float32)
+    inside = level.bending[:, level.free]
+    held = start.copy()
+    held[:, level.free] = 0
+    pull = (level.bending @ held.T).T
 
     def compared(values: Values) -> tuple[float, Values]:
         """The correlation and its derivative by each value, 0 where the scan shows nothing."""
@@ -183,17 +206,23 @@ def _fit_spline(
         value, by_value[seen] = correlation(fixed, values[seen])
         return value, by_value
 
-    def objective(numbers: Array) -> tuple[float, Array]:
-        coefficients = numbers.reshape(3, -1)
-        displacement = level.spline.displacements(coefficients)
-        values, gradients = target.sample((unbent + matrix @ displacement).T)
-        value, by_value = compared(values)
-        by_coefficient = level.spline.collected(matrix.T @ (gradients.T * by_value))
-        stiffness = np.stack([level.bending @ along for along in coefficients])
-        bending = float((coefficients * stiffness).sum())
-        return bending - value, np.asarray(2 * stiffness - by_coefficient, np.float64).ravel()
+    coefficients = start.copy()
 
-    return _minimised(objective, start.ravel(), level.settings.iterations).reshape(3, -1)
+    def objective(numbers: Array) -> tuple[float, Array]:
+        free = coefficients[:, level.free] = numbers.reshape(3, -1)
+        displacement = level.spline.displacements(coefficients)
+        index = unbent + by_displacement @ displacement
+        values, by_index = interpolated(target.voxels, target.size, index)
+        value, by_value = compared(values)
+        by_coefficient = level.spline.collected(by_displacement.T @ (by_index * by_value))
+        stiffness = np.stack([inside @ along for along in free])
+        bending = float((free * (stiffness + 2 * pull)).sum())
+        slope = 2 * (stiffness + pull) - by_coefficient[:, level.free]
+        return bending - value, np.asarray(slope, np.float64).ravel()
+
+    found = _minimised(objective, start[:, level.free].ravel(), level.settings.iterations)
+    coefficients[:, level.free] = found.reshape(3, -1)
+    return coefficients
 
 
 def _seen(points: Array, level: LevelSettings, extent: Extent | None) -> NDArray[np.bool_] | None:

@@ -21,7 +21,7 @@ from landmarkflow.formats.volumes import read_volume
 from landmarkflow.formats.written import write_volume
 from landmarkflow.images.identity import Identity
 from landmarkflow.images.masks import otsu_threshold
-from landmarkflow.images.operations import array_of, cropped, grid_of, view_of
+from landmarkflow.images.operations import array_of, cropped, grid_of, image_on, view_of
 from landmarkflow.images.sampling import resample
 from landmarkflow.methods.oneshot.mixture import Mixture, fit_mixture
 from landmarkflow.methods.oneshot.normalise import (
@@ -133,9 +133,8 @@ def whole_scan(
             "larger spacing, or cut the scan out around the target"
         )
     box = _box_grid(low, high, settings.spacing_mm)
-    normalised = normalise(scan, greys)
-    crop = resample(normalised, box, "linear")
-    coarse = resample(normalised, _covering_grid(grid_of(normalised), settings.search_spacing_mm))
+    crop = resample(normalise(scan, greys), box, "linear")
+    coarse = _searched(scan, settings, greys)
     values = array_of(coarse).astype(np.float64)
     bright = values * (values > otsu_threshold(values.ravel()))
     if not bright.any():
@@ -167,19 +166,14 @@ def locate_by_mixture(
     Raises:
         ScanFailure: no voxel belongs to the dense component.
     """
-    grid = grid_of(scan)
     mixture = fit_mixture(view_of(scan), settings, intensities, greys)
-    # Blocks first: smoothing all voxels of a fine scan would take longer than all that follows.
-    coarse = normalised_blocks(scan, greys, settings.search_spacing_mm / 2)
-    covering = _covering_grid(grid, settings.search_spacing_mm)
-    search = resample(coarse, covering, "linear")
+    search = _searched(scan, settings, greys)
     density = array_of(search).astype(np.float64)
     mass = mixture.dense_probability(density) * density
     candidates = find_candidates(mass, grid_of(search), settings)
     centre = _centre_of_mass(mass, grid_of(search))
-    box = _crop_grid(grid, [c.centre for c in candidates], settings)
-    around = normalise(cropped(scan, _corners(box), CROP_MARGIN_MM), greys)
-    return Region(resample(around, box, "linear"), mixture, centre, candidates)
+    crop = _crop(scan, [candidate.centre for candidate in candidates], settings, greys)
+    return Region(crop, mixture, centre, candidates)
 
 
 def find_candidates(
@@ -271,15 +265,45 @@ def _covering_grid(scan: Grid, spacing: float) -> Grid:
     return _box_grid(corners.min(axis=0), corners.max(axis=0), spacing)
 
 
-def _crop_grid(
-    scan: Grid, centres: list[tuple[float, float, float]], settings: LocateSettings
-) -> Grid:
-    """The working grid around all candidates, within the scan."""
-    corners, centre = _corners(scan), np.array(centres)
-    half = settings.field_mm / 2
-    low = np.maximum(centre.min(axis=0) - half, corners.min(axis=0))
-    high = np.minimum(centre.max(axis=0) + half, corners.max(axis=0))
-    return _box_grid(low, high, settings.spacing_mm)
+def _searched(scan: sitk.Image, settings: LocateSettings, greys: Range) -> sitk.Image:
+    """The normalised scan on the LPS-aligned grid on which regions are looked for."""
+    # Blocks first: smoothing all voxels of a fine scan would take longer than all that follows.
+    blocks = normalised_blocks(scan, greys, settings.search_spacing_mm / 2)
+    return resample(blocks, _covering_grid(grid_of(scan), settings.search_spacing_mm), "linear")
+
+
+def _crop(
+    scan: sitk.Image,
+    centres: list[tuple[float, float, float]],
+    settings: LocateSettings,
+    greys: Range,
+) -> sitk.Image:
+    """The normalised scan around all candidates, on the working grid, within the scan.
+
+    Where the candidates' cubes are smaller than the box around them all, what lies between is air.
+    """
+    corners, half = _corners(grid_of(scan)), settings.field_mm / 2
+    around = np.array(centres)
+    low = np.maximum(around - half, corners.min(axis=0))
+    high = np.minimum(around + half, corners.max(axis=0))
+    box = _box_grid(low.min(axis=0), high.max(axis=0), settings.spacing_mm)
+    first = np.clip(np.floor(box.to_index(low)), 0, None).astype(int)
+    last = np.minimum(np.ceil(box.to_index(high)) + 1, box.size).astype(int)
+    if np.prod(last - first, axis=1).sum() >= np.prod(box.size):
+        return _resampled(scan, box, greys)
+    values = np.zeros(box.size[::-1], np.float32)
+    for begin, end in zip(first, last, strict=True):
+        x, y, z = (end - begin).tolist()
+        part = Grid((x, y, z), box.spacing, box.to_physical([begin])[0], box.direction)
+        inside = tuple(slice(*ends) for ends in zip(begin[::-1], end[::-1], strict=True))
+        values[inside] = array_of(_resampled(scan, part, greys))
+    return image_on(box, values)
+
+
+def _resampled(scan: sitk.Image, grid: Grid, greys: Range) -> sitk.Image:
+    """The part of a scan around a grid, normalised, on that grid."""
+    part = cropped(scan, _corners(grid), CROP_MARGIN_MM)
+    return resample(normalise(part, greys), grid, "linear")
 
 
 def survey_of(batch: Batch) -> Survey | None:

@@ -66,9 +66,17 @@ class Warped:
     points: PointList
 
     @staticmethod
-    def of(transform: sitk.Transform, template: sitk.Image, points: PointList) -> "Warped":
-        """Prepare to look the template up from the scan's side."""
-        corners = grid_of(template).corners
+    def of(
+        transform: sitk.Transform, corners: Array, voxels: Interpolator, points: PointList
+    ) -> "Warped":
+        """Prepare to look the template up from the scan's side.
+
+        Args:
+            transform: takes template points to the scan's.
+            corners: (8, 3) LPS mm, of the template's crop.
+            voxels: of the template's crop.
+            points: where the step puts the landmarks in the scan.
+        """
         low, high = corners.min(axis=0), corners.max(axis=0)
         # The outer quarters are left out: beyond the target a B-spline is not defined everywhere.
         axes = [
@@ -77,7 +85,7 @@ class Warped:
         ]
         known = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
         affine = about_inverse(known, map_points(transform, known))
-        return Warped(transform, affine, Interpolator.of(template), points)
+        return Warped(transform, affine, voxels, points)
 
     def slice(self, frame: Frame) -> NDArray[np.float32]:
         """(side · side,) the template's intensities in a slice of the scan."""
@@ -249,8 +257,10 @@ def run(batch: Batch) -> None:
     settings = batch.settings(CentreSettings, "centre")
 
     @functools.cache
-    def template() -> sitk.Image:
-        return read_written(batch.path("template_centred"))
+    def template() -> tuple[Array, Interpolator]:
+        """The corners of the template's crop and its voxels."""
+        crop = read_written(batch.path("template_centred"))
+        return grid_of(crop).corners, Interpolator.of(crop)
 
     def compute(task: Task) -> Record:
         located, centred = (
@@ -266,7 +276,7 @@ def run(batch: Batch) -> None:
             settings.field_mm,
             read_point_lists(task.inputs["landmarks"], task.scan)[0],
             {
-                name: Warped.of(read_transform(task.inputs[name]), template(), after[name])
+                name: Warped.of(read_transform(task.inputs[name]), *template(), after[name])
                 for name in STEPS
             },
         )

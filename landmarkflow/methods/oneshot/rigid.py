@@ -8,7 +8,7 @@ from scipy import optimize
 
 from landmarkflow.images.extent import Extent
 from landmarkflow.images.operations import shrunk
-from landmarkflow.images.similarity import Interpolator, correlation, normalised
+from landmarkflow.images.similarity import Interpolator, correlation, interpolated, normalised
 from landmarkflow.methods.oneshot.moments import Pose, Subject
 from landmarkflow.methods.oneshot.settings import AlignSettings
 
@@ -89,13 +89,17 @@ class Similarity:
         points, fixed = self.samples.points, self.samples.values
         if seen is not None:
             points, fixed = points[seen], normalised(fixed[seen])
-        arms = pose.turned(points)
-        values, gradients = self.target.sample(arms + pose.pivot + pose.translation)
+        arms, to_index = (points - pose.pivot).T, self.target.to_index
+        start = to_index @ (pose.pivot + pose.translation - self.target.origin)
+        # Straight to voxels, since as many points are turned in each step of a climb.
+        index = (to_index @ pose.rotation @ arms + start[:, None]).astype(np.float32)
+        values, by_index = interpolated(self.target.voxels, self.target.size, index)
         value, by_value = correlation(fixed, values.astype(np.float64))
+        forces = by_index * by_value
         # Σ arm × force, of the sums of all their products.
-        products = arms.T @ (gradients * by_value[:, None])
+        products = pose.rotation @ (arms @ forces.T) @ to_index
         turn = products[[1, 2, 0], [2, 0, 1]] - products[[2, 0, 1], [1, 2, 0]]
-        return value, np.concatenate([turn, by_value @ gradients])
+        return value, np.concatenate([turn, forces.sum(axis=1) @ to_index])
 
     def ascend(self, pose: Pose, settings: AlignSettings) -> tuple[Pose, float]:
         """Climb from a pose; return the pose reached and its correlation.
