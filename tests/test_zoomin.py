@@ -19,7 +19,7 @@ from landmarkflow.learning.crops import Frame, Pyramid
 from landmarkflow.learning.folds import VALIDATION
 from landmarkflow.learning.heatmaps import gaussian_targets
 from landmarkflow.methods.zoomin import learn as learning
-from landmarkflow.methods.zoomin.augment import draw_look
+from landmarkflow.methods.zoomin.augment import draw_appearance
 from landmarkflow.methods.zoomin.batches import Shown, coarse_frame, draw, region_frames
 from landmarkflow.methods.zoomin.courses import coarse_course, zoom_course
 from landmarkflow.methods.zoomin.doubts import Limits, doubts, extremes
@@ -157,9 +157,10 @@ def test_a_small_dark_place_is_not_flat() -> None:
     frame = coarse_frame(200, 200)
     settings = AugmentSettings(spots=0, cut=0, blur=0, noise=0, grey=0, dropped=0, gradient=0)
     random = np.random.default_rng(1)
-    look = draw_look(random, settings, channels=3, size=200, near=np.full((1, 2), np.nan))
-    darker = replace(look, shift=np.array([-0.4, 0, 0]), gain=np.array([1.2, 1, 1]), gamma=1.0)
-    seen = darker.shown(pyramid, frame, random)[0].numpy()
+    nowhere = np.full((1, 2), np.nan)
+    drawn = draw_appearance(random, settings, channels=3, size=200, near=nowhere)
+    darker = replace(drawn, shift=np.array([-0.4, 0, 0]), gain=np.array([1.2, 1, 1]), gamma=1.0)
+    seen = darker.shown(pyramid, frame, 0)[0].numpy()
     assert np.ptp(seen[80:89, 117:126]) > 0.03
 
 
@@ -185,6 +186,15 @@ def test_landmarks_of_a_batch_lie_on_what_they_mark(blobs: list[Shown]) -> None:
                 part = near.regions[row, scale, 1].numpy()
                 here, usual = part[y, x], np.median(part[part > 0])
                 assert here > usual if k == 0 else here < usual, number
+
+
+def test_regions_are_the_same_where_whole_pictures_are_not_made(blobs: list[Shown]) -> None:
+    misses = [np.full((1, 2), 0.02)] * 2
+    both = [draw(blobs, np.random.default_rng(5), TINY, misses, whole=w) for w in (True, False)]
+    (with_pictures, near), (without, alone) = both
+    assert near is not None and alone is not None
+    assert torch.equal(near.regions, alone.regions) and near.landmark == alone.landmark
+    assert len(with_pictures.pictures) == len(blobs) and len(without.pictures) == 0
 
 
 def test_regions_are_laid_by_misses(blobs: list[Shown]) -> None:

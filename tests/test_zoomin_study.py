@@ -125,6 +125,21 @@ def test_a_second_run_does_nothing(eyes: Path, root: Path) -> None:
     assert NOTHING in ran.text
 
 
+def test_a_folder_of_sections_is_learned_eye_by_eye(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "given/images").mkdir(parents=True)
+    sizes, marks = ["image,width,height,group"], ["image,landmark,x,y"]
+    for number, name in enumerate(("a1", "a2", "b1", "b2")):
+        Image.new("L", (40, 20), 50 + number).save(tmp_path / f"given/images/{name}.png")
+        sizes.append(f"{name},40,20,{name[0]}")
+        marks += [f"{name},spur_left,5,{number}", f"{name},spur_right,35,{number}"]
+    (tmp_path / "given/images.csv").write_text("\n".join(sizes) + "\n")
+    (tmp_path / "given/landmarks.csv").write_text("\n".join(marks) + "\n")
+    study = ("--configfile", root / "studies/as_oct.yaml", "--dry-run")
+    ran = run_workflow(root, tmp_path, *study, "--config", f"data_folder={tmp_path / 'given'}")
+    assert ran.jobs["train_zoomin_fold-2"] == 1
+    assert '"folds_by": "group"' in ran.text and '"group": "b"' in ran.text
+
+
 def test_a_volume_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no picture, but the method zoomin finds landmarks"):
         read_of(str(tmp_path / "scan.nii.gz"), 2**30)

@@ -27,7 +27,7 @@ Spot = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Appearance:
     """How a picture is shown.
 
     Attributes:
@@ -55,10 +55,15 @@ class Look:
     field: tuple[float, float, float, float] | None
     colours: int
 
-    def shown(self, pyramid: Pyramid, frame: Frame, random: np.random.Generator) -> Tensor:
+    def shown(self, pyramid: Pyramid, frame: Frame, noise_seed: int) -> Tensor:
         """(channels, height, width), about 0 to 1, of a picture of 0 to 255 in a frame.
 
         What a change makes darker than 0 or brighter than 1 stays so, for clipped it would be flat.
+
+        Args:
+            pyramid: the picture.
+            frame: what of it is shown.
+            noise_seed: of this crop's noise.
         """
         seen = pyramid.crop(frame) / 255
         inside = (seen[self.colours :].amax(dim=0) > 0.02).float()
@@ -79,7 +84,7 @@ class Look:
             changed = _blurred(changed, width)
         gain, shift = (torch.from_numpy(v).float()[:, None, None] for v in (self.gain, self.shift))
         changed = (changed - 0.5) * gain + 0.5 + shift
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        generator = torch.Generator().manual_seed(noise_seed)
         changed += self.noise * torch.randn(changed.shape, generator=generator)
         if self.field is not None:
             x, y, radius, tall = self.field
@@ -103,15 +108,15 @@ def _blurred(values: Tensor, width: float) -> Tensor:
     return nn.functional.conv2d(along, kernel.transpose(2, 3), groups=len(values))[0]
 
 
-def draw_look(
+def draw_appearance(
     random: np.random.Generator,
     settings: AugmentSettings,
     *,
     channels: int,
     size: int,
     near: Array,
-) -> Look:
-    """A look drawn at random.
+) -> Appearance:
+    """An appearance drawn at random.
 
     Args:
         random: stream.
@@ -142,7 +147,7 @@ def draw_look(
         radius = size / 2 * random.uniform(NARROWEST, 1)
         away = random.uniform(-1, 1, 2) * (size / 2 - radius) + (size - 1) / 2
         field = (float(away[0]), float(away[1]), radius, radius * random.uniform(0.75, 1.1))
-    return Look(
+    return Appearance(
         gain=gain,
         shift=shift,
         gamma=math.exp(random.uniform(-1, 1) * settings.gamma),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landmarkflow.learning.crops import Frame, Pyramid
-from landmarkflow.methods.zoomin.augment import draw_frame, draw_look
+from landmarkflow.methods.zoomin.augment import draw_appearance, draw_frame
 from landmarkflow.methods.zoomin.settings import RegionSettings, TrainSettings
 
 Array = NDArray[np.float64]
@@ -40,7 +40,13 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class Coarsely:
-    """Pictures in coarse frames: (n, c, size, size), and landmarks (n, k, 2) in map pixels."""
+    """Pictures in coarse frames.
+
+    Attributes:
+        pictures: (n, c, size, size); of no pictures where only regions are looked at.
+        points: (n, k, 2) landmarks, in pixels of the coarse branch's maps; NaN where unknown.
+        frames: the n coarse frames.
+    """
 
     pictures: Tensor
     points: Tensor
@@ -95,6 +101,8 @@ def draw(
     random: np.random.Generator,
     settings: TrainSettings,
     misses: Sequence[Array] | None = None,
+    *,
+    whole: bool = True,
 ) -> tuple[Coarsely, Closely | None]:
     """Pictures, changed at random, and regions of interest in them.
 
@@ -104,15 +112,19 @@ def draw(
         settings: sizes, changes, regions.
         misses: for each landmark (n, 2) errors of the coarse branch, shares of the field; None
             for no regions.
+        whole: whether the pictures in their coarse frames are made, too, which takes about as long
+            as the regions; what is drawn at random does not depend on it.
     """
     pictures, frames, points, regions = [], [], [], []
     placed: list[tuple[int, int, tuple[Frame, ...]]] = []
     for number, one in enumerate(shown):
         frame = draw_frame(random, settings.augment, picture=one.size, size=settings.coarse.size)
-        look = draw_look(
+        appearance = draw_appearance(
             random, settings.augment, channels=one.channels, size=one.size, near=one.points
         )
-        pictures.append(look.shown(one.pyramid, frame, random))
+        noise_seed = _seed_of(random)
+        if whole:
+            pictures.append(appearance.shown(one.pyramid, frame, noise_seed))
         frames.append(frame)
         points.append(frame.coarser(settings.coarse.stem).to_grid(one.points))
         if misses is None:
@@ -120,10 +132,13 @@ def draw(
         for k in _landmarks(one, random, settings.regions, misses):
             centre = _laid(one, k, random, settings.regions, misses[k])
             laid = region_frames(frame, centre, one.size, settings.regions)
-            regions.append(torch.stack([look.shown(one.pyramid, f, random) for f in laid]))
+            crops = [appearance.shown(one.pyramid, f, _seed_of(random)) for f in laid]
+            regions.append(torch.stack(crops))
             placed.append((number, k, laid))
     coarsely = Coarsely(
-        torch.stack(pictures), torch.from_numpy(np.stack(points)).float(), tuple(frames)
+        torch.stack(pictures) if whole else torch.zeros((0, shown[0].channels, 0, 0)),
+        torch.from_numpy(np.stack(points)).float(),
+        tuple(frames),
     )
     if not placed:
         return coarsely, None
@@ -139,6 +154,10 @@ def draw(
         tuple(k for _, k, _ in placed),
         torch.from_numpy(np.array(where)).float(),
     )
+
+
+def _seed_of(random: np.random.Generator) -> int:
+    return int(random.integers(2**62))
 
 
 def _landmarks(

@@ -44,13 +44,14 @@ def zoom_course(
         streams: numbers that random streams are made of.
         device: where to compute.
     """
+    # Whether the coarse branch looks at the pictures, too.
     needs = train.joint or (train.parts.fusion and train.parts.coarse_features)
 
     def loss(network: nn.Module, shown: Sequence[Shown], random: np.random.Generator) -> Tensor:
         zoom = network["zoom"] if isinstance(network, nn.ModuleDict) else network
         first = network["coarse"] if isinstance(network, nn.ModuleDict) else coarse
         assert isinstance(zoom, Zoom) and isinstance(first, Coarse)
-        wide, near = draw(shown, random, train, misses)
+        wide, near = draw(shown, random, train, misses, whole=needs)
         if near is None:
             return zoom.head.weight.sum() * 0
         maps = [frame.coarser(train.coarse.stem) for frame in wide.frames]

@@ -48,13 +48,10 @@ class Limits:
         """
         if not len(extremes):
             return self
-        known = np.sort(extremes, axis=0)
         own = self._values()
-        limits = own
-        for number in range(-1, len(known)):
-            limits = own if number < 0 else np.maximum(own, known[number])
-            if (extremes > limits).any(axis=1).mean() <= share:
-                break
+        wider = (np.maximum(own, row) for row in np.sort(extremes, axis=0))
+        # The last ones are beyond nothing, so one serves.
+        limits = next(one for one in (own, *wider) if (extremes > one).any(axis=1).mean() <= share)
         presence, elsewhere, rival, moved, deviations = map(float, limits)
         return Limits(1 - presence, elsewhere, rival, moved, deviations, self.most_apart)
 

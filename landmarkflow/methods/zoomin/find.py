@@ -128,7 +128,7 @@ class Finder:
         with torch.inference_mode():
             for pair in self.pairs:
                 logits, features = pair.coarse(pictures)
-                one = _laid(_probabilities(logits), grids, [grids[0]] * len(ways)).mean(dim=0)
+                one = _laid_onto(_probabilities(logits), grids, [grids[0]] * len(ways)).mean(dim=0)
                 total = one if total is None else total + one
                 seen.append(
                     [
@@ -208,26 +208,26 @@ class Finder:
         return more
 
     def _judged(
-        self, peaks: Sequence[Sequence[Peak]], answers: Sequence["_Look"], *, size: int
+        self, peaks: Sequence[Sequence[Peak]], answers: Sequence["_Answer"], *, size: int
     ) -> tuple[list[int], list[float]]:
         """The likeliest hypothesis of each landmark, and the best other one's score, of its."""
         starts = np.cumsum([0, *map(len, peaks)])
-        looks = [list(answers[a:b]) for a, b in itertools.pairwise(starts)]
+        by_landmark = [list(answers[a:b]) for a, b in itertools.pairwise(starts)]
         scores = [
             np.array([max(a.presence, LEAST_SEEN) * p.mass for a, p in zip(own, row, strict=True)])
-            for own, row in zip(looks, peaks, strict=True)
+            for own, row in zip(by_landmark, peaks, strict=True)
         ]
         chosen = [int(np.argmax(one)) for one in scores]
         if self.shape is not None:
             places = [
                 np.array([a.expected((p.x, p.y)) / size for a, p in zip(own, row, strict=True)])
-                for own, row in zip(looks, peaks, strict=True)
+                for own, row in zip(by_landmark, peaks, strict=True)
             ]
             chosen = self.shape.chosen(places, scores)
         rival = []
-        for one, number, own in zip(scores, chosen, looks, strict=True):
+        for one, number, own in zip(scores, chosen, by_landmark, strict=True):
             # Hypotheses whose closer looks end at one place are one.
-            away = [np.linalg.norm(look.place - own[number].place) / size for look in own]
+            away = [np.linalg.norm(answer.place - own[number].place) / size for answer in own]
             others = [s for s, far in zip(one, away, strict=True) if far > SAME_PLACE]
             rival.append(float(max(others, default=0.0) / max(one[number], 1e-9)))
         return chosen, rival
@@ -260,7 +260,7 @@ class Finder:
         looked: Sequence[tuple[int, Array]],
         seen: Sequence[Sequence[_Seen]],
         known: Array | None = None,
-    ) -> list["_Look"]:
+    ) -> list["_Answer"]:
         """A closer look at places, each for one landmark, with where all of them (k, 2) were."""
         size, settings = int(pyramid.levels[0].shape[2]), self.train.regions
         by_network: list[list[Tensor]] = [[] for _ in self.pairs]
@@ -284,7 +284,7 @@ class Finder:
                     heat = _probabilities(logits[torch.arange(len(looked)), chosen])
                     if way:
                         onto = [frames[0].coarser(settings.stem) for frames in upright]
-                        heat = _laid(heat[:, None], [row[0] for row in maps], onto)[:, 0]
+                        heat = _laid_onto(heat[:, None], [row[0] for row in maps], onto)[:, 0]
                 by_network[number].append(heat.cpu())
         each = [torch.stack(ways).mean(dim=0).numpy() for ways in by_network]
         mean = np.stack(each).mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -301,7 +301,7 @@ class Finder:
 
     def _read(
         self, heat: Maps, each: Sequence[Maps], likely: Array, frames: tuple[Frame, ...]
-    ) -> "_Look":
+    ) -> "_Answer":
         """What a map tells, whose peak is the one likeliest with the other landmarks' places."""
         how, sigma = self.settings.decoding, self.train.regions.sigma_pixels
         maps = frames[0].coarser(self.train.regions.stem)
@@ -311,7 +311,7 @@ class Finder:
         if len(each) > 1:
             places = np.array([decode(one, how, sigma) for one in each])
             apart = float(np.linalg.norm(places - place, axis=1).max())
-        return _Look(
+        return _Answer(
             maps.to_picture(place),
             # Laid from one grid onto another a sum may exceed 1 by rounding.
             min(1.0, float(heat.sum(dtype=np.float64))),
@@ -323,7 +323,7 @@ class Finder:
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class _Answer:
     """What a closer look tells of one landmark, in pixels of the picture."""
 
     place: Array
@@ -361,7 +361,7 @@ def _of_one_peak(heat: Maps, likely: Array, reach: float) -> Maps:
     return np.where(near, heat, 0).astype(np.float32)
 
 
-def _laid(maps: Tensor, grids: Sequence[Frame], onto: Sequence[Frame]) -> Tensor:
+def _laid_onto(maps: Tensor, grids: Sequence[Frame], onto: Sequence[Frame]) -> Tensor:
     """Probabilities (n, c, h, w) on some grids as they are on others over the same picture.
 
     A wider pixel holds more, so that sums stay what they were.

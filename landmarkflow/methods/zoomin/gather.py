@@ -16,11 +16,7 @@ from landmarkflow.formats.pictures import read_picture
 from landmarkflow.formats.scan_files import PICTURES
 from landmarkflow.formats.slicer import read_point_lists
 from landmarkflow.learning.folds import ALWAYS, VALIDATION
-from landmarkflow.methods.zoomin.examples import (
-    Example,
-    Examples,
-    save_examples,
-)
+from landmarkflow.methods.zoomin.examples import Example, Examples, save_examples
 from landmarkflow.methods.zoomin.prepare import find_field, prepared
 from landmarkflow.methods.zoomin.settings import GatherSettings
 

@@ -1,6 +1,7 @@
 """Find the landmarks of every picture of a batch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from landmarkflow.learning.crops import Frame, Pyramid
 from landmarkflow.learning.device import best_device, device_name
 from landmarkflow.learning.radii import Radii
 from landmarkflow.methods.zoomin.doubts import Limits, doubts
+from landmarkflow.methods.zoomin.find import Found
 from landmarkflow.methods.zoomin.gather import read_of
 from landmarkflow.methods.zoomin.networks import finder_of, load_pairs
 from landmarkflow.methods.zoomin.prepare import find_field, prepared
@@ -63,7 +65,7 @@ def run(batch: Batch) -> None:
         chosen = {name: pairs[name] for name in unseen}
         finder = finder_of(chosen, train, settings, device, shape)
         found = finder.find(Pyramid.of(torch.from_numpy(shown.channels)))
-        frame, scale = shown.frame, shown.frame.scale
+        frame = shown.frame
         places = frame.to_picture(found.positions)
         reasons = doubts(
             found,
@@ -76,7 +78,7 @@ def run(batch: Batch) -> None:
         if gather.field == "round" and not field.certain:
             reasons.append("no round field was found: all that is bright was taken for it")
         lists = [
-            PointList(FINAL, _named(landmarks, places), scale * radii.of_scan(found.spread)),
+            PointList(FINAL, _named(landmarks, places), frame.scale * radii.of_scan(found.spread)),
             PointList(COARSE, _named(landmarks, frame.to_picture(found.coarse)), None),
         ]
         _write(task, lists)
@@ -84,13 +86,7 @@ def run(batch: Batch) -> None:
             "field": [round(value, 2) for value in (field.x, field.y, field.diameter)],
             "image": Identity.of(grey).as_record(),
             "networks": list(unseen),
-            "frames": _corners(frame, found.regions),
-            "hypotheses": dict(zip(landmarks, found.hypotheses.tolist(), strict=True)),
-            "presence": _by_label(landmarks, found.presence),
-            "spread": _by_label(landmarks, scale * found.spread),
-            "elsewhere": _by_label(landmarks, found.elsewhere),
-            "apart": _by_label(landmarks, scale * found.apart),
-            "rival": _by_label(landmarks, found.rival),
+            **_figures(found, frame, landmarks),
             "devices": [known["device"], device_name(device)],
         }
         return Record.judged(task.scan, "zoom", reasons, details)
@@ -114,6 +110,20 @@ def _write(task: Task, lists: list[PointList]) -> None:
 
 def _named(landmarks: tuple[str, ...], places: Array) -> Landmarks:
     return Landmarks(landmarks, np.column_stack([places, np.zeros(len(places))]))
+
+
+def _figures(found: Found, frame: Frame, landmarks: tuple[str, ...]) -> dict[str, Any]:
+    """What the record says of an answer; lengths in pixels of the picture."""
+    scale = frame.scale
+    return {
+        "frames": _corners(frame, found.regions),
+        "hypotheses": dict(zip(landmarks, found.hypotheses.tolist(), strict=True)),
+        "presence": _by_label(landmarks, found.presence),
+        "spread": _by_label(landmarks, scale * found.spread),
+        "elsewhere": _by_label(landmarks, found.elsewhere),
+        "apart": _by_label(landmarks, scale * found.apart),
+        "rival": _by_label(landmarks, found.rival),
+    }
 
 
 def _depth(places: Array, columns: int, rows: int) -> Array:
