@@ -136,10 +136,12 @@ class Finder:
                 f"expected at least {self.settings.least_evidence:g} of 1"
             )
         view, box = detail or search, (np.array(candidates[0].low), np.array(candidates[0].high))
-        if self.turned is None:
-            return self._look(view, box, candidates, self.fine, self.close)
-        found = self._look(view, box, candidates, self.fine)
-        return self._turned(view, found, self.turned)
+        if self.turned is not None:
+            before = self._look(view, box, candidates, self.fine)
+            found = self._turned(view, before, self.turned)
+            if found is not None:
+                return replace(found, fine=before.positions)
+        return self._look(view, box, candidates, self.fine, self.close)
 
     def _candidates(self, view: View) -> tuple[Candidate, ...]:
         """Places that may hold the target, the likeliest first, apart from each other."""
@@ -159,12 +161,12 @@ class Finder:
                 kept.append(one)
         return tuple(kept)
 
-    def _turned(self, view: View, found: Found, seer: Seer) -> Found:
+    def _turned(self, view: View, found: Found, seer: Seer) -> Found | None:
         """What is found in the scan once it is turned so that its target lies as the template's.
 
-        Where too few landmarks are there to tell how it lies, the fine pass counts.
+        None where too few landmarks are there to tell how it lies.
         """
-        before = found
+        seen_turned = None
         for _ in range(TURNS):
             sure = found.presence > self.settings.least_presence
             weights = np.where(sure, 1 / np.maximum(found.spread_mm, self.spacings[1]) ** 2, 0)
@@ -177,7 +179,8 @@ class Finder:
             box = places.min(axis=0), places.max(axis=0)
             seen = replace(view, turn=turn)
             found = self._look(seen, box, found.candidates, seer, self.close).in_scan(turn)
-        return replace(found, fine=before.positions)
+            seen_turned = found
+        return seen_turned
 
     def _look(
         self,
