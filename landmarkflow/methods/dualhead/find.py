@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import nn
 
 from landmarkflow.core.errors import ScanFailure
-from landmarkflow.core.grids import Grid
+from landmarkflow.core.grids import Grid, bounds
 from landmarkflow.learning.heatmaps import decode, spread
 from landmarkflow.methods.dualhead.examples import Statistics
 from landmarkflow.methods.dualhead.seen import AT_ONCE, Answer, Seer, blocks, seer_of
@@ -166,7 +166,7 @@ class Finder:
 
         None where too few landmarks are there to tell how it lies.
         """
-        seen_turned = None
+        turned = None
         for _ in range(TURNS):
             sure = found.presence > self.settings.least_presence
             weights = np.where(sure, 1 / np.maximum(found.spread_mm, self.spacings[1]) ** 2, 0)
@@ -175,12 +175,10 @@ class Finder:
                 break
             inside = np.argwhere(found.kept)[:, ::-1].astype(np.float64)
             target = [found.positions[sure], found.answer.grid.to_physical(inside)]
-            places = turn.from_scan(np.concatenate(target))
-            box = places.min(axis=0), places.max(axis=0)
-            seen = replace(view, turn=turn)
-            found = self._look(seen, box, found.candidates, seer, self.close).in_scan(turn)
-            seen_turned = found
-        return seen_turned
+            box = bounds(turn.from_scan(np.concatenate(target)))
+            look = self._look(replace(view, turn=turn), box, found.candidates, seer, self.close)
+            found = turned = look.in_scan(turn)
+        return turned
 
     def _look(
         self,
