@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
 class Settings(BaseModel):
@@ -25,6 +25,12 @@ class Settings(BaseModel):
             if isinstance(field.default, Settings) and isinstance(whole.get(name), Mapping):
                 whole[name] = merged(field.default.model_dump(), whole[name])
         return whole
+
+
+def section(model: type[Settings], **values: Any) -> Any:
+    """A field whose own settings stand at their defaults; the model's docstring describes it."""
+    text = (model.__doc__ or "").partition("\n")[0].rstrip(".")
+    return Field(model(**values), description=text[0].lower() + text[1:])
 
 
 def explain(error: ValidationError) -> str:

@@ -1,10 +1,10 @@
 """What can be chosen in each stage of the one-shot method; units are in the names."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from landmarkflow.core.settings import Settings
+from landmarkflow.core.settings import Settings, section
 
 Millimetres = Annotated[float, Field(gt=0)]
 MARGIN = "margin around the target in which scans are compared, mm"
@@ -13,12 +13,6 @@ CONTRAST = (
     "standard deviation of the Gaussian under which intensities are normalised, mm; 0 for none"
 )
 POINTS = "number of points compared, about; more are slower"
-
-
-def section(model: type[Settings]) -> Any:
-    """A field whose own settings stand at their defaults; the model's docstring describes it."""
-    text = (model.__doc__ or "").partition("\n")[0].rstrip(".")
-    return Field(model(), description=text[0].lower() + text[1:])
 
 
 class NormaliseSettings(Settings):

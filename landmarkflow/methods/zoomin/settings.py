@@ -4,19 +4,13 @@ Lengths are shares of the width of a picture's field (the lit disc of a fundus p
 longer side of the picture), so that they mean the same in pictures of any size.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from landmarkflow.core.settings import Settings
+from landmarkflow.core.settings import Settings, section
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def section(model: type[Settings], **values: Any) -> Any:
-    """A field whose own settings stand at their defaults; the model's docstring describes it."""
-    text = (model.__doc__ or "").partition("\n")[0].rstrip(".")
-    return Field(model(**values), description=text[0].lower() + text[1:])
 
 
 class GatherSettings(Settings):
