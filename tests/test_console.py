@@ -134,7 +134,7 @@ def test_lines_are_few_and_never_far_apart(
     monkeypatch.chdir(tmp_path)
     played = of_study(study)
     played.run()
-    assert played.now > 100
+    assert played.now > 60
     # The closing block of a study that is there has some six lines more.
     assert len(played.text.splitlines()) + 8 <= most, played.text
     times = [when for when, _ in played.written]
@@ -279,8 +279,8 @@ def test_more_scans_take_longer_and_more_cores_less(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     few, many = of_study("cochlea"), of_study("cochlea200")
-    # Measured on two cores: 3½ minutes; 13 and, with 200 scans to simulate, some 15 more.
-    assert re.match(r"Takes about [34] min on 2 cores", expected(few.plan, few.jobs, 2))
+    # Measured on two cores: 2 to 3½ minutes; 17, with 200 scans to simulate.
+    assert re.match(r"Takes about [23] min on 2 cores", expected(few.plan, few.jobs, 2))
     (minutes,) = re.findall(r"about (\d+) min", expected(many.plan, many.jobs, 2))
     assert 10 < int(minutes) < 30
     (fewer,) = re.findall(r"about (\d+) min", expected(many.plan, many.jobs, 16))

@@ -1,7 +1,8 @@
 """Minutes and disk space that a run takes, estimated from what others took.
 
 The figures are from runs of `cochlea200` (42 million voxels a scan) and `ear_reference` (8
-million), of which docs/speed.md tells. Another machine may be twice as fast or slow.
+million), of which docs/speed.md tells, and of the other methods' studies with their default
+trainings. Another machine may be twice as fast or slow.
 """
 
 from collections.abc import Iterable, Mapping
@@ -35,29 +36,41 @@ class Cost:
 
 COSTS = {
     "write_sheet": Cost(0.1),
-    "simulate_scan": Cost(1.0, 0.5, 0.08),
+    "simulate_scan": Cost(0.7, 0.5, 0.11),
     "fetch_file": Cost(3.0),
-    "digest_scans": Cost(0.3, 0.0, 0.005),
-    "check_references": Cost(0.6, 0.02),
-    "split_scans": Cost(0.5),
+    "digest_scans": Cost(0.2, 0.0, 0.001),
+    "check_references": Cost(0.3, 0.005),
+    "split_scans": Cost(0.2),
     "prepare_targets": Cost(1.2),
-    "locate_regions": Cost(0.9, 0.1, 0.045),
-    "train_network": Cost(70.0),
-    "centre_targets": Cost(2.5, 1.0),
-    "align_scans": Cost(1.0, 0.4),
-    "deform_scans": Cost(1.5, 0.7),
+    "locate_regions": Cost(0.7, 0.05, 0.015),
+    "train_network": Cost(38.0),
+    "centre_targets": Cost(1.0, 0.35),
+    "align_scans": Cost(1.2, 0.1),
+    "deform_scans": Cost(0.8, 0.2),
     "vote_landmarks": Cost(1.5, 3.0),
-    "refine_landmarks": Cost(0.8, 0.1),
+    "refine_landmarks": Cost(0.5, 0.05),
     "close_loops": Cost(2.5),
-    "place_landmarks": Cost(0.8, 0.02),
-    "segment_scans": Cost(0.8, 0.05),
-    "draw_overviews": Cost(1.2, 0.3, 0.03),
-    "draw_panels": Cost(0.8, 0.4),
+    "place_landmarks": Cost(0.4, 0.05),
+    "segment_scans": Cost(0.5, 0.1),
+    "draw_panels": Cost(0.6, 0.25),
+    "train_dualhead": Cost(300.0),
+    "predict_dualhead": Cost(4.0, 5.0),
+    "calibrate_dualhead": Cost(8.0),
+    "train_coarse": Cost(75.0),
+    "train_zoomin": Cost(115.0),
+    "calibrate_zoomin": Cost(17.0),
+    "zoom_landmarks": Cost(2.5, 0.35),
+    "train_saliency": Cost(465.0),
+    "cluster_landmarks": Cost(80.0),
+    "predict_saliency": Cost(2.0, 0.25),
+    "align_pairs": Cost(35.0),
+    "draw_overviews": Cost(1.0, 0.12, 0.005),
     "evaluate_landmarks": Cost(1.5),
+    "write_report": Cost(4.0),
 }
 OTHER = Cost(0.7)
-# Of a network of another method.
-TRAINING = COSTS["train_network"]
+# Of a network that is not known.
+TRAINING = Cost(100.0)
 # Before and after the jobs, and between them: Snakemake looks at files, and cores wait for jobs.
 AROUND_S = 15.0
 SHARE_OF_SNAKEMAKE = 0.15
