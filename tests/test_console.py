@@ -224,10 +224,14 @@ def test_warnings_are_shown_once_and_not_all(tmp_path: Path) -> None:
     assert log.epoch == (3, 40)
     with log.path.open("a", encoding="utf-8") as file:
         file.write(" 21:41:07,001 INFO c: computed\n")
-        file.write("2026-11-25 21:41:08,655 INFO fold-1, network 2: epoch 4 of 18 (fine): loss\n")
+        file.write("2026-11-25 21:41:08,655 INFO fold-1: epoch 4 of 18 (fine): loss\n")
         file.write("2026-11-25 21:41:09,655 INFO epoch 2 of 18 is the best: validation\n")
     log.follow()
     assert log.epoch == (4, 18)
+    with log.path.open("a") as file:
+        file.write("2026-11-25 21:41:09,855 INFO fold-1, network 2 of 3: epoch 4 of 18: loss\n")
+    log.follow()
+    assert log.epoch == (22, 54)
 
 
 def test_doubtful_scans_are_not_told_one_by_one(played: Played, tmp_path: Path) -> None:

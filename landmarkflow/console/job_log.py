@@ -6,7 +6,9 @@ from pathlib import Path
 # As the command line of a stage writes a log: a date, a level and the text.
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)")
 SERVED = re.compile(r"(\d+)/\d+ \S+: (?:known|computed)")
-EPOCH = re.compile(r"(?:[\w, -]+: )?epoch (\d+) of (?:at most )?(\d+)(?::| \()")
+EPOCH = re.compile(
+    r"(?:[\w, -]*?(?:, network (\d+) of (\d+))?: )?epoch (\d+) of (?:at most )?(\d+)(?::| \()"
+)
 # Of a log's end, as many lines are shown of a job that failed.
 SHOWN = 8
 LARGEST_END = 64_000
@@ -41,7 +43,10 @@ class JobLog:
             if served := SERVED.fullmatch(said):
                 self.served = int(served[1])
             elif epoch := EPOCH.match(said):
-                self.epoch = int(epoch[1]), int(epoch[2])
+                # Networks that learn one after another are counted on.
+                network, networks = int(epoch[1] or 1), int(epoch[2] or 1)
+                each = int(epoch[4])
+                self.epoch = (network - 1) * each + int(epoch[3]), networks * each
             elif level == "WARNING":
                 warnings.append(said)
         return warnings

@@ -227,13 +227,14 @@ def run(batch: Batch) -> None:
                 f"expected at least {settings.pictures} (`train.pictures`)"
             )
         weights = batch.path("weights", name)
-        members, histories = [], []
-        for member in range(settings.members):
+        members, histories, count = [], [], settings.members
+        for member in range(count):
+            called = f"{name}, network {member + 1} of {count}" if count > 1 else name
             decides = (seed, fold, batch.threads, batch.path("examples"), member)
             network, history = train(
                 learned,
                 held,
-                f"{name}, network {member + 1}" if settings.members > 1 else name,
+                called,
                 settings=settings,
                 stride=gaze.stride,
                 seed=seed + MEMBERS_APART * member,
