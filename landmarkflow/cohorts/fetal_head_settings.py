@@ -5,13 +5,36 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from landmarkflow.core.settings import Settings
+from landmarkflow.core.settings import Settings, section
 
 Plane = Literal["TV", "TC"]
 # Structures that observers look at, by plane; beside them the references hold the head's centre.
 STRUCTURES: dict[Plane, tuple[str, str]] = {"TV": ("csp", "lv"), "TC": ("csp", "cerebellum")}
 HEAD_CENTRE = "head_centre"
 LABELS = ("csp", "lv", "cerebellum", HEAD_CENTRE)
+
+
+class ScannerSettings(Settings):
+    """What makes pictures of a scanner hard to read."""
+
+    hidden: float = Field(
+        0.2, ge=0, le=1, description="share of structures of which hardly anything is seen"
+    )
+    both: float = Field(
+        0.35, ge=0, le=1, description="share of heads whose near ventricle is seen, too"
+    )
+    haze: float = Field(
+        1.0, ge=0, description="strength of the echoes that run between bone and probe"
+    )
+    looks: int = Field(
+        6, ge=1, description="most looks that a picture is the mean of: more have less speckle"
+    )
+    range_db: tuple[float, float] = Field(
+        (38.0, 65.0), description="least and largest range of amplitudes that is shown, decibels"
+    )
+    boxed: float = Field(
+        0.6, ge=0, le=1, description="share of pictures with black boxes over text"
+    )
 
 
 class FetalHeadSettings(Settings):
@@ -21,6 +44,11 @@ class FetalHeadSettings(Settings):
     long_axis: tuple[float, float] = Field(
         (150.0, 215.0), description="shortest and longest long axis of a head, pixels"
     )
+    look: Literal["plain", "scanner"] = Field(
+        "plain",
+        description="how heads are shown: clearly, or as a scanner does, by `scanner`",
+    )
+    scanner: ScannerSettings = section(ScannerSettings)
     rotation_degrees: float = Field(
         15.0, ge=0, le=90, description="standard deviation of a head's rotation, degrees"
     )
