@@ -22,8 +22,17 @@ from landmarkflow.cohorts.fetal_head import simulate_fetal_head
 from landmarkflow.cohorts.fetal_head_settings import HEAD_CENTRE, FetalHeadSettings, long_axis_of
 from landmarkflow.core.files import table_text, write_text
 
-# Heads of HC18 differ more in size and turn than those of one standard plane.
-COHORT = FetalHeadSettings(long_axis=(80.0, 225.0), rotation_degrees=25.0)
+# Pictures of HC18's size, with heads that differ more in size and turn than those of one plane;
+# of the tracker the same degrees are more pixels.
+COHORT = FetalHeadSettings(
+    look="scanner",
+    size=(400, 270),
+    long_axis=(80.0, 300.0),
+    rotation_degrees=25.0,
+    variation=0.02,
+    tracker_noise=3.5,
+    tracker_bias=4.2,
+)
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -9,7 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from landmarkflow.cohorts.fetal_head import simulate_fetal_head
-from landmarkflow.cohorts.fetal_head_settings import FetalHeadSettings, long_axis_of, plane_of
+from landmarkflow.cohorts.fetal_head_settings import (
+    FetalHeadSettings,
+    ScannerSettings,
+    long_axis_of,
+    plane_of,
+)
 from landmarkflow.core.errors import InputError
 from landmarkflow.methods.salient import metrics
 from landmarkflow.methods.salient.align import drawn, measured_group
@@ -520,6 +525,29 @@ def test_simulated_observers_look_at_structures_and_a_few_elsewhere() -> None:
             orders = [look[4] for look in head.gaze if look[0] == observer]
             assert orders == list(range(1, len(orders) + 1))
     assert 0.65 < near / whole < 0.95
+
+
+def test_a_scanner_shows_the_same_heads_otherwise() -> None:
+    plain, scanner = FetalHeadSettings(), FetalHeadSettings(look="scanner")
+    boxes = {"boxed": 0.0, "hidden": 0.0}
+    clear = FetalHeadSettings(look="scanner", scanner=ScannerSettings(**boxes))
+    dark, bone = [], []
+    for number in range(1, 7):
+        one, other = (simulate_fetal_head(each, 3, number) for each in (plain, scanner))
+        np.testing.assert_array_equal(one.landmarks.positions, other.landmarks.positions)
+        assert one.gaze == other.gaze
+        assert other.image.shape == one.image.shape
+        assert (other.image != one.image).mean() > 0.5
+        head = simulate_fetal_head(clear, 3, number)
+        x, y = head.landmarks.positions[-1, :2]
+        axis = long_axis_of(clear, 3, number)
+        # Bone across the beam is brighter than the brain: seen from above, below the centre.
+        column = head.image[int(y) : int(y + 0.55 * axis), int(x) - 2 : int(x) + 3].mean(axis=1)
+        bone.append(column[int(0.3 * axis) :].max())
+        dark.append(np.median(column[: int(0.3 * axis)]))
+    assert (np.array(bone) > dark).all()
+    again = simulate_fetal_head(scanner, 3, 6)
+    np.testing.assert_array_equal(again.image, other.image)
 
 
 def test_a_head_that_fits_no_picture_is_refused() -> None:

@@ -58,7 +58,8 @@ class _Fan:
         """(depths, beams, 2) of the samples."""
         depth = np.linspace(self.near, self.far, DEPTHS)[:, None]
         angle = np.linspace(-self.edge, self.edge, BEAMS)
-        return self.apex + depth[..., None] * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+        beams = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+        return np.asarray(self.apex + depth[..., None] * beams)
 
     def laid(self, samples: Array, width: int, height: int) -> Array:
         """Samples (depths, beams) on the picture's pixels, 0 beside the fan."""
@@ -90,6 +91,11 @@ class _Echo:
     scattered: Array
     mirrored: Array
     turn: float
+
+    def hollow(self, share: Array) -> None:
+        """Take a share of every echo away, as fluid does."""
+        self.scattered *= 1 - share
+        self.mirrored *= 1 - share
 
     def below(self) -> Array:
         """Way of the beam within the head, pixels."""
@@ -181,7 +187,7 @@ def _skull(head: Head, echo: _Echo, random: np.random.Generator) -> Array:
 
 
 def _brain(head: Head, echo: _Echo, look: ScannerSettings, random: np.random.Generator) -> None:
-    """Midline, cavum septi pellucidi, thalami, fissures, and folds that differ from head to head."""
+    """Midline, cavum septi pellucidi, thalami, fissures, and folds, which differ."""
     inside, shape = echo.inside, (DEPTHS, BEAMS)
     csp, across = head.places["csp"], abs(echo.turn)
     broken = np.clip(0.5 + 0.7 * smooth(shape, 6, random), 0.0, 1.3)
@@ -199,8 +205,8 @@ def _brain(head: Head, echo: _Echo, look: ScannerSettings, random: np.random.Gen
     # Echoes of the cisterns about the midbrain, and of folds, differ too much to be modelled.
     clutter = np.clip(smooth(shape, 3, random) - 1.2, 0, None) * within(echo.away / 0.8, 0.05)
     echo.scattered += _level(random, -34, -16) * clutter
-    for side in (-1.0, 1.0):
-        at = side * random.uniform(0.19, 0.27) * head.short / 0.78
+    for half in (-1.0, 1.0):
+        at = half * random.uniform(0.19, 0.27) * head.short / 0.78
         start, stop = (random.uniform(-0.2, -0.05), at), (random.uniform(0.0, 0.15), at * 0.93)
         fissure = line(inside, start, stop, thin * random.uniform(1, 2))
         echo.mirrored += _gain(look, random) * _level(random, -30, -14) * broken * fissure
@@ -218,21 +224,21 @@ def _cavum(csp: Array, echo: _Echo, gain: float, random: np.random.Generator) ->
     half, thin = random.uniform(0.014, 0.03), random.uniform(0.005, 0.01)
     offset = np.abs(inside - csp)
     box = expit((along - offset[..., 0]) / 0.006) * expit((half - offset[..., 1]) / 0.004)
-    for part in (echo.scattered, echo.mirrored):
-        part *= 1 - min(1.0, gain) * random.uniform(0.6, 1.0) * box
+    echo.hollow(min(1.0, gain) * random.uniform(0.6, 1.0) * box)
     for side in (-half, half):
-        start, end = csp + (-along, side), csp + (along, side * random.uniform(0.7, 1.2))
+        start = csp + np.array([-along, side])
+        end = csp + np.array([along, side * random.uniform(0.7, 1.2)])
         wall = gain * _level(random, -16, -3) * (0.4 + 0.6 * abs(echo.turn))
         echo.mirrored += wall * line(inside, start, end, thin)
     # Frontal horns: short walls beside the cavum, on one side or both.
     for side in (-1, 1):
-        at = csp + (random.uniform(-0.05, 0.02), side * random.uniform(0.06, 0.11))
-        horn = line(inside, at, at + (0.07, -0.015 * side), thin)
+        at = csp + np.array([random.uniform(-0.05, 0.02), side * random.uniform(0.06, 0.11)])
+        horn = line(inside, at, at + np.array([0.07, -0.015 * side]), thin)
         echo.mirrored += random.choice([0.0, 1.0]) * gain * _level(random, -24, -8) * horn
 
 
 def _ventricle(head: Head, echo: _Echo, look: ScannerSettings, random: np.random.Generator) -> None:
-    """The far lateral ventricle with the bright choroid plexus in it; sometimes the near one, too."""
+    """The far lateral ventricle with the choroid plexus in it; sometimes the near one, too."""
     far = head.places["lv"]
     _one_ventricle(far, echo, _gain(look, random), random.normal(14, 6), random)
     if random.random() < look.both:
@@ -247,9 +253,7 @@ def _one_ventricle(
     x, y = place
     size = random.uniform(0.8, 1.35)
     away = ellipse(echo.inside, (x, y), (0.125 * size, 0.045 * size), turn)
-    hollow = within(away, 0.1)
-    for part in (echo.scattered, echo.mirrored):
-        part *= 1 - min(1.0, gain) * random.uniform(0.5, 0.95) * hollow
+    echo.hollow(min(1.0, gain) * random.uniform(0.5, 0.95) * within(away, 0.1))
     # Walls are seen where the beam crosses them: above and below, not at the ends.
     across = np.abs(echo.inside[..., 1] - y) / (0.045 * size)
     wall = rim(away, 0.12) * np.clip(across, 0, 1) ** 2

@@ -63,7 +63,9 @@ def smooth(shape: tuple[int, int], sigma: float, random: np.random.Generator) ->
     return np.asarray(drawn / drawn.std())
 
 
-def ellipse(inside: Array, centre: Sequence[float], axes: Sequence[float], angle: float) -> Array:
+def ellipse(
+    inside: Array, centre: Sequence[float] | Array, axes: Sequence[float], angle: float
+) -> Array:
     """Distance from an ellipse's centre, 1 on its rim; axes are semi-axes, angle in degrees."""
     moved = (inside - np.array(centre)) @ turned(np.deg2rad(angle))
     return np.asarray(np.hypot(moved[..., 0] / axes[0], moved[..., 1] / axes[1]))
@@ -79,7 +81,9 @@ def within(away: Array, width: float) -> Array:
     return np.asarray(expit((1 - away) / width))
 
 
-def line(inside: Array, start: Sequence[float], end: Sequence[float], width: float) -> Array:
+def line(
+    inside: Array, start: Sequence[float] | Array, end: Sequence[float] | Array, width: float
+) -> Array:
     """1 on a line from start to end, falling off across it."""
     first, along = np.array(start), np.subtract(end, start)
     share = np.clip(((inside - first) @ along) / (along @ along), 0, 1)
