@@ -129,7 +129,7 @@ def _gain(look: ScannerSettings, random: np.random.Generator) -> float:
     """How strongly a structure shows: of some hardly anything is seen."""
     if random.random() < look.hidden:
         return float(random.uniform(0.0, 0.15))
-    return float(np.exp(random.normal(-0.2, 0.45)))
+    return float(np.exp(random.normal(-0.1, 0.4)))
 
 
 def _surroundings(head: Head, fan: _Fan, random: np.random.Generator) -> _Echo:
@@ -203,8 +203,8 @@ def _brain(head: Head, echo: _Echo, look: ScannerSettings, random: np.random.Gen
         dark = random.uniform(-0.5, 0.9) * min(gain, 1.0)
         echo.scattered *= 1 - dark * within(away, 0.15)
     # Echoes of the cisterns about the midbrain, and of folds, differ too much to be modelled.
-    clutter = np.clip(smooth(shape, 3, random) - 1.2, 0, None) * within(echo.away / 0.8, 0.05)
-    echo.scattered += _level(random, -34, -16) * clutter
+    clutter = np.clip(smooth(shape, 3, random) - 1.4, 0, None) * within(echo.away / 0.8, 0.05)
+    echo.scattered += _level(random, -36, -18) * clutter
     for half in (-1.0, 1.0):
         at = half * random.uniform(0.19, 0.27) * head.short / 0.78
         start, stop = (random.uniform(-0.2, -0.05), at), (random.uniform(0.0, 0.15), at * 0.93)

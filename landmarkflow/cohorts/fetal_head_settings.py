@@ -18,7 +18,7 @@ class ScannerSettings(Settings):
     """What makes pictures of a scanner hard to read."""
 
     hidden: float = Field(
-        0.2, ge=0, le=1, description="share of structures of which hardly anything is seen"
+        0.1, ge=0, le=1, description="share of structures of which hardly anything is seen"
     )
     both: float = Field(
         0.35, ge=0, le=1, description="share of heads whose near ventricle is seen, too"
@@ -43,6 +43,11 @@ class FetalHeadSettings(Settings):
     size: tuple[PositiveInt, PositiveInt] = Field((288, 224), description="pixels along x and y")
     long_axis: tuple[float, float] = Field(
         (150.0, 215.0), description="shortest and longest long axis of a head, pixels"
+    )
+    planes: tuple[Plane, ...] = Field(
+        ("TV", "TC"),
+        min_length=1,
+        description="transventricular (TV) and transcerebellar (TC) planes, shown by turns",
     )
     look: Literal["plain", "scanner"] = Field(
         "plain",
@@ -106,8 +111,8 @@ class FetalHeadSettings(Settings):
 
 
 def plane_of(settings: FetalHeadSettings, seed: int, index: int) -> Plane:
-    """The plane that a picture shows: transventricular and transcerebellar by turns."""
-    return "TV" if index % 2 else "TC"
+    """The plane that a picture shows: the first one in number 1, and so on by turns."""
+    return settings.planes[(index - 1) % len(settings.planes)]
 
 
 def long_axis_of(settings: FetalHeadSettings, seed: int, index: int) -> float:
