@@ -505,6 +505,9 @@ def test_simulated_heads_are_known_by_their_number_and_hold_their_structures() -
     assert plane_of(settings, 4, 7) == "TV"
     assert head.landmarks.labels == ("csp", "lv", "head_centre")
     assert simulate_fetal_head(settings, 4, 8).landmarks.labels[1] == "cerebellum"
+    one_plane = FetalHeadSettings(planes=("TV",))
+    assert [plane_of(one_plane, 4, number) for number in (7, 8)] == ["TV", "TV"]
+    assert simulate_fetal_head(one_plane, 4, 8).landmarks.labels[1] == "lv"
     csp, lv, centre = head.landmarks.positions[:, :2]
     axis = long_axis_of(settings, 4, 7)
     assert np.linalg.norm(csp - centre) / axis == pytest.approx(0.21, abs=0.07)
