@@ -5,7 +5,7 @@ semi_axis_long, in pixels of the pictures). The one that is written holds them a
 the head's centre as their only landmark and its long axis as their scale, and simulated heads with
 their fixations and structures as `training/`. Nothing of the real heads is learned from.
 
-Usage: python -m benchmarks.real_heads --data FOLDER --output FOLDER [--training 900] [--seed 1]
+Usage: python -m benchmarks.real_heads --data FOLDER --output FOLDER [--training 600] [--seed 1]
        make run STUDY=fetal_head_real DATA=FOLDER
 """
 
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the real heads")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--training", type=int, default=900, help="simulated heads")
+    parser.add_argument("--training", type=int, default=600, help="simulated heads")
     parser.add_argument("--seed", type=int, default=1, help="of the simulated heads")
     given = parser.parse_args()
     if given.output.exists():
