@@ -558,6 +558,8 @@ def test_a_scanner_shows_the_same_heads_otherwise() -> None:
 def test_a_head_that_fits_no_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="expected 40 <= first <= second and a head that fits"):
         FetalHeadSettings(long_axis=(150, 400))
+    with pytest.raises(ValueError, match="range_db is 60 to 40, expected 0 < first <= second"):
+        ScannerSettings(range_db=(60, 40))
 
 
 # Pictures of another kind

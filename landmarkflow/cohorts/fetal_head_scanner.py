@@ -25,6 +25,7 @@ from landmarkflow.cohorts.fetal_head_shapes import (
     within,
 )
 
+# Samples along a beam, and beams: about one a pixel of the pictures that are made.
 DEPTHS, BEAMS = 320, 224
 
 
@@ -70,7 +71,7 @@ class _Fan:
         return np.asarray(ndimage.map_coordinates(samples, [depth, beam], order=1, cval=0.0))
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Echo:
     """What sends echoes back, at the samples of a fan, all (depths, beams) unless said otherwise.
 
@@ -79,8 +80,8 @@ class _Echo:
         away: distance from the head's centre, 1 on its rim.
         facing: 1 where the beam meets the head's rim at a right angle, 0 where it runs along it.
         step: pixels between two depths.
-        scattered: amplitude that becomes speckle.
-        mirrored: amplitude of smooth surfaces.
+        scattered: amplitude that becomes speckle; structures are drawn into it.
+        mirrored: amplitude of smooth surfaces; the same.
         turn: cosine of the angle between the beam and the head's short axis.
     """
 
@@ -94,8 +95,20 @@ class _Echo:
 
     def hollow(self, share: Array) -> None:
         """Take a share of every echo away, as fluid does."""
-        self.scattered *= 1 - share
-        self.mirrored *= 1 - share
+        self.take(share)
+        np.multiply(self.mirrored, 1 - share, out=self.mirrored)
+
+    def take(self, share: Array) -> None:
+        """Take a share of what tissue scatters away."""
+        np.multiply(self.scattered, 1 - share, out=self.scattered)
+
+    def scatter(self, amplitude: Array) -> None:
+        """Add what tissue scatters."""
+        np.add(self.scattered, amplitude, out=self.scattered)
+
+    def mirror(self, amplitude: Array) -> None:
+        """Add a smooth surface."""
+        np.add(self.mirrored, amplitude, out=self.mirrored)
 
     def below(self) -> Array:
         """Way of the beam within the head, pixels."""
@@ -141,12 +154,7 @@ def _surroundings(head: Head, fan: _Fan, random: np.random.Generator) -> _Echo:
     bulge = smooth(shape, 24, random)
     # Bone is no ellipse: flatter or fuller in some places.
     away = away * (1 + 0.025 * random.uniform(0, 1) * bulge)
-    normal = inside / np.array([0.5, head.short / 2]) ** 2
-    normal = (normal * [-1.0 if head.flip else 1.0, 1.0]) @ turned(head.angle).T
-    beam = pixels - fan.apex
-    facing = np.abs((normal * beam).sum(axis=-1)) / (
-        np.linalg.norm(normal, axis=-1) * np.linalg.norm(beam, axis=-1) + 1e-9
-    )
+    facing = _facing(head, inside, pixels - fan.apex)
     # Layers follow the probe's surface; each has a level of its own.
     depth = np.linspace(0, 1, DEPTHS)[:, None] + 0.03 * smooth(shape, 30, random)
     level = np.full(shape, random.uniform(-42, -18))
@@ -163,6 +171,14 @@ def _surroundings(head: Head, fan: _Fan, random: np.random.Generator) -> _Echo:
     return _Echo(inside, away, facing, step, 10 ** (level / 20), mirrored, turn)
 
 
+def _facing(head: Head, inside: Array, beam: Array) -> Array:
+    """Cosine of the angle between beams (..., 2) and the normal of the head's rim."""
+    normal = inside / np.array([0.5, head.short / 2]) ** 2
+    normal = (normal * [-1.0 if head.flip else 1.0, 1.0]) @ turned(head.angle).T
+    lengths = np.linalg.norm(normal, axis=-1) * np.linalg.norm(beam, axis=-1)
+    return np.asarray(np.abs((normal * beam).sum(axis=-1)) / (lengths + 1e-9))
+
+
 def _skull(head: Head, echo: _Echo, random: np.random.Generator) -> Array:
     """Bone: thick and bright across the beam, thin or lost along it, open at sutures."""
     shape = (DEPTHS, BEAMS)
@@ -177,12 +193,13 @@ def _skull(head: Head, echo: _Echo, random: np.random.Generator) -> Array:
     shell = strength * np.exp(-0.5 * ((echo.away - 1) / thick) ** 2)
     level = random.uniform(-50, -28) + 3 * smooth(shape, 9, random) + 1.5 * smooth(shape, 4, random)
     brain = within(echo.away, 0.012)
-    echo.scattered = echo.scattered * (1 - brain) + brain * 10 ** (level / 20)
-    echo.mirrored = echo.mirrored * (1 - brain) + _level(random, -5, 0) * shell
+    echo.hollow(brain)
+    echo.scatter(brain * 10 ** (level / 20))
+    echo.mirror(_level(random, -5, 0) * shell)
     # Scalp, a fainter line outside the bone.
     scalp = random.uniform(1.05, 1.16)
     outer = np.exp(-0.5 * ((echo.away - scalp) / 0.012) ** 2) * echo.facing**3
-    echo.mirrored += random.choice([0.0, 0.15]) * random.random() * outer
+    echo.mirror(random.choice([0.0, 0.15]) * random.random() * outer)
     return np.asarray(shell)
 
 
@@ -196,25 +213,25 @@ def _brain(head: Head, echo: _Echo, look: ScannerSettings, random: np.random.Gen
     bend = 0.02 * random.normal()
     front = line(inside, (-0.46, bend), (csp[0] - 0.06, csp[1]), thin)
     middle = line(inside, (csp[0] + 0.07, csp[1]), (end, 0.5 * bend), thin)
-    echo.mirrored += _gain(look, random) * bright * broken * (front + middle)
+    echo.mirror(_gain(look, random) * bright * broken * (front + middle))
     gain = _gain(look, random)
     for side in (-1, 1):
         away = ellipse(inside, (0.02, side * 0.075), (0.11, 0.06), 14 * side)
         dark = random.uniform(-0.5, 0.9) * min(gain, 1.0)
-        echo.scattered *= 1 - dark * within(away, 0.15)
+        echo.take(dark * within(away, 0.15))
     # Echoes of the cisterns about the midbrain, and of folds, differ too much to be modelled.
     clutter = np.clip(smooth(shape, 3, random) - 1.4, 0, None) * within(echo.away / 0.8, 0.05)
-    echo.scattered += _level(random, -36, -18) * clutter
+    echo.scatter(_level(random, -36, -18) * clutter)
     for half in (-1.0, 1.0):
         at = half * random.uniform(0.19, 0.27) * head.short / 0.78
         start, stop = (random.uniform(-0.2, -0.05), at), (random.uniform(0.0, 0.15), at * 0.93)
         fissure = line(inside, start, stop, thin * random.uniform(1, 2))
-        echo.mirrored += _gain(look, random) * _level(random, -30, -14) * broken * fissure
+        echo.mirror(_gain(look, random) * _level(random, -30, -14) * broken * fissure)
     for _ in range(int(random.integers(0, 7))):
         place = random.uniform((-0.38, -0.3), (0.38, 0.3))
         stroke = random.normal(0, 1, 2) * (0.04, 0.012)
         fold = line(inside, place, place + stroke, thin)
-        echo.mirrored += _level(random, -34, -14) * fold * (echo.away < 0.92)
+        echo.mirror(_level(random, -34, -14) * fold * (echo.away < 0.92))
     _cavum(csp, echo, _gain(look, random), random)
 
 
@@ -229,12 +246,12 @@ def _cavum(csp: Array, echo: _Echo, gain: float, random: np.random.Generator) ->
         start = csp + np.array([-along, side])
         end = csp + np.array([along, side * random.uniform(0.7, 1.2)])
         wall = gain * _level(random, -16, -3) * (0.4 + 0.6 * abs(echo.turn))
-        echo.mirrored += wall * line(inside, start, end, thin)
+        echo.mirror(wall * line(inside, start, end, thin))
     # Frontal horns: short walls beside the cavum, on one side or both.
     for side in (-1, 1):
         at = csp + np.array([random.uniform(-0.05, 0.02), side * random.uniform(0.06, 0.11)])
         horn = line(inside, at, at + np.array([0.07, -0.015 * side]), thin)
-        echo.mirrored += random.choice([0.0, 1.0]) * gain * _level(random, -24, -8) * horn
+        echo.mirror(random.choice([0.0, 1.0]) * gain * _level(random, -24, -8) * horn)
 
 
 def _ventricle(head: Head, echo: _Echo, look: ScannerSettings, random: np.random.Generator) -> None:
@@ -257,11 +274,11 @@ def _one_ventricle(
     # Walls are seen where the beam crosses them: above and below, not at the ends.
     across = np.abs(echo.inside[..., 1] - y) / (0.045 * size)
     wall = rim(away, 0.12) * np.clip(across, 0, 1) ** 2
-    echo.mirrored += gain * _level(random, -24, -8) * wall
+    echo.mirror(gain * _level(random, -24, -8) * wall)
     at = (x - random.uniform(0.0, 0.06), y + random.uniform(-0.01, 0.015))
     axes = (random.uniform(0.04, 0.08) * size, random.uniform(0.022, 0.042) * size)
     plexus = within(ellipse(echo.inside, at, axes, turn + random.normal(0, 8)), 0.15)
-    echo.scattered += gain * _level(random, -22, -8) * plexus
+    echo.scatter(gain * _level(random, -22, -8) * plexus)
 
 
 def _cerebellum(
@@ -271,13 +288,13 @@ def _cerebellum(
     (x, y), gain = head.places["cerebellum"], _gain(look, random)
     inside, wide = echo.inside, random.uniform(0.85, 1.15)
     cistern = ellipse(inside, (x + 0.10, y), (0.05, 0.11), 0)
-    echo.scattered *= 1 - min(1.0, gain) * 0.8 * within(cistern, 0.12)
+    echo.take(min(1.0, gain) * 0.8 * within(cistern, 0.12))
     for side in (-1, 1):
         away = ellipse(inside, (x, y + side * 0.088 * wide), (0.062, 0.082 * wide), -12 * side)
-        echo.scattered += gain * _level(random, -36, -22) * within(away, 0.1)
-        echo.mirrored += gain * _level(random, -26, -12) * rim(away, 0.10)
+        echo.scatter(gain * _level(random, -36, -22) * within(away, 0.1))
+        echo.mirror(gain * _level(random, -26, -12) * rim(away, 0.10))
     vermis = ellipse(inside, (x, y), (0.045, 0.028), 0)
-    echo.scattered += gain * _level(random, -20, -8) * within(vermis, 0.15)
+    echo.scatter(gain * _level(random, -20, -8) * within(vermis, 0.15))
 
 
 def _reverberations(
@@ -288,7 +305,7 @@ def _reverberations(
     reach, apart = random.uniform(0.06, 0.3), random.uniform(0.04, 0.12)
     bands = 1 + random.uniform(0, 0.8) * np.cos(2 * np.pi * depth / apart)
     haze = np.exp(-depth / reach) * bands * (echo.away < 1) * (depth > 0)
-    echo.scattered += look.haze * _level(random, -34, -14) * haze * echo.facing
+    echo.scatter(look.haze * _level(random, -34, -14) * haze * echo.facing)
 
 
 def _light(head: Head, echo: _Echo, bone: Array, random: np.random.Generator) -> Array:

@@ -36,6 +36,13 @@ class ScannerSettings(Settings):
         0.6, ge=0, le=1, description="share of pictures with black boxes over text"
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high = self.range_db
+        if not 0 < low <= high:
+            raise ValueError(f"range_db is {low:g} to {high:g}, expected 0 < first <= second")
+        return self
+
 
 class FetalHeadSettings(Settings):
     """Size, pose, and observers of the simulated transventricular and transcerebellar planes."""
