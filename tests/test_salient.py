@@ -21,6 +21,7 @@ from landmarkflow.methods.salient.align import drawn, measured_group
 from landmarkflow.methods.salient.choose import choices_of, clusters_of
 from landmarkflow.methods.salient.cluster import Landmarks, clustered
 from landmarkflow.methods.salient.discover import labels_of
+from landmarkflow.methods.salient.draw import spread
 from landmarkflow.methods.salient.familiar import (
     described,
     load_familiar,
@@ -482,6 +483,12 @@ def test_baselines_follow_the_papers_order_on_simulated_heads() -> None:
     assert published["salient", "right"] == 9.8
     assert published["none", "all"] == 39.3
     assert math.isnan(published["salient", "all"])
+
+
+def test_pictures_of_figures_are_spread_over_the_study() -> None:
+    assert spread(list(range(10)), 3) == [1, 5, 8]
+    assert spread(["a", "b"], 3) == ["a", "b"]
+    assert spread([], 3) == []
 
 
 def test_tables_are_printed_with_dashes_for_what_is_unknown() -> None:
