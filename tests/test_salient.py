@@ -19,7 +19,7 @@ from landmarkflow.core.errors import InputError
 from landmarkflow.methods.salient import metrics
 from landmarkflow.methods.salient.align import drawn, measured_group
 from landmarkflow.methods.salient.choose import choices_of, clusters_of
-from landmarkflow.methods.salient.cluster import Landmarks, clustered
+from landmarkflow.methods.salient.cluster import Gathered, clustered
 from landmarkflow.methods.salient.discover import labels_of
 from landmarkflow.methods.salient.draw import spread
 from landmarkflow.methods.salient.familiar import (
@@ -664,7 +664,7 @@ def test_landmarks_move_by_their_distance_to_the_maxima_of_changed_views() -> No
 
 def test_what_differs_within_a_structure_does_not_tell_landmarks_apart() -> None:
     random = np.random.default_rng(4)
-    own = Landmarks()
+    own = Gathered()
     # One channel tells two structures apart, another one differs by more within each of them.
     for number in range(60):
         which = number % 2

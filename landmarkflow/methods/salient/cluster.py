@@ -68,7 +68,7 @@ class LookedAt:
     flat: float
 
 
-class Landmarks:
+class Gathered:
     """Landmarks of the pictures that one network learned from.
 
     Attributes:
@@ -128,7 +128,7 @@ def gathered(
     mirror: bool,
     discover: DiscoverSettings,
     settings: ClusterSettings,
-) -> dict[str, Landmarks]:
+) -> dict[str, Gathered]:
     """The landmarks of every network.
 
     Args:
@@ -139,7 +139,7 @@ def gathered(
         discover: which maxima count.
         settings: which features.
     """
-    found, device, first = {name: Landmarks() for name in known}, best_device(), next(iter(known))
+    found, device, first = {name: Gathered() for name in known}, best_device(), next(iter(known))
     for one in examples:
         looked = {
             name: looks(
@@ -180,7 +180,7 @@ def gathered(
 
 
 def clustered(
-    found: Mapping[str, Landmarks],
+    found: Mapping[str, Gathered],
     structures: Sequence[str],
     settings: ClusterSettings,
     seed: int,
@@ -222,7 +222,7 @@ def clustered(
     return made, choices
 
 
-def known_pictures(found: Landmarks, clusters: Clusters) -> Familiar:
+def known_pictures(found: Gathered, clusters: Clusters) -> Familiar:
     """What the pictures that a network learned from are like, with the names of its clusters."""
     pictures = found.pictures
     names = [clusters.names_of(clusters.of_picture(one.features)) for one in pictures]
