@@ -5,7 +5,7 @@ semi_axis_long, in pixels of the pictures). The one that is written holds them a
 the head's centre as their only landmark and its long axis as their scale, and simulated heads with
 their fixations and structures as `training/`. Nothing of the real heads is learned from.
 
-Usage: python -m benchmarks.real_heads --data FOLDER --output FOLDER [--training 240] [--seed 1]
+Usage: python -m benchmarks.real_heads --data FOLDER --output FOLDER [--training 600] [--seed 1]
        make run STUDY=fetal_head_real DATA=FOLDER
 """
 
@@ -22,8 +22,18 @@ from landmarkflow.cohorts.fetal_head import simulate_fetal_head
 from landmarkflow.cohorts.fetal_head_settings import HEAD_CENTRE, FetalHeadSettings, long_axis_of
 from landmarkflow.core.files import table_text, write_text
 
-# Heads of HC18 differ more in size and turn than those of one standard plane.
-COHORT = FetalHeadSettings(long_axis=(80.0, 225.0), rotation_degrees=25.0)
+# Pictures of HC18's size and, as a head's circumference is measured there, of the transventricular
+# plane. Heads differ much in size and turn; of the tracker the same degrees are more pixels.
+COHORT = FetalHeadSettings(
+    planes=("TV",),
+    look="scanner",
+    size=(400, 270),
+    long_axis=(80.0, 300.0),
+    rotation_degrees=25.0,
+    variation=0.02,
+    tracker_noise=3.5,
+    tracker_bias=4.2,
+)
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -71,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the real heads")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--training", type=int, default=240, help="simulated heads")
+    parser.add_argument("--training", type=int, default=600, help="simulated heads")
     parser.add_argument("--seed", type=int, default=1, help="of the simulated heads")
     given = parser.parse_args()
     if given.output.exists():

@@ -9,15 +9,23 @@ import pytest
 from numpy.typing import NDArray
 
 from landmarkflow.cohorts.fetal_head import simulate_fetal_head
-from landmarkflow.cohorts.fetal_head_settings import FetalHeadSettings, long_axis_of, plane_of
+from landmarkflow.cohorts.fetal_head_settings import (
+    FetalHeadSettings,
+    ScannerSettings,
+    long_axis_of,
+    plane_of,
+)
 from landmarkflow.core.errors import InputError
 from landmarkflow.methods.salient import metrics
 from landmarkflow.methods.salient.align import drawn, measured_group
 from landmarkflow.methods.salient.choose import choices_of, clusters_of
+from landmarkflow.methods.salient.cluster import Gathered, clustered
 from landmarkflow.methods.salient.discover import labels_of
+from landmarkflow.methods.salient.draw import spread
 from landmarkflow.methods.salient.familiar import (
     described,
     load_familiar,
+    moves_of,
     save_familiar,
     steps_between,
 )
@@ -477,6 +485,12 @@ def test_baselines_follow_the_papers_order_on_simulated_heads() -> None:
     assert math.isnan(published["salient", "all"])
 
 
+def test_pictures_of_figures_are_spread_over_the_study() -> None:
+    assert spread(list(range(10)), 3) == [1, 5, 8]
+    assert spread(["a", "b"], 3) == ["a", "b"]
+    assert spread([], 3) == []
+
+
 def test_tables_are_printed_with_dashes_for_what_is_unknown() -> None:
     (row,) = rows_of(("x", "salient", "all"), ["a"], np.full((2, 1), np.nan), np.zeros(2, bool))
     assert math.isnan(row.mean)
@@ -498,6 +512,9 @@ def test_simulated_heads_are_known_by_their_number_and_hold_their_structures() -
     assert plane_of(settings, 4, 7) == "TV"
     assert head.landmarks.labels == ("csp", "lv", "head_centre")
     assert simulate_fetal_head(settings, 4, 8).landmarks.labels[1] == "cerebellum"
+    one_plane = FetalHeadSettings(planes=("TV",))
+    assert [plane_of(one_plane, 4, number) for number in (7, 8)] == ["TV", "TV"]
+    assert simulate_fetal_head(one_plane, 4, 8).landmarks.labels[1] == "lv"
     csp, lv, centre = head.landmarks.positions[:, :2]
     axis = long_axis_of(settings, 4, 7)
     assert np.linalg.norm(csp - centre) / axis == pytest.approx(0.21, abs=0.07)
@@ -522,9 +539,34 @@ def test_simulated_observers_look_at_structures_and_a_few_elsewhere() -> None:
     assert 0.65 < near / whole < 0.95
 
 
+def test_a_scanner_shows_the_same_heads_otherwise() -> None:
+    plain, scanner = FetalHeadSettings(), FetalHeadSettings(look="scanner")
+    boxes = {"boxed": 0.0, "hidden": 0.0}
+    clear = FetalHeadSettings(look="scanner", scanner=ScannerSettings(**boxes))
+    dark, bone = [], []
+    for number in range(1, 7):
+        one, other = (simulate_fetal_head(each, 3, number) for each in (plain, scanner))
+        np.testing.assert_array_equal(one.landmarks.positions, other.landmarks.positions)
+        assert one.gaze == other.gaze
+        assert other.image.shape == one.image.shape
+        assert (other.image != one.image).mean() > 0.5
+        head = simulate_fetal_head(clear, 3, number)
+        x, y = head.landmarks.positions[-1, :2]
+        axis = long_axis_of(clear, 3, number)
+        # Bone across the beam is brighter than the brain: seen from above, below the centre.
+        column = head.image[int(y) : int(y + 0.55 * axis), int(x) - 2 : int(x) + 3].mean(axis=1)
+        bone.append(column[int(0.3 * axis) :].max())
+        dark.append(np.median(column[: int(0.3 * axis)]))
+    assert (np.array(bone) > dark).all()
+    again = simulate_fetal_head(scanner, 3, 6)
+    np.testing.assert_array_equal(again.image, other.image)
+
+
 def test_a_head_that_fits_no_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="expected 40 <= first <= second and a head that fits"):
         FetalHeadSettings(long_axis=(150, 400))
+    with pytest.raises(ValueError, match="range_db is 60 to 40, expected 0 < first <= second"):
+        ScannerSettings(range_db=(60, 40))
 
 
 # Pictures of another kind
@@ -553,27 +595,39 @@ def test_a_picture_of_another_kind_is_told_and_of_the_same_kind_hardly_ever() ->
     steps = [
         {("a", "b"): np.array([0.3, 0.1]) + RANDOM.normal(0, 0.02, 2)} for _ in range(len(features))
     ]
-    known = familiar_of(features[:100], RANDOM.normal(3, 0.1, 100).tolist(), steps[:100])
-    limits = known.limits(0.99)
-    further = [known.strangeness(one, 3.0, s) for one, s in zip(features, steps, strict=True)][100:]
-    assert sum(bool(one.doubts(limits)) for one in further) <= 12
+    moves = [{("a", "b"): float(RANDOM.uniform(0.01, 0.05))} for _ in features]
+    known = familiar_of(
+        features[:100], RANDOM.normal(3, 0.1, 100).tolist(), steps[:100], moves[:100]
+    )
+    limits, every = known.limits(0.99), ("picture", "map", "steps", "moves")
+    further = [
+        known.strangeness(one, 3.0, step, moved)
+        for one, step, moved in zip(features, steps, moves, strict=True)
+    ][100:]
+    assert sum(bool(one.doubts(limits, every)) for one in further) <= 16
     other = described(seen_as(RANDOM.normal([[[-1.0]], [[2.0]]], 0.5, (2, 4, 4))), FRAME)
-    strange = known.strangeness(other, 9.0, {("a", "b"): np.array([0.1, 0.5])})
-    said = strange.doubts(limits)
+    strange = known.strangeness(other, 9.0, {("a", "b"): np.array([0.1, 0.5])}, {("a", "b"): 0.2})
+    said = strange.doubts(limits, every)
     assert said[0].startswith("it is unlike the pictures learned from (")
     assert said[1:] == [
         "its map is flatter than those of the pictures learned from",
         "a and b do not lie as in the pictures learned from",
+        "a and b move when the picture is changed a little",
     ]
+    assert strange.doubts(limits, ("moves",)) == said[3:]
+    assert strange.doubts(limits, ()) == []
     assert min(strange.over(limits).values()) > 1
 
 
 def test_limits_hold_no_more_than_the_pictures_learned_from_can_say() -> None:
-    known = familiar_of(learned_features(20), list(np.linspace(2, 3, 20)), [{}] * 20)
+    known = familiar_of(learned_features(20), list(np.linspace(2, 3, 20)), [{}] * 20, [{}] * 20)
     assert known.limits(0.99).flat == 3
     assert known.limits(0.5).flat == pytest.approx(2 + 10 / 19)
     # Steps that too few pictures learned from have are not judged.
-    assert known.strangeness(learned_features(1)[0], 2.5, {("a", "b"): np.ones(2)}).steps == {}
+    strange = known.strangeness(
+        learned_features(1)[0], 2.5, {("a", "b"): np.ones(2)}, {("a", "b"): 1.0}
+    )
+    assert (strange.steps, strange.moves) == ({}, {})
 
 
 def test_features_of_a_picture_leave_out_what_lies_beside_it() -> None:
@@ -595,9 +649,44 @@ def test_steps_are_those_of_named_landmarks_and_of_the_mirror_image_alike() -> N
     )
 
 
+def test_landmarks_move_by_their_distance_to_the_maxima_of_changed_views() -> None:
+    points = np.array([[0.0, 0.0], [10.0, 0.0], [5.0, 9.0]])
+    here, shifted = points, points + np.array([3.0, 0.0])
+    lost = points[:1]
+    assert moves_of(["a", "b", ""], points, [here, here]) == {("a", "b"): 0}
+    assert moves_of(["a", "b", ""], points, [shifted] * 2)["a", "b"] == pytest.approx(0.3)
+    # Of two landmarks the one that moves more counts; a lost one moves as far as they are apart.
+    assert moves_of(["b", "a", ""], points, [lost])["a", "b"] == pytest.approx(1)
+    assert moves_of(["a", "b", ""], points, [here, lost])["a", "b"] == pytest.approx(0.5**0.5)
+    assert moves_of(["a", "", ""], points, [here]) == {}
+    assert moves_of(["a", "b", ""], points, []) == {}
+
+
+def test_what_differs_within_a_structure_does_not_tell_landmarks_apart() -> None:
+    random = np.random.default_rng(4)
+    own = Gathered()
+    # One channel tells two structures apart, another one differs by more within each of them.
+    for number in range(60):
+        which = number % 2
+        own.features.append(np.array([which, 8 * random.random(), 0], np.float32))
+        own.near.append([("a", "b")[which]])
+        own.changes += [random.normal(0, 0.05, 3).astype(np.float32) for _ in range(2)]
+    settings = ClusterSettings(clusters=2, dimensions=2)
+    for alike, share in (("views", 0.8), ("structures", 1.0)):
+        chosen = settings.model_copy(update={"alike": alike})
+        made, _ = clustered({"all": own}, ("a", "b"), chosen, 1)
+        numbers = made["all"].of(np.array(own.features))
+        same = np.mean(numbers == np.arange(60) % 2)
+        assert (max(same, 1 - same) >= share) == (alike == "structures")
+    own.near = [[] for _ in own.near]
+    with pytest.raises(InputError, match="expected annotated ones"):
+        own.alike(chosen)
+
+
 def test_what_pictures_are_like_is_read_as_it_was_written(tmp_path: Path) -> None:
     steps = [{("a", "b"): RANDOM.normal(0, 1, 2)} for _ in range(12)]
-    known = familiar_of(learned_features(12), [1.0] * 12, steps)
+    moves = [{("a", "b"): float(RANDOM.uniform())} for _ in range(12)]
+    known = familiar_of(learned_features(12), [1.0] * 12, steps, moves)
     save_familiar(tmp_path / "familiar.npz", {"all": known})
     again = load_familiar(tmp_path / "familiar.npz")["all"]
     assert again.limits(0.9) == known.limits(0.9)

@@ -5,13 +5,43 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from landmarkflow.core.settings import Settings
+from landmarkflow.core.settings import Settings, section
 
 Plane = Literal["TV", "TC"]
 # Structures that observers look at, by plane; beside them the references hold the head's centre.
 STRUCTURES: dict[Plane, tuple[str, str]] = {"TV": ("csp", "lv"), "TC": ("csp", "cerebellum")}
 HEAD_CENTRE = "head_centre"
 LABELS = ("csp", "lv", "cerebellum", HEAD_CENTRE)
+
+
+class ScannerSettings(Settings):
+    """What makes pictures of a scanner hard to read."""
+
+    hidden: float = Field(
+        0.1, ge=0, le=1, description="share of structures of which hardly anything is seen"
+    )
+    both: float = Field(
+        0.35, ge=0, le=1, description="share of heads whose near ventricle is seen, too"
+    )
+    haze: float = Field(
+        1.0, ge=0, description="strength of the echoes that run between bone and probe"
+    )
+    looks: int = Field(
+        6, ge=1, description="most looks that a picture is the mean of: more have less speckle"
+    )
+    range_db: tuple[float, float] = Field(
+        (38.0, 65.0), description="least and largest range of amplitudes that is shown, decibels"
+    )
+    boxed: float = Field(
+        0.6, ge=0, le=1, description="share of pictures with black boxes over text"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high = self.range_db
+        if not 0 < low <= high:
+            raise ValueError(f"range_db is {low:g} to {high:g}, expected 0 < first <= second")
+        return self
 
 
 class FetalHeadSettings(Settings):
@@ -21,6 +51,16 @@ class FetalHeadSettings(Settings):
     long_axis: tuple[float, float] = Field(
         (150.0, 215.0), description="shortest and longest long axis of a head, pixels"
     )
+    planes: tuple[Plane, ...] = Field(
+        ("TV", "TC"),
+        min_length=1,
+        description="transventricular (TV) and transcerebellar (TC) planes, shown by turns",
+    )
+    look: Literal["plain", "scanner"] = Field(
+        "plain",
+        description="how heads are shown: clearly, or as a scanner does, by `scanner`",
+    )
+    scanner: ScannerSettings = section(ScannerSettings)
     rotation_degrees: float = Field(
         15.0, ge=0, le=90, description="standard deviation of a head's rotation, degrees"
     )
@@ -78,8 +118,8 @@ class FetalHeadSettings(Settings):
 
 
 def plane_of(settings: FetalHeadSettings, seed: int, index: int) -> Plane:
-    """The plane that a picture shows: transventricular and transcerebellar by turns."""
-    return "TV" if index % 2 else "TC"
+    """The plane that a picture shows: the first one in number 1, and so on by turns."""
+    return settings.planes[(index - 1) % len(settings.planes)]
 
 
 def long_axis_of(settings: FetalHeadSettings, seed: int, index: int) -> float:

@@ -19,12 +19,13 @@ from landmarkflow.methods.salient.familiar import (
     Familiar,
     described,
     flatness,
+    moves_of,
     save_familiar,
     steps_between,
 )
 from landmarkflow.methods.salient.frames import Frame
 from landmarkflow.methods.salient.kinds import familiar_of
-from landmarkflow.methods.salient.landmarks import maxima_of
+from landmarkflow.methods.salient.landmarks import maxima_of, maxima_of_views
 from landmarkflow.methods.salient.maps import Seen, features_at
 from landmarkflow.methods.salient.names import Clusters, matched, named, save_clusters
 from landmarkflow.methods.salient.network import (
@@ -54,6 +55,7 @@ class LookedAt:
         frame: of the picture.
         points: (n, 2) pixels of its landmarks.
         features: (n, channels) of these.
+        views: maxima of its changed views, (m, 2) pixels each.
         described: (d,) features of the whole picture.
         flat: flatness of its map.
     """
@@ -61,11 +63,12 @@ class LookedAt:
     frame: Frame
     points: NDArray[np.float64]
     features: NDArray[np.float32]
+    views: list[NDArray[np.float64]]
     described: NDArray[np.float64]
     flat: float
 
 
-class Landmarks:
+class Gathered:
     """Landmarks of the pictures that one network learned from.
 
     Attributes:
@@ -82,6 +85,30 @@ class Landmarks:
         self.of_first: list[NDArray[np.float32]] = []
         self.near: list[list[str]] = []
         self.changes: list[NDArray[np.float32]] = []
+
+    def alike(self, settings: ClusterSettings) -> NDArray[np.float64]:
+        """(m, channels) differences of features that tell nothing of which landmark it is.
+
+        Those between views of a landmark and, where `alike` says so, those between landmarks near
+        the same structure.
+
+        Raises:
+            InputError: no landmark lies near a structure, though these are to be compared.
+        """
+        features = np.array(self.features, np.float64)
+        found = [np.array(self.changes, np.float64).reshape(-1, features.shape[1])]
+        if settings.alike == "structures":
+            sure = np.array([one[0] if len(one) == 1 else "" for one in self.near])
+            names = sorted(set(sure.tolist()) - {""})
+            if not names:
+                raise InputError(
+                    "cluster.alike is structures, but no landmark of the pictures learned from "
+                    "lies near an annotated structure, expected annotated ones"
+                )
+            found += [
+                features[sure == name] - features[sure == name].mean(axis=0) for name in names
+            ]
+        return np.concatenate(found)
 
 
 def structures_near(one: Example, points: NDArray[np.float64], percent: float) -> list[list[str]]:
@@ -101,7 +128,7 @@ def gathered(
     mirror: bool,
     discover: DiscoverSettings,
     settings: ClusterSettings,
-) -> dict[str, Landmarks]:
+) -> dict[str, Gathered]:
     """The landmarks of every network.
 
     Args:
@@ -112,7 +139,7 @@ def gathered(
         discover: which maxima count.
         settings: which features.
     """
-    found, device, first = {name: Landmarks() for name in known}, best_device(), next(iter(known))
+    found, device, first = {name: Gathered() for name in known}, best_device(), next(iter(known))
     for one in examples:
         looked = {
             name: looks(
@@ -121,18 +148,18 @@ def gathered(
             for name, network in known.items()
             if name == first or one.scan in learned[name]
         }
-        for name, (maps, features) in looked.items():
+        for name, look in looked.items():
             if one.scan not in learned[name]:
                 continue
             rows, columns = one.frame.cells
-            mean = torch.stack(maps).mean(dim=0)[:rows, :columns].numpy()
+            mean = torch.stack(look.maps).mean(dim=0)[:rows, :columns].numpy()
             saliency = (mean / mean.sum()).astype(np.float32)
-            seen = Seen(saliency, mean_of(features))
+            seen = Seen(saliency, mean_of(look.features), look.views(one.frame))
             points = maxima_of(seen, one.frame, discover, settings.features)
             cells, own = one.frame.to_cells(points.cells), found[name]
             views = [
-                features_at(Seen(saliency, mean_of([look])), one.frame, cells, settings.features)
-                for look in features
+                features_at(Seen(saliency, mean_of([each])), one.frame, cells, settings.features)
+                for each in look.features
             ]
             own.changes += list(np.concatenate(views - np.mean(views, axis=0)))
             own.near += structures_near(one, points.fitted, settings.near)
@@ -142,17 +169,18 @@ def gathered(
                     one.frame,
                     points.fitted,
                     points.features,
+                    maxima_of_views(seen, one.frame, discover),
                     described(seen, one.frame),
                     flatness(saliency),
                 )
             )
-            there = Seen(saliency, mean_of(looked[first][1]))
+            there = Seen(saliency, mean_of(looked[first].features))
             own.of_first += list(features_at(there, one.frame, cells, settings.features))
     return found
 
 
 def clustered(
-    found: Mapping[str, Landmarks],
+    found: Mapping[str, Gathered],
     structures: Sequence[str],
     settings: ClusterSettings,
     seed: int,
@@ -172,14 +200,14 @@ def clustered(
             f"the maps of the pictures learned from have {len(features)} maxima, expected at least "
             "4 to cluster"
         )
-    changes = np.array(found[first].changes).reshape(-1, features.shape[1])
+    changes = found[first].alike(settings)
     start, _ = clusters_of(features, changes, min(2, len(features) - 1), settings, seed)
     choices = choices_of(start.reduced(features), settings, seed)
     count = next(choice.clusters for choice in choices if choice.chosen)
     made: dict[str, Clusters] = {}
     for name in (first, *others):
         own = found[name]
-        changes = np.array(own.changes).reshape(-1, features.shape[1])
+        changes = own.alike(settings)
         clusters, labels = clusters_of(np.array(own.features), changes, count, settings, seed)
         names = named(labels, count, own.near, structures, settings.least_share)
         if name != first:
@@ -194,14 +222,16 @@ def clustered(
     return made, choices
 
 
-def known_pictures(found: Landmarks, clusters: Clusters) -> Familiar:
+def known_pictures(found: Gathered, clusters: Clusters) -> Familiar:
     """What the pictures that a network learned from are like, with the names of its clusters."""
-    steps = []
-    for one in found.pictures:
-        numbers = clusters.of_picture(one.features)
-        steps.append(steps_between(clusters.names_of(numbers), one.points, one.frame))
+    pictures = found.pictures
+    names = [clusters.names_of(clusters.of_picture(one.features)) for one in pictures]
+    both = list(zip(names, pictures, strict=True))
     return familiar_of(
-        [one.described for one in found.pictures], [one.flat for one in found.pictures], steps
+        [one.described for one in pictures],
+        [one.flat for one in pictures],
+        [steps_between(own, one.points, one.frame) for own, one in both],
+        [moves_of(own, one.points, one.views) for own, one in both],
     )
 
 

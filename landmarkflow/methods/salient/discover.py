@@ -8,9 +8,14 @@ from landmarkflow.core.records import Record, read_record
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import write_markups, write_steps
-from landmarkflow.methods.salient.familiar import described, load_familiar, steps_between
+from landmarkflow.methods.salient.familiar import (
+    described,
+    load_familiar,
+    moves_of,
+    steps_between,
+)
 from landmarkflow.methods.salient.frames import Frame
-from landmarkflow.methods.salient.landmarks import Maxima, maxima_of
+from landmarkflow.methods.salient.landmarks import Maxima, maxima_of, maxima_of_views
 from landmarkflow.methods.salient.maps import load_seen
 from landmarkflow.methods.salient.names import load_clusters
 from landmarkflow.methods.salient.settings import AlignSettings, DiscoverSettings
@@ -64,16 +69,17 @@ def run(batch: Batch) -> None:
         found = maxima_of(seen, frame, settings, known["features"])
         names = clusters[network].names_of(clusters[network].of_picture(found.features))
         expected = align.landmarks.get(task.row["group"], ())
-        steps = {
-            pair: step
-            for pair, step in steps_between(names, found.fitted, frame).items()
-            if set(pair) <= set(expected)
-        }
+        steps = steps_between(names, found.fitted, frame)
+        moves = moves_of(names, found.fitted, maxima_of_views(seen, frame, settings))
+        aligning = [pair for pair in steps if set(pair) <= set(expected)]
         strange = familiar[network].strangeness(
-            described(seen, frame), float(details["flatness"]), steps
+            described(seen, frame),
+            float(details["flatness"]),
+            {pair: steps[pair] for pair in aligning},
+            {pair: moves[pair] for pair in aligning if pair in moves},
         )
         limit = limits[network]
-        unlike = strange.doubts(limit) if settings.familiar < 1 else []
+        unlike = strange.doubts(limit, settings.compared) if settings.familiar < 1 else []
         listed = tuple(labels_of(labels, set(names), expected))
         rows = chosen(listed, [] if unlike else names)
         note = f"no landmark: {unlike[0]}" if unlike else NO_MAXIMUM

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,6 +27,7 @@ from landmarkflow.methods.salient.shown import shown_by_group
 from landmarkflow.methods.salient.similarity import Similarity
 
 Image = NDArray[np.uint8]
+T = TypeVar("T")
 
 # Pictures of a figure, and inches of each.
 PICTURES, SIDE = 6, 2.2
@@ -74,13 +75,19 @@ def blank(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, wrap=True)
 
 
+def spread(values: Sequence[T], count: int) -> list[T]:
+    """So many of the values, evenly spread over them, in their order; all where there are fewer."""
+    count = min(count, len(values))
+    return [values[int((number + 0.5) * len(values) / count)] for number in range(count)]
+
+
 def chosen_tasks(tasks: Sequence[Task]) -> list[Task]:
-    """Some pictures, as many of each group as can be, in the study's order."""
+    """Some pictures spread over the study, as many of each group as can be, in its order."""
     groups = list(dict.fromkeys(task.row.get("group", "") for task in tasks))
     each = max(1, PICTURES // max(1, len(groups)))
     found = []
     for group in groups:
-        found += [task for task in tasks if task.row.get("group", "") == group][:each]
+        found += spread([task for task in tasks if task.row.get("group", "") == group], each)
     return found[:PICTURES]
 
 
@@ -128,16 +135,26 @@ def draw_aligned(
     settings: AlignSettings,
     largest: int,
 ) -> Figure:
-    """Targets, sources, and sources laid on targets (Droste et al. 2020, Fig. 3)."""
+    """Targets, sources, and sources laid on targets (Droste et al. 2020, Fig. 3).
+
+    Of pictures that have the landmarks; where there are none, of any.
+    """
     pairs = []
     for group, pictures in groups.items():
-        align = by_landmarks(settings.landmarks[group], settings.tolerance)
-        # Neighbours in the list, so that no picture is chosen for its result.
-        for source, target in zip(pictures[::2], pictures[1::2], strict=False):
+        names = settings.landmarks[group]
+        align = by_landmarks(names, settings.tolerance)
+        ready = [
+            one
+            for one in pictures
+            if sum(name in one.found for name in names) >= min(2, len(names))
+        ]
+        shown = ready if len(ready) > 1 else pictures
+        # Neighbours in the list, so that no pair is chosen for its result.
+        for source, target in zip(shown[::2], shown[1::2], strict=False):
             pairs.append((group, source, target, align(source, target)))
     by_group = [[pair for pair in pairs if pair[0] == group] for group in groups]
     each = max(1, PICTURES // max(1, len(groups)))
-    drawn = [pair for own in by_group for pair in own[:each]]
+    drawn = [pair for own in by_group for pair in spread(own, each)]
     figure = new_figure(SIDE * max(2, len(drawn)), 3 * SIDE)
     if not drawn:
         blank(figure.subplots(), "the study states no landmarks to align by (align.landmarks)")

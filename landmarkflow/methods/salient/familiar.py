@@ -1,12 +1,12 @@
-"""Whether a picture is like those learned from: its features, its map, and its landmarks' places.
+"""Whether a picture is like those learned from: its features, its map, and its landmarks.
 
 A network says something of every picture, also of one of a kind that it never saw. What it says is
-kept where three scores are no larger than those of the pictures learned from, each of which is
-scored by others alone: so no picture of another kind is needed to choose the limits.
+kept where scores are no larger than those of the pictures learned from, each of which is scored by
+others alone: so no picture of another kind is needed to choose the limits.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -56,6 +56,11 @@ def step_of(one: Array, other: Array, frame: Frame) -> Array:
     return np.array([abs(x), y])
 
 
+def _named(names: Sequence[str], points: Array) -> dict[str, Array]:
+    """Places of landmarks by their names, of which the first one counts."""
+    return {name: points[names.index(name)] for name in sorted(set(names) - {""})}
+
+
 def steps_between(names: Sequence[str], points: Array, frame: Frame) -> dict[Step, Array]:
     """Steps between every two named landmarks of a picture; of a name the first one counts.
 
@@ -64,11 +69,37 @@ def steps_between(names: Sequence[str], points: Array, frame: Frame) -> dict[Ste
         points: (n, 2) pixels.
         frame: of the picture.
     """
-    first = {name: points[names.index(name)] for name in sorted(set(names) - {""})}
+    first = _named(names, points)
     return {
         (one, other): step_of(first[one], first[other], frame)
         for one, other in combinations(first, 2)
     }
+
+
+def moves_of(names: Sequence[str], points: Array, views: Sequence[Array]) -> dict[Step, float]:
+    """How far every two named landmarks move when their picture is changed; none without views.
+
+    It is the distance from a landmark to the nearest maximum of a changed view, root mean square
+    over the views, of that of the two that moves more, as a share of the distance between both.
+    In a view that lost a landmark this is 1 at most.
+
+    Args:
+        names: of each landmark; empty for none.
+        points: (n, 2) pixels.
+        views: maxima of each changed view, (m, 2) pixels of the picture.
+    """
+    first, found = _named(names, points), {}
+    for one, other in combinations(first, 2) if len(views) else ():
+        places = np.stack([first[one], first[other]])
+        apart = max(float(np.linalg.norm(places[0] - places[1])), TINY)
+        away = np.array(
+            [
+                np.linalg.norm(places[:, None] - maxima[None], axis=2).min(axis=1, initial=apart)
+                for maxima in views
+            ]
+        )
+        found[one, other] = float(np.sqrt((away**2).mean(axis=0)).max() / apart)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,20 +132,29 @@ class Familiar:
         pictures: (n,) distance of each from the kind of others alone.
         flat: (n,) flatness of each one's map.
         steps: (m, 2) of the pictures in which both landmarks were found, by their names.
+        moves: (m,) of the same pictures.
     """
 
     kind: Kind
     pictures: Array
     flat: Array
     steps: Mapping[Step, Array]
+    moves: Mapping[Step, Array]
 
-    def strangeness(self, picture: Array, flat: float, steps: Mapping[Step, Array]) -> "Strange":
+    def strangeness(
+        self,
+        picture: Array,
+        flat: float,
+        steps: Mapping[Step, Array],
+        moves: Mapping[Step, float],
+    ) -> "Strange":
         """The scores of a picture; steps that too few pictures learned from have get none.
 
         Args:
             picture: (d,) `described`.
             flat: flatness of its map.
             steps: between its landmarks, by their names.
+            moves: of its landmarks, by their names.
         """
         return Strange(
             picture=float(self.kind.away(picture[None])[0]),
@@ -124,6 +164,7 @@ class Familiar:
                 for key, step in steps.items()
                 if key in self.steps
             },
+            moves={key: moved for key, moved in moves.items() if key in self.moves},
         )
 
     def limits(self, coverage: float) -> "Strange":
@@ -148,6 +189,7 @@ class Familiar:
                 key: _limit(scores, coverage, _gaussian_limit(len(scores), coverage))
                 for key, scores in steps.items()
             },
+            moves={key: _limit(scores, coverage) for key, scores in self.moves.items()},
         )
 
 
@@ -159,30 +201,37 @@ class Strange:
         picture: distance of its features from the kind of pictures learned from.
         flat: entropy of its map.
         steps: distance of each step between two landmarks from those learned from.
+        moves: how far two landmarks move when the picture is changed.
     """
 
     picture: float
     flat: float
     steps: Mapping[Step, float]
+    moves: Mapping[Step, float]
 
     def over(self, limits: "Strange") -> dict[str, float]:
         """Each score in its limit, by what it is of; above 1 it exceeds it."""
         found = {"picture": self.picture / limits.picture, "map": self.flat / limits.flat}
         for (one, other), score in self.steps.items():
             found[f"{one} to {other}"] = score / limits.steps[one, other]
+        for (one, other), score in self.moves.items():
+            found[f"{one} and {other} move"] = score / max(limits.moves[one, other], TINY)
         return {what: round(float(value), 4) for what, value in found.items()}
 
-    def doubts(self, limits: "Strange") -> list[str]:
-        """What exceeds its limit, in words."""
+    def doubts(self, limits: "Strange", compared: Collection[str]) -> list[str]:
+        """What exceeds its limit, in words, of the scores `compared` (see `DiscoverSettings`)."""
         found = []
-        if self.picture > limits.picture:
+        if "picture" in compared and self.picture > limits.picture:
             times = self.picture / limits.picture
             found.append(f"it is unlike the pictures learned from ({times:.1f} times the limit)")
-        if self.flat > limits.flat:
+        if "map" in compared and self.flat > limits.flat:
             found.append("its map is flatter than those of the pictures learned from")
-        for (one, other), score in self.steps.items():
+        for (one, other), score in self.steps.items() if "steps" in compared else ():
             if score > limits.steps[one, other]:
                 found.append(f"{one} and {other} do not lie as in the pictures learned from")
+        for (one, other), score in self.moves.items() if "moves" in compared else ():
+            if score > limits.moves[one, other]:
+                found.append(f"{one} and {other} move when the picture is changed a little")
         return found
 
 
@@ -218,7 +267,10 @@ def save_familiar(path: Path, known: Mapping[str, Familiar]) -> None:
     for name, one in known.items():
         arrays |= {f"{name}/{part}": getattr(one.kind, part) for part in KIND}
         arrays |= {f"{name}/pictures": one.pictures, f"{name}/flat": one.flat}
-        arrays |= {f"{name}/step {n}": step for n, step in enumerate(one.steps.values())}
+        for n, key in enumerate(one.steps):
+            arrays |= {f"{name}/step {n}": one.steps[key]}
+            if key in one.moves:
+                arrays |= {f"{name}/moves {n}": one.moves[key]}
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez(file, known=np.array(json.dumps(keys)), **arrays)  # type: ignore[arg-type]
 
@@ -236,7 +288,14 @@ def load_familiar(path: Path) -> dict[str, Familiar]:
                     Kind(*(stored[f"{name}/{part}"] for part in KIND)),
                     stored[f"{name}/pictures"],
                     stored[f"{name}/flat"],
-                    {(a, b): stored[f"{name}/step {n}"] for n, (a, b) in enumerate(keys)},
+                    *(
+                        {
+                            (a, b): stored[f"{name}/{part} {n}"]
+                            for n, (a, b) in enumerate(keys)
+                            if f"{name}/{part} {n}" in stored
+                        }
+                        for part in ("step", "moves")
+                    ),
                 )
                 for name, keys in json.loads(str(stored["known"])).items()
             }

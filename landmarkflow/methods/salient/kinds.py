@@ -1,6 +1,7 @@
 """What the pictures learned from are like, fitted; `familiar` compares further pictures with it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,10 @@ LEAST_SPREAD, TINY = 0.1, 1e-6
 
 
 def familiar_of(
-    pictures: Sequence[Array], flat: Sequence[float], steps: Sequence[Mapping[Step, Array]]
+    pictures: Sequence[Array],
+    flat: Sequence[float],
+    steps: Sequence[Mapping[Step, Array]],
+    moves: Sequence[Mapping[Step, float]],
 ) -> Familiar:
     """What pictures are like; steps that too few of them have are left out.
 
@@ -28,17 +32,22 @@ def familiar_of(
         pictures: features of each.
         flat: flatness of each one's map.
         steps: between the landmarks of each.
+        moves: of the landmarks of each.
     """
-    keys = sorted({key for own in steps for key in own})
-    known = {key: np.array([own[key] for own in steps if key in own]) for key in keys}
-    enough = {key: values for key, values in known.items() if len(values) >= FEWEST}
     features = np.array(pictures)
     part = np.arange(len(features)) % min(PARTS, len(features))
     away = np.empty(len(features))
     for number in np.unique(part):
         here = part == number
         away[here] = kind_of(features[~here]).away(features[here])
-    return Familiar(kind_of(features), away, np.array(flat), enough)
+    return Familiar(kind_of(features), away, np.array(flat), _enough(steps), _enough(moves))
+
+
+def _enough(values: Sequence[Mapping[Step, Any]]) -> dict[Step, Array]:
+    """Values of the pictures that have them, by landmarks, where there are enough pictures."""
+    keys = sorted({key for own in values for key in own})
+    known = {key: np.array([own[key] for own in values if key in own]) for key in keys}
+    return {key: found for key, found in known.items() if len(found) >= FEWEST}
 
 
 def kind_of(features: Array) -> Kind:

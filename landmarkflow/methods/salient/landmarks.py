@@ -30,6 +30,18 @@ class Maxima:
     features: NDArray[np.float32]
 
 
+def maxima_of_views(seen: Seen, frame: Frame, settings: DiscoverSettings) -> list[Array]:
+    """Maxima of each changed view of a picture, (m, 2) pixels of the picture.
+
+    Args:
+        seen: what the networks say of the picture.
+        frame: of the picture.
+        settings: which maxima count.
+    """
+    found = [(view, maxima(view, settings.distance, settings.threshold)) for view in seen.views]
+    return [frame.to_pixels(fit(view, cells)) for view, cells in found]
+
+
 def maxima_of(seen: Seen, frame: Frame, settings: DiscoverSettings, which: str) -> Maxima:
     """Find the maxima of a picture's map.
 

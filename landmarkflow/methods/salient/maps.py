@@ -1,6 +1,6 @@
 """Maps and features of pictures, as networks see them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,13 @@ class Seen:
         saliency: (rows, columns) probability of each cell, of sum 1.
         features: (channels, rows, columns) of levels of the first network, float32, those of the
             last layer at the end; the others have coarser cells, and all cover the whole input.
+        views: (views, rows, columns) the first network's maps of changed views of the picture,
+            laid back onto it.
     """
 
     saliency: NDArray[np.float32]
     features: tuple[NDArray[np.float32], ...]
+    views: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
 
 
 def features_at(seen: Seen, frame: Frame, cells: Array, which: str) -> NDArray[np.float32]:
@@ -96,8 +99,11 @@ def softened(saliency: Array, settings: PredictSettings, stride: int) -> Array:
 
 
 def save_seen(path: Path, seen: Seen) -> None:
-    """Write the features of a picture, in half precision, to one file without pickle."""
-    arrays = {str(n): level.astype(np.float16) for n, level in enumerate(seen.features)}
+    """Write the features of a picture, in half precision, and views to one file without pickle."""
+    arrays: dict[str, NDArray[np.floating]] = {
+        str(n): level.astype(np.float16) for n, level in enumerate(seen.features)
+    }
+    arrays["views"] = seen.views
     with replacing(path) as beside, beside.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -111,7 +117,9 @@ def load_seen(saliency: Path, features: Path) -> Seen:
     try:
         shown = np.load(saliency, allow_pickle=False)
         with np.load(features, allow_pickle=False) as stored:
-            levels = [stored[str(number)].astype(np.float32) for number in range(len(stored.files))]
+            count = len(stored.files) - 1
+            levels = [stored[str(number)].astype(np.float32) for number in range(count)]
+            views = stored["views"]
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(f"{saliency}: cannot be read as a saliency map ({error})") from error
-    return Seen(shown, tuple(levels))
+    return Seen(shown, tuple(levels), views)

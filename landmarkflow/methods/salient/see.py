@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,6 +31,28 @@ CHANGED = TrainSettings(
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What one network says of a picture, as it is and changed, all laid back onto the picture.
+
+    Attributes:
+        maps: (rows, columns) probabilities of the picture, and of its mirror image if it is looked
+            at.
+        changed: the same of each changed view, by the first network alone.
+        features: of every look the levels (channels, rows, columns) of the first network.
+    """
+
+    maps: list[Tensor]
+    changed: list[Tensor]
+    features: list[list[Tensor]]
+
+    def views(self, frame: Frame) -> NDArray[np.float32]:
+        """(views, rows, columns) of the changed views, on the cells of a frame."""
+        rows, columns = frame.cells
+        kept = [view[:rows, :columns].float().numpy() for view in self.changed]
+        return np.array(kept, np.float32).reshape(-1, rows, columns)
+
+
 def looks(
     network: Together,
     frame: Frame,
@@ -38,7 +61,7 @@ def looks(
     *,
     mirror: bool,
     views: int,
-) -> tuple[list[Tensor], list[list[Tensor]]]:
+) -> Looks:
     """Look at a picture as it is, mirrored, and changed.
 
     Args:
@@ -48,29 +71,33 @@ def looks(
         device: where the network is.
         mirror: whether the mirror image is looked at.
         views: number of changed views, the same for every picture.
-
-    Returns:
-        Probabilities (rows, columns) of the picture and its mirror image, and of every look the
-        levels (channels, rows, columns), laid back onto the picture.
     """
     shown = torch.from_numpy(picture.copy())[None].float() / 255
     where = places_of([frame], torch.eye(3)[None, :2])
-    maps, features = [], []
+    maps, changed, features = [], [], []
     with torch.inference_mode():
         for turned in (False, True) if mirror else (False,):
             # Of a picture that does not fill its input, the mirror image lies at the right.
             view, at = (shown.flip(3), _mirrored(where)) if turned else (shown, where)
             logits, levels = network(view.to(device), at.to(device))
-            found = torch.softmax(logits.double().flatten(), 0).view(logits.shape[1:])
+            found = _probabilities(logits)
             maps.append((found.flip(1) if turned else found).cpu())
             features.append([(x.flip(3) if turned else x)[0].float().cpu() for x in levels])
         for number in range(views):
             random = np.random.default_rng([11, number])
             change = warp_of(frame, CHANGED, random)
             view, at = warped(shown, [frame], [change])
-            _, levels = network.first(coloured(view, CHANGED, random).to(device), at.to(device))
+            logits, levels = network.first(
+                coloured(view, CHANGED, random).to(device), at.to(device)
+            )
+            changed.append(_laid_back(_probabilities(logits).cpu()[None, None], change)[0, 0])
             features.append([_laid_back(x.float().cpu(), change)[0] for x in levels])
-    return maps, features
+    return Looks(maps, changed, features)
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """(rows, columns) of sum 1, of the logits of one picture."""
+    return torch.softmax(logits.double().flatten(), 0).view(logits.shape[1:])
 
 
 def _mirrored(where: Tensor) -> Tensor:
@@ -79,8 +106,8 @@ def _mirrored(where: Tensor) -> Tensor:
 
 
 def _laid_back(level: Tensor, change: NDArray[np.float64]) -> Tensor:
-    """Features (1, channels, rows, columns) of a changed view, as if it had not been changed."""
-    theta = torch.tensor(np.linalg.inv(change)[None, :2], dtype=torch.float32)
+    """Values (1, channels, rows, columns) of a changed view, as if it had not been changed."""
+    theta = torch.tensor(np.linalg.inv(change)[None, :2], dtype=level.dtype)
     grid = functional.affine_grid(theta, list(level.shape), align_corners=False)
     return functional.grid_sample(level, grid, padding_mode="border", align_corners=False)
 
@@ -99,16 +126,16 @@ def see(
     Features are means over all looks: a structure has the same ones on either side.
     """
     total = torch.zeros(())
-    features: list[list[Tensor]] = []
+    first: Looks | None = None
     for number, network in enumerate(networks):
-        maps, found = looks(
-            network, frame, picture, device, mirror=mirror, views=0 if number else views
-        )
-        total = total + torch.stack(maps).mean(dim=0)
-        features = features or found
+        found = looks(network, frame, picture, device, mirror=mirror, views=0 if number else views)
+        total = total + torch.stack(found.maps).mean(dim=0)
+        first = first or found
+    assert first is not None
     rows, columns = frame.cells
     kept = total[:rows, :columns].numpy()
-    return Seen((kept / kept.sum()).astype(np.float32), mean_of(features))
+    saliency = (kept / kept.sum()).astype(np.float32)
+    return Seen(saliency, mean_of(first.features), first.views(frame))
 
 
 def on_cells_of(frame: Frame, other: Frame, saliency: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -186,6 +186,11 @@ class DiscoverSettings(Settings):
         description="share of pictures like those learned from that must pass as such; one that "
         "does not has no landmarks and a doubt. 1: no picture is compared",
     )
+    compared: tuple[Literal["picture", "map", "steps", "moves"], ...] = Field(
+        ("picture", "map", "steps"),
+        description="what is compared: features of the whole picture, how flat its map is, steps "
+        "between its landmarks, and how far these move when the picture is changed",
+    )
 
 
 class ClusterSettings(Settings):
@@ -205,6 +210,11 @@ class ClusterSettings(Settings):
         ge=0,
         description="changed views of each picture; features count by how little they differ "
         "between these; 0 as in the paper",
+    )
+    alike: Literal["views", "structures"] = Field(
+        "views",
+        description="features count by how little they differ between views of a landmark, or "
+        "between landmarks of the same annotated structure",
     )
     dimensions: int = Field(
         3, ge=0, description="principal components that features are reduced to; 0 for none"
