@@ -144,6 +144,7 @@ def run(batch: Batch) -> None:
         facts["network"]: shape_of(
             [e for e in examples.scans if e.scan in set(facts["learned_from"])],
             both_ways=train.augment.flip,
+            other_scale=search.other_scale,
         )
         for facts in trained
     }

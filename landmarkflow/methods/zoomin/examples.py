@@ -102,7 +102,7 @@ def load_examples(path: Path) -> Examples:
     return Examples(tuple(memo["landmarks"]), memo["colours"], scans, memo["left_out"])
 
 
-def shape_of(examples: Sequence[Example], *, both_ways: bool) -> Shape:
+def shape_of(examples: Sequence[Example], *, both_ways: bool, other_scale: float) -> Shape:
     """How the landmarks of some examples lie to each other."""
     points = np.array([example.points / example.channels.shape[1] for example in examples])
-    return Shape.of(points, both_ways=both_ways)
+    return Shape.of(points, both_ways=both_ways, other_scale=other_scale)
