@@ -92,7 +92,7 @@ class Appearance:
         if self.grey:
             colour = colour.mean(dim=0, keepdim=True).expand_as(colour)
         colour = colour.clamp(min=0) ** self.gamma
-        middle = (pyramid.levels[0].shape[2] - 1) / 2
+        middle = (pyramid.width - 1) / 2
         slope = ((places - middle) / middle) @ torch.from_numpy(self.slope).float()
         colour = colour + slope
         change = torch.zeros_like(inside)

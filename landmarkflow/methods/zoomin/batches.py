@@ -37,7 +37,7 @@ class Shown:
     @property
     def size(self) -> int:
         """Width of the picture, which is a square."""
-        return int(self.pyramid.levels[0].shape[2])
+        return self.pyramid.width
 
     @property
     def channels(self) -> int:

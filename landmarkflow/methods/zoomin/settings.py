@@ -300,6 +300,12 @@ class ZoomSettings(Settings):
         description="how much larger or smaller other cameras may show everything, a standard "
         "deviation as a share; hypotheses are judged by steps between landmarks so much wider",
     )
+    judged_deviations: float = Field(
+        8.0,
+        gt=0,
+        description="deviations of such a step beyond which it counts no more against a "
+        "hypothesis; if large, a landmark out of sight draws those that are seen from their places",
+    )
     most_deviations: float = Field(
         3.5,
         gt=0,

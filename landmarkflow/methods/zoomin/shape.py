@@ -14,9 +14,6 @@ Array = NDArray[np.float64]
 LEAST_DEVIATION = 0.04
 # Hypotheses are judged by steps that are so much wider, of a pair's distance, in any direction.
 SLACK = 0.07
-# Deviations of a pair beyond which it counts no more against a hypothesis: the other one of the
-# pair may be the wrong one.
-MOST_DEVIATIONS = 8.0
 # How often each landmark's hypothesis is chosen anew.
 SWEEPS = 3
 
@@ -32,6 +29,8 @@ class Shape:
         both_ways: whether pictures may be mirrored, as those of left and right eyes are.
         other_scale: how much larger or smaller other cameras may show everything, a standard
             deviation as a share.
+        most_deviations: of a pair, beyond which it counts no more against a hypothesis: the other
+            one of the pair may be the wrong one.
     """
 
     pairs: NDArray[np.int64]
@@ -39,9 +38,12 @@ class Shape:
     deviation: Array
     both_ways: bool
     other_scale: float = 0.0
+    most_deviations: float = 8.0
 
     @staticmethod
-    def of(points: Array, *, both_ways: bool, other_scale: float = 0.0) -> "Shape":
+    def of(
+        points: Array, *, both_ways: bool, other_scale: float = 0.0, most_deviations: float = 8.0
+    ) -> "Shape":
         """That of annotated pictures.
 
         Args:
@@ -49,6 +51,7 @@ class Shape:
             both_ways: whether they may be mirrored; all are then turned the way of the pair whose
                 landmarks lie farthest apart along x.
             other_scale: as above.
+            most_deviations: as above.
         """
         pairs = np.array(
             [(a, b) for a in range(points.shape[1]) for b in range(a + 1, points.shape[1])],
@@ -69,7 +72,7 @@ class Shape:
             least = LEAST_DEVIATION * float(np.linalg.norm(mean[number]))
             known = own.std(axis=0) if len(own) > 3 else np.full(2, 3 * least)
             deviation[number] = np.maximum(known, max(least, 1e-3))
-        return Shape(pairs, mean, deviation, both_ways, other_scale)
+        return Shape(pairs, mean, deviation, both_ways, other_scale, most_deviations)
 
     def deviations(self, points: Array) -> Array:
         """(n,) how many deviations each pair of a picture's landmarks (k, 2) is off."""
@@ -107,7 +110,7 @@ class Shape:
                 off = np.linalg.norm(
                     (step * np.array([way, 1.0]) - self.mean[n]) / wide[n], axis=-1
                 )
-                total += np.minimum(off, MOST_DEVIATIONS) ** 2
+                total += np.minimum(off, self.most_deviations) ** 2
             by_way.append(-0.5 * total / max(1, len(others)))
         return np.asarray(np.max(by_way, axis=0))
 
@@ -162,7 +165,7 @@ class Shape:
             math.log(max(float(one[number]), 1e-9))
             for one, number in zip(scores, chosen, strict=True)
         )
-        off = np.minimum(self._off(points, way, self._wide), MOST_DEVIATIONS)
+        off = np.minimum(self._off(points, way, self._wide), self.most_deviations)
         return alone - 0.5 * float((off**2).sum()) / max(1, len(places) - 1)
 
     def as_data(self) -> dict[str, Any]:
@@ -173,6 +176,7 @@ class Shape:
             "deviation": self.deviation.round(6).tolist(),
             "both_ways": self.both_ways,
             "other_scale": self.other_scale,
+            "most_deviations": self.most_deviations,
         }
 
     @staticmethod
@@ -184,4 +188,5 @@ class Shape:
             np.array(data["deviation"], dtype=np.float64).reshape(-1, 2),
             bool(data["both_ways"]),
             float(data["other_scale"]),
+            float(data["most_deviations"]),
         )
