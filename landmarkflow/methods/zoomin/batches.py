@@ -10,6 +10,7 @@ from torch import Tensor
 
 from landmarkflow.learning.crops import Frame, Pyramid
 from landmarkflow.methods.zoomin.augment import (
+    Appearance,
     Opening,
     draw_appearance,
     draw_frame,
@@ -134,20 +135,10 @@ def draw(
         whole: whether the pictures in their coarse frames are made, too, which takes about as long
             as the regions; what is drawn at random does not depend on it.
     """
-    augment = settings.augment
     pictures, frames, points, regions = [], [], [], []
     placed: list[tuple[Shown, int, int, tuple[Frame, ...]]] = []
     for number, picture in enumerate(shown):
-        size, given = picture.size, picture.points
-        opening = draw_other_field(random, augment, size=size, points=given)
-        one = picture if opening is None else picture.within(opening)
-        frame = draw_frame(
-            random, augment, picture=size, size=settings.coarse.size, opening=opening
-        )
-        near = one.points[one.visible]
-        appearance = draw_appearance(
-            random, augment, channels=one.channels, size=size, near=near, opening=opening
-        )
+        one, opening, frame, appearance = _changed(picture, random, settings)
         noise_seed = _seed_of(random)
         if whole:
             pictures.append(appearance.shown(one.pyramid, frame, noise_seed))
@@ -179,6 +170,21 @@ def draw(
         tuple(k for _, _, k, _ in placed),
         torch.from_numpy(np.array(where)).float(),
     )
+
+
+def _changed(
+    picture: Shown, random: np.random.Generator, settings: TrainSettings
+) -> tuple[Shown, Opening | None, Frame, Appearance]:
+    """A picture as it is shown once: its landmarks, its field, where it lies, how it looks."""
+    augment, size = settings.augment, picture.size
+    opening = draw_other_field(random, augment, size=size, points=picture.points)
+    one = picture if opening is None else picture.within(opening)
+    frame = draw_frame(random, augment, picture=size, size=settings.coarse.size, opening=opening)
+    near = one.points[one.visible]
+    appearance = draw_appearance(
+        random, augment, channels=one.channels, size=size, near=near, opening=opening
+    )
+    return one, opening, frame, appearance
 
 
 def _seed_of(random: np.random.Generator) -> int:
