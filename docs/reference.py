@@ -71,9 +71,11 @@ STAGES_HEAD = """\
 What each stage reads and writes, in `results/<study>/`: `<run>` is the run, `<scan>` each scan of
 a batch, `<template>` the scan that is the run's template (`template`, unless the run names
 another), `<of>` each run that is read. A stage that writes nothing below `<run>` is run once for
-all runs. It is run again for a scan where a setting, a column of the sheet or a file that it reads
-has changed, or its code. Each stage is a rule of the workflow, and a command:
-`landmarkflow <rule> --help`. `make reference` writes this page from the code.
+all runs. One that is "shared where alike" is run once for the runs in which all is alike that
+decides its results; its files lie with the first of them. It is run again for a scan where a
+setting, a column of the sheet or a file that it reads has changed, or its code. Each stage is a
+rule of the workflow, and a command: `landmarkflow <rule> --help`. `make reference` writes this page
+from the code.
 """
 
 
@@ -236,7 +238,7 @@ def _stage_row(stage: Stage) -> tuple[str, ...]:
     reads = [_place(stage, role, pattern) for role, pattern in stage.reads.items()]
     reads += [f"{_place(stage, '', pattern)} of a few scans" for pattern in stage.peers.values()]
     reads += [_place(stage, "", pattern) for pattern in stage.of.values()]
-    set_by = [f"`{name}`" for name in stage.settings]
+    set_by = [_setting(stage, name) for name in stage.settings]
     set_by += [f"column `{name}`" for name in stage.columns]
     return (
         f"`{stage.name}`",
@@ -244,9 +246,15 @@ def _stage_row(stage: Stage) -> tuple[str, ...]:
         f"`{stage.command}`",
         "<br>".join(dict.fromkeys(reads)),
         "<br>".join(_place(stage, role, pattern) for role, pattern in stage.writes.items()),
-        ", ".join(set_by),
+        ", ".join(set_by) + ("; shared where alike" if stage.once else ""),
         f"`{stage.module.removeprefix('landmarkflow.')}`",
     )
+
+
+def _setting(stage: Stage, name: str) -> str:
+    """A setting that decides a stage's results, without the parts of it that do not."""
+    apart = [f"`{path}`" for path in stage.apart_from if path.startswith(f"{name}.")]
+    return f"`{name}`" + (f" (apart from {', '.join(apart)})" if apart else "")
 
 
 def _place(stage: Stage, role: str, pattern: str) -> str:

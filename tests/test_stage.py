@@ -19,7 +19,7 @@ from landmarkflow.core.records import DEFECT, TEMPLATE, Record, Step, read_recor
 from landmarkflow.data.stages import FETCH, SIMULATE
 from landmarkflow.engine.batch import Batch, require_result, rows_of, values_of
 from landmarkflow.engine.cli import add_stage_arguments, batch_of
-from landmarkflow.engine.stage import Places, Stage
+from landmarkflow.engine.stage import Places, Stage, stage_of
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.stages import CHECK, EVALUATE
 from landmarkflow.methods.dualhead.stages import GATHER
@@ -35,6 +35,7 @@ from landmarkflow.methods.oneshot.stages import (
     TRAIN,
     VOTE,
 )
+from landmarkflow.methods.zoomin import stages as zoomin
 from landmarkflow.registry import METHODS, STAGES
 from landmarkflow.study.sheet import SHEET_COLUMNS
 from landmarkflow.workflow.configured import study_of
@@ -138,6 +139,14 @@ PICTURES = {
     "first": {"method": "salient"},
     "second": {"method": "salient", "train": 3},
     "third": {"method": "zoomin"},
+    # It searches otherwise, the next looks otherwise at regions, the last learns from fewer.
+    "searched": {"method": "zoomin", "settings": {"zoom": {"looks": 1}}},
+    "parts": {
+        "method": "zoomin",
+        "seeds": [1, 2],
+        "settings": {"train": {"parts": {"auxiliary": 0}}},
+    },
+    "fewer": {"method": "zoomin", "train": 3},
 }
 WITHOUT_TEMPLATE = [m.stages for m in METHODS.values() if not m.needs_template]
 
@@ -220,6 +229,36 @@ def test_a_rule_is_for_the_runs_of_its_method(flow: Workflow) -> None:
     assert flow.runs_of(LOCATE) == []
     (path,) = flow.writes(TRAIN)["weights"]
     assert path == "results/mine/{run,plain|rich}/work/train/weights.npz"
+
+
+def test_what_is_alike_in_several_runs_is_made_once(pictures_flow: Workflow) -> None:
+    flow = pictures_flow
+    assert flow.runs_of(zoomin.GATHER) == ["third", "fewer"]
+    assert flow.runs_of(zoomin.COARSE) == ["third", "parts-seed2", "fewer"]
+    assert flow.runs_of(zoomin.POOL) == ["third", "parts-seed2", "fewer"]
+    assert flow.runs_of(zoomin.TRAIN) == ["third", "parts", "parts-seed2", "fewer"]
+    assert flow.runs_of(zoomin.CALIBRATE) == [
+        *("third", "searched", "parts", "parts-seed2", "fewer"),
+    ]
+    read, decided = flow.reads(zoomin.TRAIN, ["all"]), flow.decides(zoomin.TRAIN, ["all"])
+    assert asked(decided["run"], "parts") == "parts gather=third coarse=third pool=third"
+    assert asked(decided["run"], "third") == "third"
+    assert asked(read["examples"], "parts-seed2") == ["results/mine/third/work/gather/examples.npz"]
+    assert asked(read["coarse_weights"], "parts-seed2") == [
+        "results/mine/parts-seed2/work/coarse/all.npz"
+    ]
+    read = flow.reads(zoomin.CALIBRATE, ["all"])
+    assert asked(read["weights"], "searched") == ["results/mine/third/work/train/all.npz"]
+    # What a stage is not told of cannot decide its results.
+    told = json.loads(asked(flow.decides(zoomin.COARSE, ["all"])["settings"], "third"))
+    assert {"coarse", "augment"} <= set(told["train"])
+    assert not {"regions", "parts", "joint"} & set(told["train"])
+
+
+@pytest.mark.parametrize("stage", [s for s in STAGES if s.once], ids=lambda stage: stage.name)
+def test_what_runs_share_lies_in_its_stage_s_own_folder(stage: Stage) -> None:
+    assert {stage_of(pattern) for pattern in stage.writes.values()} == {stage.name}
+    assert not stage.of and not stage.peers
 
 
 def test_a_run_reads_what_its_settings_ask_for(flow: Workflow) -> None:

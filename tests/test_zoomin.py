@@ -188,6 +188,43 @@ def test_landmarks_of_a_batch_lie_on_what_they_mark(blobs: list[Shown]) -> None:
                 assert here > usual if k == 0 else here < usual, number
 
 
+def test_pictures_are_shown_as_by_a_camera_with_a_narrower_field(blobs: list[Shown]) -> None:
+    # Nothing else is changed, so a grid of the coarse branch shows the other field alone.
+    still = dict.fromkeys(("rotation_degrees", "scale", "stretch", "shift", "gradient", "noise"), 0)
+    same = {"contrast": 0, "brightness": 0, "gamma": 0, "grey": 0, "blur": 0, "flip": False}
+    settings = but(TINY, augment=still | same | {"fields": 1.0, "narrowest": 0.5})
+    misses = [np.full((1, 2), 0.02)] * 2
+    hidden = 0
+    for number in range(12):
+        wide, near = draw(blobs, np.random.default_rng(number), settings, misses)
+        assert near is not None
+        for row, frame in enumerate(wide.frames):
+            share = frame.axes[0, 0] * 48 / SIZE
+            if share == 1:
+                # A field that shows no landmark is not taken.
+                continue
+            assert 0.5 <= share <= 1 and np.abs(frame.centre - 47.5).max() <= (1 - share) * SIZE / 2
+            y, x = np.indices((48, 48))
+            beyond = np.hypot(x - 23.5, y - 23.5) > 24.5
+            assert not wide.pictures[row, 1].numpy()[beyond].any()
+            for k, place in enumerate(wide.points[row].numpy()):
+                if np.isnan(place).any():
+                    continue
+                there = frame.coarser(2).to_grid(blobs[row].points[k])
+                # What is not shown lies where no map reaches, and no region is laid for it.
+                shown = np.abs(place).max() < 100
+                assert not shown or np.allclose(place, there, atol=1e-4)
+                x, y = np.round(there * 2 + 0.5).astype(int)
+                around = wide.pictures[row, 1].numpy()[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+                assert around.any() if shown else not around.all() or around.size < 9
+                laid = [
+                    n == row and of == k for n, of in zip(near.picture, near.landmark, strict=True)
+                ]
+                assert shown or not any(laid)
+                hidden += not shown
+    assert 5 < hidden < 60
+
+
 def test_regions_are_the_same_where_whole_pictures_are_not_made(blobs: list[Shown]) -> None:
     misses = [np.full((1, 2), 0.02)] * 2
     both = [draw(blobs, np.random.default_rng(5), TINY, misses, whole=w) for w in (True, False)]
@@ -420,6 +457,36 @@ def test_hypotheses_are_judged_together() -> None:
     alone = Shape.of(np.full((4, 1, 2), 0.5), both_ways=True)
     assert alone.chosen([np.zeros((2, 2))], [np.array([0.2, 0.3])]) == [1]
     assert len(alone.deviations(np.zeros((1, 2)))) == 0
+
+
+def test_hypotheses_are_judged_for_cameras_of_another_scale() -> None:
+    random = np.random.default_rng(0)
+    first = random.uniform(0.4, 0.6, (30, 2))
+    points = np.stack([first, first + random.normal([0.3, 0], 0.01, (30, 2))], 1)
+    # All is 1.4 times as large; one hypothesis of the first, which hardly looks alike, fits better.
+    places = [np.array([[0.3, 0.5], [0.42, 0.5]]), np.array([[0.72, 0.5]])]
+    scores = [np.array([0.8, 0.01]), np.array([0.9])]
+    strict = Shape.of(points, both_ways=False)
+    wide = Shape.of(points, both_ways=False, other_scale=0.25)
+    assert strict.chosen(places, scores) == [1, 0] and wide.chosen(places, scores) == [0, 0]
+    # Doubts are not judged so: such a picture is one.
+    assert wide.deviations(np.array([[0.3, 0.5], [0.72, 0.5]])).max() > 3.5
+    # Steps aslant are no likelier for another scale.
+    aslant = [np.array([[0.5, 0.25], [0.5, 0.5]]), np.array([[0.8, 0.5]])]
+    assert wide.chosen(aslant, [np.array([0.5, 0.1]), np.array([0.9])]) == [1, 0]
+
+
+def test_a_landmark_out_of_sight_draws_no_other_one_away() -> None:
+    random = np.random.default_rng(0)
+    first = random.uniform(0.4, 0.6, (30, 2))
+    points = np.stack([first, first + random.normal([0.3, 0], 0.01, (30, 2))], 1)
+    # The second one is not in the picture: its peak is none, and fits a chance place of the first.
+    places = [np.array([[0.5, 0.5], [0.1, 0.3]]), np.array([[0.4, 0.3]])]
+    scores = [np.array([0.9, 0.0005]), np.array([0.1])]
+    assert Shape.of(points, both_ways=False).chosen(places, scores) == [1, 0]
+    robust = Shape.of(points, both_ways=False, most_deviations=3.7)
+    again = Shape.of_data(robust.as_data())
+    assert robust.chosen(places, scores) == again.chosen(places, scores) == [0, 0]
 
 
 def found_at(positions: np.ndarray, **changed: Any) -> Found:

@@ -56,7 +56,10 @@ STUDY = {
             "steps_per_epoch": 50,
         },
     },
-    "runs": {"zoomin": {"method": "zoomin"}},
+    "runs": {
+        "zoomin": {"method": "zoomin"},
+        "one-look": {"method": "zoomin", "settings": {"zoom": {"looks": 1}}},
+    },
     "report": {"dpi": 50},
 }
 # Of 128 pixels; a network of so few steps only shows that places go the right way.
@@ -95,6 +98,28 @@ def test_each_picture_is_found_by_the_network_that_never_saw_it(eyes: Path) -> N
         for label, place in placed.items():
             assert float(row[label]["x"]) == pytest.approx(place[0], abs=1e-3)
             assert float(row[label]["radius"]) > 0
+
+
+@pytest.mark.slow
+def test_a_run_that_searches_otherwise_trains_nothing(eyes: Path) -> None:
+    run = results(eyes, "eyes") / "one-look"
+    made = {path.name for path in (run / "work").iterdir()}
+    assert not made & {"gather", "coarse", "pool", "train"} and "calibrate" in made
+    other = errors(results(eyes, "eyes") / "zoomin")
+    found = errors(run)
+    assert found != other and np.mean(list(found.values())) < MEAN_PX + 2
+
+
+@pytest.mark.slow
+def test_runs_of_the_study_of_parts_share_what_is_alike(root: Path, tmp_path: Path) -> None:
+    study = root / "studies/fundus_ablation.yaml"
+    done = run_workflow(root, tmp_path, "--dry-run", "--configfile", study)
+    assert done.status == 0, done.text
+    # Three seeds; of twelve runs three differ in the search alone.
+    assert done.jobs["gather_pictures"] == 1
+    assert done.jobs["train_coarse_all"] == done.jobs["pool_misses"] == 3
+    assert done.jobs["train_zoomin_all"] == 27
+    assert done.jobs["calibrate_zoomin"] == done.jobs["zoom_landmarks_001"] == 36
 
 
 def rows_of(path: Path) -> dict[str, str]:

@@ -76,7 +76,13 @@ def add_stage_arguments(parser: argparse.ArgumentParser, stage: Stage) -> None:
     add = parser.add_argument
     add("--results", required=True, type=Path, metavar="FOLDER", help="of the study")
     if stage.is_of_a_run:
-        add("--run", required=True, help="name of the run")
+        add(
+            "--run",
+            required=True,
+            nargs="+",
+            metavar=("RUN", "STAGE=RUN"),
+            help="name of the run, and the runs with which files of other stages lie",
+        )
     if stage.is_by_scan:
         add("--scans", nargs="*", default=[], metavar="ID", help="the scans to serve")
     if stage.settings:
@@ -95,10 +101,12 @@ def add_stage_arguments(parser: argparse.ArgumentParser, stage: Stage) -> None:
 def batch_of(stage: Stage, arguments: argparse.Namespace) -> Batch:
     """The batch that a stage's command was given."""
     sheet = rows_of(getattr(arguments, "sheet", "{}"))
+    run, *others = getattr(arguments, "run", [""])
     places = Places(
         arguments.results,
-        getattr(arguments, "run", ""),
+        run,
         getattr(arguments, "template", TEMPLATE),
+        dict(other.split("=", 1) for other in others),
     )
     return Batch(
         stage,

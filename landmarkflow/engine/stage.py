@@ -2,6 +2,7 @@
 
 Patterns of paths are relative to the study's results folder. In them {run} is the run, {scan} each
 scan of a batch, {template} the scan that is the run's template, {of} each run that this run reads.
+What a stage writes of a run lies in {run}/work/<its name>/, or beside that as a result of the run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from landmarkflow.core.records import TEMPLATE
 
 SHARED = "work/"
+OF_A_RUN = "{run}/work/"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class Stage:
         reads: pattern of each role that is read; one with {scan} is read for each scan.
         writes: pattern of each role that is written; the role `record` is written last.
         settings: names of the settings that decide its results.
+        apart_from: what in these settings decides nothing, `train.regions`, say; the stage is not
+            told of it.
+        once: whether runs in which all is alike that decides its results have it run once: its
+            files lie with the first of them. It then writes in its own folder alone.
         columns: columns of the sheet that decide a scan's results.
         after: role of the earlier stage's record: where that has no result, there is none here.
         peers: patterns that are read of the first scans of the study.
@@ -42,6 +48,8 @@ class Stage:
     writes: Mapping[str, str]
     reads: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+    apart_from: tuple[str, ...] = ()
+    once: bool = False
     columns: tuple[str, ...] = ()
     after: str = ""
     peers: Mapping[str, str] = field(default_factory=dict)
@@ -84,20 +92,29 @@ class Places:
         results: the study's results folder.
         run: name of the run; empty for what all runs share.
         template: id of the scan that is the run's template.
+        held: the run with which the files of a stage lie, by the stage's name, where it is another
+            one.
     """
 
     results: Path
     run: str = ""
     template: str = TEMPLATE
+    held: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, pattern: str, scan: str = "", of: str = "") -> Path:
         """The file of a pattern."""
         if scan == TEMPLATE and pattern.startswith(SHARED):
             scan = self.template
-        names = {"run": self.run, "scan": scan, "template": self.template, "of": of}
+        run = self.held.get(stage_of(pattern), self.run)
+        names = {"run": run, "scan": scan, "template": self.template, "of": of}
         return self.results / pattern.format(**names)
 
     def paths(self, pattern: str, scans: Sequence[str], runs: Sequence[str] = ("",)) -> list[str]:
         """The files of a pattern: one for each run and scan that it names, or one in all."""
         found = [self.path(pattern, scan, run) for run in runs for scan in scans or ("",)]
         return list(dict.fromkeys(map(str, found)))
+
+
+def stage_of(pattern: str) -> str:
+    """The stage in whose folder within a run a pattern's files lie; empty where there is none."""
+    return pattern.removeprefix(OF_A_RUN).split("/")[0] if pattern.startswith(OF_A_RUN) else ""

@@ -86,6 +86,11 @@ class Pyramid:
 
     levels: tuple[Tensor, ...]
 
+    @property
+    def width(self) -> int:
+        """Of the picture, pixels."""
+        return int(self.levels[0].shape[2])
+
     @staticmethod
     def of(picture: Tensor, smallest: int = 32) -> "Pyramid":
         """That of a picture (channels, rows, columns), down to about so many pixels."""

@@ -12,7 +12,7 @@ from landmarkflow.core.code_hash import code_hash
 from landmarkflow.core.files import stamp
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.data.stages import SCANS
-from landmarkflow.engine.stage import Places, Stage
+from landmarkflow.engine.stage import Places, Stage, stage_of
 from landmarkflow.study.folder import Tell
 from landmarkflow.study.kept import check_source, remember_source, set_aside
 from landmarkflow.study.runs import Run
@@ -70,7 +70,7 @@ class Workflow(StudyStages):
         """The parameters of a stage's rule: what decides its results beside the files it reads."""
         found: dict[str, Any] = {"code": code_hash(stage.module)}
         if stage.is_of_a_run:
-            found["run"] = lambda wildcards: self._run(stage, wildcards).name
+            found["run"] = lambda wildcards: self._named(stage, self._run(stage, wildcards))
             found["template"] = lambda wildcards: self._run(stage, wildcards).template
         if stage.is_by_scan:
             found["scans"] = self._in_run(stage, scans, list)
@@ -85,6 +85,12 @@ class Workflow(StudyStages):
         if self._file_columns(stage):
             found["stamp"] = self._in_run(stage, scans, lambda names: self._stamp(stage, names))
         return found
+
+    def _named(self, stage: Stage, run: Run) -> str:
+        """A run, and the others with which files lie that a stage reads, for its command."""
+        read = set(map(stage_of, stage.reads.values()))
+        held = self.places(run).held.items()
+        return " ".join([run.name, *(f"{name}={other}" for name, other in held if name in read)])
 
     def _stamp(self, stage: Stage, scans: Sequence[str]) -> str:
         """What tells that given files were replaced, by more than their dates."""

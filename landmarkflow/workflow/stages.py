@@ -1,7 +1,9 @@
 """What the stages of a study are in each of its runs: their settings, scans and places."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from landmarkflow.cohorts.kinds import KINDS, VOLUMES
 from landmarkflow.core.records import TEMPLATE
 from landmarkflow.core.settings import Settings
 from landmarkflow.engine.method import Method
-from landmarkflow.engine.stage import Places, Stage
+from landmarkflow.engine.stage import Places, Stage, stage_of
 from landmarkflow.study.config import CohortSource
 from landmarkflow.study.runs import Run
 from landmarkflow.study.study import Study
@@ -55,7 +57,11 @@ class StudyStages:
         if not stage.is_of_a_run:
             return []
         own = [method.name for method in self.methods.values() if stage in method.stages]
-        return [name for name, run in self.study.runs.items() if not own or run.method in own]
+        return [
+            name
+            for name, run in self.study.runs.items()
+            if (not own or run.method in own) and stage.name not in self._held[name]
+        ]
 
     def peers(self, stage: Stage, run: Run) -> list[str]:
         """The first scans of the study, as many as a stage reads in a run."""
@@ -68,7 +74,32 @@ class StudyStages:
 
     def places(self, run: Run | None) -> Places:
         """Where the files of a run lie, or of what all runs share."""
-        return Places(self.results, run.name, run.template) if run else Places(self.results)
+        if run is None:
+            return Places(self.results)
+        return Places(self.results, run.name, run.template, self._held[run.name])
+
+    @cached_property
+    def _held(self) -> dict[str, dict[str, str]]:
+        """By run: the run with which files of a stage lie, where that is an earlier one."""
+        held: dict[str, dict[str, str]] = {name: {} for name in self.study.runs}
+        firsts: dict[str, str] = {}
+        for run in self.study.runs.values():
+            for stage in self.methods[run.method].stages:
+                if stage.once:
+                    first = firsts.setdefault(self._what_decides(stage, run, held), run.name)
+                    held[run.name] |= {stage.name: first} if first != run.name else {}
+        return held
+
+    def _what_decides(self, stage: Stage, run: Run, held: Mapping[str, Mapping[str, str]]) -> str:
+        """All that decides a stage's results in a run, as text."""
+        read = sorted(filter(None, map(stage_of, stage.reads.values())))
+        return json.dumps(
+            [
+                *(run.method, stage.name, self.values(stage, run)),
+                *(run.template, run.train_on, run.of, self.learned(run)),
+                *(held[run.name].get(name, run.name) for name in read),
+            ]
+        )
 
     def segments(self, run: Run) -> bool:
         """Whether a run leaves segmentations."""
@@ -101,10 +132,14 @@ class StudyStages:
             "panels": lambda: self._by_run(lambda method, run: method.panel_files),
             "segmenting": lambda: [r.name for r in self.study.runs.values() if self.segments(r)],
         }
-        return {
+        found = {
             name: known[name]() if name in known else self._setting(stage, run, name)
             for name in stage.settings
         }
+        for path in stage.apart_from:
+            section, name = path.split(".")
+            del found[section][name]
+        return found
 
     def _counts_annotations(self) -> bool:
         """Whether one of several runs states how many annotated scans it learns from."""

@@ -26,6 +26,27 @@ NARROWEST = 0.8
 Spot = tuple[float, float, float, float]
 
 
+@dataclass(frozen=True)
+class Opening:
+    """The part of a picture that is shown: a circle, cut off above and below.
+
+    Attributes:
+        x, y: its middle, pixels of the picture.
+        radius: pixels.
+        tall: largest distance above and below that is shown, pixels.
+    """
+
+    x: float
+    y: float
+    radius: float
+    tall: float
+
+    def holds(self, places: Array) -> NDArray[np.bool_]:
+        """(...) whether places (..., 2) are shown; no unknown one (NaN) is."""
+        away = np.hypot(places[..., 0] - self.x, places[..., 1] - self.y)
+        return np.asarray((away < self.radius) & (np.abs(places[..., 1] - self.y) < self.tall))
+
+
 @dataclass(frozen=True, eq=False)
 class Appearance:
     """How a picture is shown.
@@ -39,8 +60,7 @@ class Appearance:
         blur: deviation, pixels of the picture.
         noise: deviation.
         spots: see `Spot`.
-        field: x, y and radius (pixels of the picture) beyond which nothing is shown, and the
-            largest distance above and below.
+        opening: beyond which nothing is shown.
         colours: how many channels are colours; the others are local contrast.
     """
 
@@ -52,7 +72,7 @@ class Appearance:
     blur: float
     noise: float
     spots: tuple[Spot, ...]
-    field: tuple[float, float, float, float] | None
+    opening: Opening | None
     colours: int
 
     def shown(self, pyramid: Pyramid, frame: Frame, noise_seed: int) -> Tensor:
@@ -72,7 +92,7 @@ class Appearance:
         if self.grey:
             colour = colour.mean(dim=0, keepdim=True).expand_as(colour)
         colour = colour.clamp(min=0) ** self.gamma
-        middle = (pyramid.levels[0].shape[2] - 1) / 2
+        middle = (pyramid.width - 1) / 2
         slope = ((places - middle) / middle) @ torch.from_numpy(self.slope).float()
         colour = colour + slope
         change = torch.zeros_like(inside)
@@ -86,10 +106,11 @@ class Appearance:
         changed = (changed - 0.5) * gain + 0.5 + shift
         generator = torch.Generator().manual_seed(noise_seed)
         changed += self.noise * torch.randn(changed.shape, generator=generator)
-        if self.field is not None:
-            x, y, radius, tall = self.field
-            away = torch.hypot(places[..., 0] - x, places[..., 1] - y)
-            inside = inside * (away < radius) * ((places[..., 1] - y).abs() < tall)
+        if self.opening is not None:
+            shown = self.opening
+            away = torch.hypot(places[..., 0] - shown.x, places[..., 1] - shown.y)
+            inside = inside * (away < shown.radius)
+            inside = inside * ((places[..., 1] - shown.y).abs() < shown.tall)
         return changed * inside * torch.from_numpy(self.gain != 0)[:, None, None]
 
 
@@ -115,6 +136,7 @@ def draw_appearance(
     channels: int,
     size: int,
     near: Array,
+    opening: Opening | None = None,
 ) -> Appearance:
     """An appearance drawn at random.
 
@@ -124,6 +146,7 @@ def draw_appearance(
         channels: of the picture, the last of which are local contrasts.
         size: width of the picture, pixels.
         near: (n, 2) places, pixels, near which a part of the spots lies; NaN rows do not count.
+        opening: what is shown; without it all, or by chance a part.
     """
     colours = channels - CONTRASTS
     gain = 1 + random.uniform(-1, 1, channels) * settings.contrast
@@ -142,11 +165,8 @@ def draw_appearance(
         radius = size * math.exp(random.uniform(math.log(SMALLEST_SPOT), math.log(LARGEST_SPOT)))
         depth = random.choice([-1, 1]) * random.uniform(0.1, 0.6)
         spots.append((float(place[0]), float(place[1]), radius, float(depth)))
-    field = None
-    if random.random() < settings.cut:
-        radius = size / 2 * random.uniform(NARROWEST, 1)
-        away = random.uniform(-1, 1, 2) * (size / 2 - radius) + (size - 1) / 2
-        field = (float(away[0]), float(away[1]), radius, radius * random.uniform(0.75, 1.1))
+    if random.random() < settings.cut and opening is None:
+        opening = _draw_opening(random, size, NARROWEST)
     return Appearance(
         gain=gain,
         shift=shift,
@@ -156,21 +176,63 @@ def draw_appearance(
         blur=random.uniform(0, 1) * settings.blur * size / 1000,
         noise=random.uniform(0, 1) * settings.noise,
         spots=tuple(spots),
-        field=field,
+        opening=opening,
         colours=colours,
     )
 
 
+def draw_other_field(
+    random: np.random.Generator, settings: AugmentSettings, *, size: int, points: Array
+) -> Opening | None:
+    """The field of another camera within that of a picture; None for the picture's own.
+
+    Args:
+        random: stream.
+        settings: how often, and how narrow it may be.
+        size: width of the picture, pixels.
+        points: (k, 2) landmarks, pixels, of which the field shows one at least.
+    """
+    if not settings.fields or random.random() >= settings.fields:
+        return None
+    opening = _draw_opening(random, size, settings.narrowest)
+    return opening if opening.holds(points).any() else None
+
+
+def _draw_opening(random: np.random.Generator, size: int, narrowest: float) -> Opening:
+    """A circle that lies within the one in a square picture, and is that wide at least."""
+    radius = size / 2 * random.uniform(narrowest, 1)
+    middle = random.uniform(-1, 1, 2) * (size / 2 - radius) + (size - 1) / 2
+    tall = radius * random.uniform(0.75, 1.1)
+    return Opening(float(middle[0]), float(middle[1]), radius, tall)
+
+
 def draw_frame(
-    random: np.random.Generator, settings: AugmentSettings, *, picture: int, size: int
+    random: np.random.Generator,
+    settings: AugmentSettings,
+    *,
+    picture: int,
+    size: int,
+    opening: Opening | None = None,
 ) -> Frame:
-    """A frame of so many pixels over all of a square picture, turned, stretched and shifted."""
+    """A frame of so many pixels over all that is shown, turned, stretched and shifted.
+
+    Args:
+        random: stream.
+        settings: how strong changes are.
+        picture: width of the picture, which is a square, pixels.
+        size: of the frame.
+        opening: what is shown of the picture; None for all.
+    """
+    wide = picture if opening is None else 2 * opening.radius
+    middle = np.full(2, (picture - 1) / 2)
+    if opening is not None:
+        middle = np.array([opening.x, opening.y])
     angle = math.radians(settings.rotation_degrees) * random.standard_normal()
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     spread = math.log1p(settings.scale), math.log1p(settings.stretch)
     zoom = np.exp(random.uniform(-1, 1) * spread[0] + random.uniform(-1, 1, 2) * spread[1])
-    axes = turn @ np.diag(zoom) * (picture / size)
+    axes = turn @ np.diag(zoom) * (wide / size)
     if settings.flip and random.random() < 0.5:
         axes = axes * np.array([-1.0, 1.0])
-    centre = (picture - 1) / 2 + random.uniform(-1, 1, 2) * settings.shift * picture
+    centre = middle + random.uniform(-1, 1, 2) * settings.shift * wide
     return Frame(centre, axes, (size, size))

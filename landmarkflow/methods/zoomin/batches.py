@@ -1,7 +1,7 @@
 """Batches to learn from: pictures in a coarse frame, and regions of interest around places."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landmarkflow.learning.crops import Frame, Pyramid
-from landmarkflow.methods.zoomin.augment import draw_appearance, draw_frame
+from landmarkflow.methods.zoomin.augment import (
+    Appearance,
+    Opening,
+    draw_appearance,
+    draw_frame,
+    draw_other_field,
+)
 from landmarkflow.methods.zoomin.settings import RegionSettings, TrainSettings
 
 Array = NDArray[np.float64]
@@ -18,6 +24,8 @@ Array = NDArray[np.float64]
 LEAST_MISS, MOST_MISS = 0.5, 1.5
 # How much the landmarks' even share counts beside their misses when one is chosen.
 EVEN = 0.5
+# Where a landmark is put that is not shown, in widths of the picture: no map reaches so far.
+BEYOND = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +38,24 @@ class Shown:
     @property
     def size(self) -> int:
         """Width of the picture, which is a square."""
-        return int(self.pyramid.levels[0].shape[2])
+        return self.pyramid.width
 
     @property
     def channels(self) -> int:
         """Of the picture."""
         return len(self.pyramid.levels[0])
+
+    @property
+    def visible(self) -> NDArray[np.int64]:
+        """Which landmarks it shows."""
+        with np.errstate(invalid="ignore"):
+            return np.flatnonzero((np.abs(self.points) < BEYOND * self.size).all(axis=1))
+
+    def within(self, opening: Opening) -> "Shown":
+        """The picture with what an opening does not show beyond it, where nothing looks."""
+        hidden = ~opening.holds(self.points) & ~np.isnan(self.points).any(axis=1)
+        far = np.full_like(self.points, BEYOND * self.size)
+        return replace(self, points=np.where(hidden[:, None], far, self.points))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +136,9 @@ def draw(
             as the regions; what is drawn at random does not depend on it.
     """
     pictures, frames, points, regions = [], [], [], []
-    placed: list[tuple[int, int, tuple[Frame, ...]]] = []
-    for number, one in enumerate(shown):
-        frame = draw_frame(random, settings.augment, picture=one.size, size=settings.coarse.size)
-        appearance = draw_appearance(
-            random, settings.augment, channels=one.channels, size=one.size, near=one.points
-        )
+    placed: list[tuple[Shown, int, int, tuple[Frame, ...]]] = []
+    for number, picture in enumerate(shown):
+        one, opening, frame, appearance = _changed(picture, random, settings)
         noise_seed = _seed_of(random)
         if whole:
             pictures.append(appearance.shown(one.pyramid, frame, noise_seed))
@@ -130,11 +147,11 @@ def draw(
         if misses is None:
             continue
         for k in _landmarks(one, random, settings.regions, misses):
-            centre = _laid(one, k, random, settings.regions, misses[k])
+            centre = _laid(one, k, random, settings.regions, misses[k], opening=opening)
             laid = region_frames(frame, centre, one.size, settings.regions)
             crops = [appearance.shown(one.pyramid, f, _seed_of(random)) for f in laid]
             regions.append(torch.stack(crops))
-            placed.append((number, k, laid))
+            placed.append((one, number, k, laid))
     coarsely = Coarsely(
         torch.stack(pictures) if whole else torch.zeros((0, shown[0].channels, 0, 0)),
         torch.from_numpy(np.stack(points)).float(),
@@ -142,18 +159,32 @@ def draw(
     )
     if not placed:
         return coarsely, None
-    maps = tuple(tuple(f.coarser(settings.regions.stem) for f in laid) for _, _, laid in placed)
+    maps = tuple(tuple(f.coarser(settings.regions.stem) for f in laid) for *_, laid in placed)
     where = [
-        [f.to_grid(shown[number].points) for f in row]
-        for (number, _, _), row in zip(placed, maps, strict=True)
+        [f.to_grid(one.points) for f in row] for (one, *_), row in zip(placed, maps, strict=True)
     ]
     return coarsely, Closely(
         torch.stack(regions),
         maps,
-        tuple(number for number, _, _ in placed),
-        tuple(k for _, k, _ in placed),
+        tuple(number for _, number, _, _ in placed),
+        tuple(k for _, _, k, _ in placed),
         torch.from_numpy(np.array(where)).float(),
     )
+
+
+def _changed(
+    picture: Shown, random: np.random.Generator, settings: TrainSettings
+) -> tuple[Shown, Opening | None, Frame, Appearance]:
+    """A picture as it is shown once: its landmarks, its field, where it lies, how it looks."""
+    augment, size = settings.augment, picture.size
+    opening = draw_other_field(random, augment, size=size, points=picture.points)
+    one = picture if opening is None else picture.within(opening)
+    frame = draw_frame(random, augment, picture=size, size=settings.coarse.size, opening=opening)
+    near = one.points[one.visible]
+    appearance = draw_appearance(
+        random, augment, channels=one.channels, size=size, near=near, opening=opening
+    )
+    return one, opening, frame, appearance
 
 
 def _seed_of(random: np.random.Generator) -> int:
@@ -164,7 +195,7 @@ def _landmarks(
     one: Shown, random: np.random.Generator, settings: RegionSettings, misses: Sequence[Array]
 ) -> list[int]:
     """The landmarks that are zoomed in on: those with larger misses more often."""
-    known = np.flatnonzero(~np.isnan(one.points).any(axis=1))
+    known = one.visible
     usual = [float(np.linalg.norm(own, axis=1).mean()) if len(own) else 0.0 for own in misses]
     weights = np.array(usual)[known] + 1e-6
     weights = weights / weights.sum() + EVEN / max(1, len(known))
@@ -174,11 +205,20 @@ def _landmarks(
 
 
 def _laid(
-    one: Shown, landmark: int, random: np.random.Generator, settings: RegionSettings, misses: Array
+    one: Shown,
+    landmark: int,
+    random: np.random.Generator,
+    settings: RegionSettings,
+    misses: Array,
+    *,
+    opening: Opening | None,
 ) -> Array:
-    """The centre of a region: off the landmark by a miss or a little, or anywhere."""
+    """The centre of a region: off the landmark by a miss or a little, or anywhere in the field."""
+    corner, wide = np.zeros(2), float(one.size)
+    if opening is not None:
+        corner, wide = np.array([opening.x, opening.y]) - opening.radius, 2 * opening.radius
     if random.random() < settings.elsewhere:
-        return np.asarray(random.uniform(0.1, 0.9, 2) * one.size)
+        return np.asarray(corner + random.uniform(0.1, 0.9, 2) * wide)
     off = random.normal(0, settings.offset, 2)
     if len(misses) and random.random() < settings.misses:
         miss = misses[random.integers(len(misses))]
@@ -186,4 +226,4 @@ def _laid(
         # A miss beyond the region would leave nothing to find.
         reach = 0.45 * settings.fields[0]
         off = off * min(1.0, reach / max(float(np.linalg.norm(off)), 1e-9))
-    return np.asarray(one.points[landmark] + off * one.size)
+    return np.asarray(one.points[landmark] + off * wide)

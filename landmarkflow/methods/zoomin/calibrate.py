@@ -143,6 +143,7 @@ def run(batch: Batch) -> None:
     shapes = {
         facts["network"]: shape_of(
             [e for e in examples.scans if e.scan in set(facts["learned_from"])],
+            search,
             both_ways=train.augment.flip,
         )
         for facts in trained

@@ -15,15 +15,17 @@ from landmarkflow.methods.zoomin.examples import hold_back, load_examples
 from landmarkflow.methods.zoomin.find import Finder, Pair
 from landmarkflow.methods.zoomin.learn import learn, seeded
 from landmarkflow.methods.zoomin.network import Coarse
-from landmarkflow.methods.zoomin.networks import architecture, new_coarse, save_networks
+from landmarkflow.methods.zoomin.networks import coarse_architecture, new_coarse, save_networks
 from landmarkflow.methods.zoomin.settings import TrainSettings, ZoomSettings
+
+# Misses are those of the usual search, so that another search in use trains nothing again.
+MEASURED = ZoomSettings()
 
 
 def run(batch: Batch) -> None:
     """Train the branches that are asked for; leave weights, history and misses."""
     torch.set_num_threads(batch.threads)
     settings = batch.settings(TrainSettings, "train")
-    search = batch.settings(ZoomSettings, "zoom")
     seed, folds, device = int(batch.values["seed"]), int(batch.values["folds"]), best_device()
     examples = hold_back(load_examples(batch.path("examples")), settings.held_back, seed)
     for name in batch.scans:
@@ -41,10 +43,10 @@ def run(batch: Batch) -> None:
             checkpoint=checkpoint_of(path, name, settings, decides),
         )
         assert isinstance(network, Coarse)
-        shape = architecture(settings, examples.colours, examples.landmarks)
+        shape = coarse_architecture(settings, examples.colours, examples.landmarks)
         save_networks(path, {name: network}, shape)
         write_history(batch.path("history", name), history)
-        finder = Finder([Pair(network, None)], settings, search, device)
+        finder = Finder([Pair(network, None)], settings, MEASURED, device)
         misses = {}
         for example in held:
             found = finder.coarse_places(example.shown.pyramid)

@@ -15,6 +15,7 @@ from landmarkflow.core.files import replacing
 from landmarkflow.learning.crops import Pyramid
 from landmarkflow.learning.folds import Folded, held_back_in, learned_in, with_held_back
 from landmarkflow.methods.zoomin.batches import Shown
+from landmarkflow.methods.zoomin.settings import ZoomSettings
 from landmarkflow.methods.zoomin.shape import Shape
 
 Array = NDArray[np.float64]
@@ -102,7 +103,12 @@ def load_examples(path: Path) -> Examples:
     return Examples(tuple(memo["landmarks"]), memo["colours"], scans, memo["left_out"])
 
 
-def shape_of(examples: Sequence[Example], *, both_ways: bool) -> Shape:
-    """How the landmarks of some examples lie to each other."""
+def shape_of(examples: Sequence[Example], search: ZoomSettings, *, both_ways: bool) -> Shape:
+    """How the landmarks of some examples lie to each other, and how a search judges by that."""
     points = np.array([example.points / example.channels.shape[1] for example in examples])
-    return Shape.of(points, both_ways=both_ways)
+    return Shape.of(
+        points,
+        both_ways=both_ways,
+        other_scale=search.other_scale,
+        most_deviations=search.judged_deviations,
+    )

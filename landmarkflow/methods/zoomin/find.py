@@ -119,7 +119,7 @@ class Finder:
         Beside it, for each network and way round, what the regions need of it.
         """
         size, stem = self.train.coarse.size, self.train.coarse.stem
-        upright = coarse_frame(int(pyramid.levels[0].shape[2]), size)
+        upright = coarse_frame(pyramid.width, size)
         ways = self._ways(upright)
         grids = [frame.coarser(stem) for frame in ways]
         pictures = torch.stack([plain(pyramid, frame) for frame in ways]).to(self.device)
@@ -163,7 +163,7 @@ class Finder:
         peaks = self._told([self._peaks(one, pyramid) for one in maps], maps, pyramid)
         looked = [(k, np.array([p.x, p.y])) for k, row in enumerate(peaks) for p in row]
         answers = self._close(pyramid, looked, seen)
-        chosen, rival = self._judged(peaks, answers, size=int(pyramid.levels[0].shape[2]))
+        chosen, rival = self._judged(peaks, answers, size=pyramid.width)
         starts = [(row[n].x, row[n].y) for row, n in zip(peaks, chosen, strict=True)]
         ends = np.cumsum([0, *map(len, peaks)])
         best = [answers[first + n] for first, n in zip(ends[:-1], chosen, strict=True)]
@@ -188,8 +188,8 @@ class Finder:
         """The peaks, and places that those of the other landmarks tell."""
         if self.shape is None:
             return peaks
-        size = int(pyramid.levels[0].shape[2])
-        frame = coarse_frame(size, self.train.coarse.size).coarser(self.train.coarse.stem)
+        size = pyramid.width
+        frame = self._coarse_maps(size)
         reach = PEAK_IN_SIGMAS * self.train.coarse.sigma_pixels
         first = np.array([(row[0].x, row[0].y) for row in peaks]) / size
         y, x = np.indices(maps.shape[1:])
@@ -232,10 +232,13 @@ class Finder:
             rival.append(float(max(others, default=0.0) / max(one[number], 1e-9)))
         return chosen, rival
 
+    def _coarse_maps(self, size: int) -> Frame:
+        """The grid of the coarse maps over a picture of a width."""
+        return coarse_frame(size, self.train.coarse.size).coarser(self.train.coarse.stem)
+
     def _peaks(self, heat: Maps, pyramid: Pyramid) -> list[Peak]:
         """Peaks of a coarse map, the one that holds most first."""
-        frame = coarse_frame(int(pyramid.levels[0].shape[2]), self.train.coarse.size)
-        maps, sigma = frame.coarser(self.train.coarse.stem), self.train.coarse.sigma_pixels
+        maps, sigma = self._coarse_maps(pyramid.width), self.train.coarse.sigma_pixels
         reach = PEAK_IN_SIGMAS * sigma
         top = ndimage.maximum_filter(heat, size=2 * int(reach) + 1) == heat
         rows = np.argwhere(top)
@@ -262,7 +265,7 @@ class Finder:
         known: Array | None = None,
     ) -> list["_Answer"]:
         """A closer look at places, each for one landmark, with where all of them (k, 2) were."""
-        size, settings = int(pyramid.levels[0].shape[2]), self.train.regions
+        size, settings = pyramid.width, self.train.regions
         by_network: list[list[Tensor]] = [[] for _ in self.pairs]
         upright: list[tuple[Frame, ...]] = []
         chosen = torch.tensor([k for k, _ in looked])

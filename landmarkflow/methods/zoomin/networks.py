@@ -10,7 +10,7 @@ from landmarkflow.learning.weights import load_weights, save_weights
 from landmarkflow.methods.zoomin.find import Finder, Pair
 from landmarkflow.methods.zoomin.network import Coarse, Zoom
 from landmarkflow.methods.zoomin.prepare import CONTRASTS
-from landmarkflow.methods.zoomin.settings import TrainSettings, ZoomSettings
+from landmarkflow.methods.zoomin.settings import BranchSettings, TrainSettings, ZoomSettings
 from landmarkflow.methods.zoomin.shape import Shape
 
 COARSE, ZOOM = "coarse", "zoom"
@@ -38,18 +38,23 @@ def new_pair(train: TrainSettings, colours: int, landmarks: int) -> nn.ModuleDic
 
 def architecture(train: TrainSettings, colours: int, landmarks: Sequence[str]) -> dict[str, object]:
     """What decides which weights there are, and what they mean."""
-    shape = ("size", "stem", "widths")
-    branches = {
-        name: {key: getattr(settings, key) for key in shape}
-        for name, settings in ((COARSE, train.coarse), (ZOOM, train.regions))
-    }
     return {
-        **{name: one | {"widths": list(one["widths"])} for name, one in branches.items()},
+        **coarse_architecture(train, colours, landmarks),
+        ZOOM: _branch(train.regions),
         "fields": list(train.regions.fields),
         "parts": train.parts.model_dump(mode="json"),
-        "colours": colours,
-        "landmarks": list(landmarks),
     }
+
+
+def coarse_architecture(
+    train: TrainSettings, colours: int, landmarks: Sequence[str]
+) -> dict[str, object]:
+    """The same of the coarse branch alone."""
+    return {COARSE: _branch(train.coarse), "colours": colours, "landmarks": list(landmarks)}
+
+
+def _branch(settings: BranchSettings) -> dict[str, object]:
+    return {"size": settings.size, "stem": settings.stem, "widths": list(settings.widths)}
 
 
 def save_networks(
@@ -69,7 +74,7 @@ def load_coarse(
         InputError: the file is missing, damaged, or of another network.
     """
     network = new_coarse(train, colours, len(landmarks))
-    expected = {**architecture(train, colours, landmarks), "networks": [name]}
+    expected = {**coarse_architecture(train, colours, landmarks), "networks": [name]}
     load_weights(path, nn.ModuleDict({name: network}), expected)
     return network.eval()
 

@@ -185,6 +185,15 @@ class AugmentSettings(Settings):
     cut: Share = Field(
         0.2, description="share of pictures whose field is made narrower or cut off at sides"
     )
+    fields: Share = Field(
+        0.0,
+        description="share of pictures that are shown as by a camera with a narrower field that is "
+        "pointed elsewhere: a smaller circle is laid into the frame, and what lies beyond it is "
+        "not there",
+    )
+    narrowest: float = Field(
+        0.6, gt=0, le=1, description="narrowest such field, of the picture's own"
+    )
 
 
 class TrainSettings(Settings):
@@ -284,6 +293,18 @@ class ZoomSettings(Settings):
         0.06,
         gt=0,
         description="distance of coarse and final place, share of the field, that is a doubt",
+    )
+    other_scale: float = Field(
+        0.0,
+        ge=0,
+        description="how much larger or smaller other cameras may show everything, a standard "
+        "deviation as a share; hypotheses are judged by steps between landmarks so much wider",
+    )
+    judged_deviations: float = Field(
+        8.0,
+        gt=0,
+        description="deviations of such a step beyond which it counts no more against a "
+        "hypothesis; if large, a landmark out of sight draws those that are seen from their places",
     )
     most_deviations: float = Field(
         3.5,

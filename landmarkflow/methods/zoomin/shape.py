@@ -12,11 +12,8 @@ Array = NDArray[np.float64]
 
 # No deviation is below this share of a pair's distance: of few pictures it is hardly known.
 LEAST_DEVIATION = 0.04
-# Another camera may show everything so much larger or smaller; hypotheses are judged that wide.
-OTHER_SCALE = 0.07
-# Deviations of a pair beyond which it counts no more against a hypothesis: the other one of the
-# pair may be the wrong one.
-MOST_DEVIATIONS = 8.0
+# Hypotheses are judged by steps that are so much wider, of a pair's distance, in any direction.
+SLACK = 0.07
 # How often each landmark's hypothesis is chosen anew.
 SWEEPS = 3
 
@@ -30,21 +27,31 @@ class Shape:
         mean: (n, 2) steps x, y.
         deviation: (n, 2) their standard deviations.
         both_ways: whether pictures may be mirrored, as those of left and right eyes are.
+        other_scale: how much larger or smaller other cameras may show everything, a standard
+            deviation as a share.
+        most_deviations: of a pair, beyond which it counts no more against a hypothesis: the other
+            one of the pair may be the wrong one.
     """
 
     pairs: NDArray[np.int64]
     mean: Array
     deviation: Array
     both_ways: bool
+    other_scale: float = 0.0
+    most_deviations: float = 8.0
 
     @staticmethod
-    def of(points: Array, *, both_ways: bool) -> "Shape":
+    def of(
+        points: Array, *, both_ways: bool, other_scale: float = 0.0, most_deviations: float = 8.0
+    ) -> "Shape":
         """That of annotated pictures.
 
         Args:
             points: (pictures, k, 2) shares of the field, NaN for a missing landmark.
             both_ways: whether they may be mirrored; all are then turned the way of the pair whose
                 landmarks lie farthest apart along x.
+            other_scale: as above.
+            most_deviations: as above.
         """
         pairs = np.array(
             [(a, b) for a in range(points.shape[1]) for b in range(a + 1, points.shape[1])],
@@ -65,7 +72,7 @@ class Shape:
             least = LEAST_DEVIATION * float(np.linalg.norm(mean[number]))
             known = own.std(axis=0) if len(own) > 3 else np.full(2, 3 * least)
             deviation[number] = np.maximum(known, max(least, 1e-3))
-        return Shape(pairs, mean, deviation, both_ways)
+        return Shape(pairs, mean, deviation, both_ways, other_scale, most_deviations)
 
     def deviations(self, points: Array) -> Array:
         """(n,) how many deviations each pair of a picture's landmarks (k, 2) is off."""
@@ -103,7 +110,7 @@ class Shape:
                 off = np.linalg.norm(
                     (step * np.array([way, 1.0]) - self.mean[n]) / wide[n], axis=-1
                 )
-                total += np.minimum(off, MOST_DEVIATIONS) ** 2
+                total += np.minimum(off, self.most_deviations) ** 2
             by_way.append(-0.5 * total / max(1, len(others)))
         return np.asarray(np.max(by_way, axis=0))
 
@@ -128,7 +135,8 @@ class Shape:
     def _wide(self) -> Array:
         """(n, 2) deviations by which hypotheses are judged, for other cameras, too."""
         apart = np.linalg.norm(self.mean, axis=1, keepdims=True)
-        return np.asarray(np.hypot(self.deviation, OTHER_SCALE * apart))
+        wide = np.hypot(self.deviation, SLACK * apart)
+        return np.asarray(np.hypot(wide, self.other_scale * np.abs(self.mean)))
 
     def _off(self, points: Array, way: float, deviation: Array) -> Array:
         steps = (points[self.pairs[:, 1]] - points[self.pairs[:, 0]]) * np.array([way, 1.0])
@@ -157,7 +165,7 @@ class Shape:
             math.log(max(float(one[number]), 1e-9))
             for one, number in zip(scores, chosen, strict=True)
         )
-        off = np.minimum(self._off(points, way, self._wide), MOST_DEVIATIONS)
+        off = np.minimum(self._off(points, way, self._wide), self.most_deviations)
         return alone - 0.5 * float((off**2).sum()) / max(1, len(places) - 1)
 
     def as_data(self) -> dict[str, Any]:
@@ -167,6 +175,8 @@ class Shape:
             "mean": self.mean.round(6).tolist(),
             "deviation": self.deviation.round(6).tolist(),
             "both_ways": self.both_ways,
+            "other_scale": self.other_scale,
+            "most_deviations": self.most_deviations,
         }
 
     @staticmethod
@@ -177,4 +187,6 @@ class Shape:
             np.array(data["mean"], dtype=np.float64).reshape(-1, 2),
             np.array(data["deviation"], dtype=np.float64).reshape(-1, 2),
             bool(data["both_ways"]),
+            float(data["other_scale"]),
+            float(data["most_deviations"]),
         )

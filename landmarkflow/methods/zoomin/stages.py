@@ -28,6 +28,7 @@ GATHER = Stage(
     },
     writes={"examples": "{run}/work/gather/examples.npz"},
     settings=("gather", "folds", "largest_gib"),
+    once=True,
     columns=("image", "split"),
 )
 # It and `train` are given the names of networks where other stages are given scans.
@@ -42,7 +43,10 @@ COARSE = Stage(
         "history": "{run}/work/coarse/{scan}.csv",
         "misses": "{run}/work/coarse/{scan}.json",
     },
-    settings=("train", "zoom", "seed", "folds"),
+    settings=("train", "seed", "folds"),
+    # Runs that differ in the regions alone have one coarse branch.
+    apart_from=("train.regions", "train.parts", "train.joint"),
+    once=True,
 )
 POOL = Stage(
     "pool",
@@ -51,6 +55,7 @@ POOL = Stage(
     "the misses of the coarse branches of all folds in one file",
     reads=COARSE.gives("misses"),
     writes={"pooled": "{run}/work/pool/misses.json"},
+    once=True,
 )
 TRAIN = Stage(
     "train",
@@ -69,6 +74,7 @@ TRAIN = Stage(
         "training": "{run}/work/train/{scan}.json",
     },
     settings=("train", "seed", "folds"),
+    once=True,
 )
 CALIBRATE = Stage(
     "calibrate",
