@@ -4,7 +4,8 @@ Each annotated fundus photograph is changed as another camera might show it (siz
 exposure, light, noise, border, a field that is narrower or points elsewhere) and searched by the
 network that never saw it. Points are brought back into the photograph as given.
 
-Usage: python -m benchmarks.cameras RESULTS/RUN --data FOLDER --output TABLE.csv [--scale 4] [--only NAME ...]
+Usage: python -m benchmarks.cameras RESULTS/RUN --data FOLDER --output TABLE.csv [--scale 4]
+                                    [--only NAME ...]
 FOLDER holds images/ and landmarks.csv, --scale is what one of its pixels counts in the table.
 """
 
