@@ -278,6 +278,16 @@ def test_the_closing_block_counts_scans_without_a_result(tiny: Path, tmp_path: P
 # Estimates
 
 
+def test_a_training_counts_once_for_each_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    played = of_study("fundus")
+    assert (played.jobs["train_coarse"], played.jobs["train_zoomin"]) == (5, 5)
+    # As the workflow names the rule of a fold's network.
+    assert played.plan.part("train_zoomin_fold-2") == played.plan.part("train_zoomin")
+
+
 def test_more_scans_take_longer_and_more_cores_less(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

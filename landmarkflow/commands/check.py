@@ -102,10 +102,13 @@ def jobs_of(flow: Workflow) -> dict[str, int]:
             continue
         if stage in (SIMULATE, FETCH):
             found[stage.command] = len(study.scans) + (study.template is not None)
-        elif any("{scan}" in pattern for pattern in stage.writes.values()) and stage != TARGET:
+        elif stage == TARGET or not any("{scan}" in file for file in stage.writes.values()):
+            found[stage.command] = count
+        elif "record" in stage.writes:
             found |= {f"{stage.command}_{batch}": count for batch in prepared}
         else:
-            found[stage.command] = count
+            # What leaves no record of a scan is of networks, one of each fold, in their place.
+            found[stage.command] = count * max(data.folds, 1)
     return found
 
 

@@ -49,7 +49,9 @@ class Plan:
 
     def part(self, rule: str) -> Part:
         """The stage that a rule is a part of; a rule that is none stands for itself."""
-        return self.parts.get(rule, Part(rule))
+        # Beside batches of scans there are rules for networks, of a fold each: train_zoomin_fold-1.
+        stage = rule.rpartition("_")[0]
+        return self.parts.get(rule) or self.parts.get(stage, Part(rule))
 
     @property
     def what(self) -> str:
