@@ -16,12 +16,12 @@ from landmarkflow.cohorts.fetal_head_settings import (
     plane_of,
 )
 from landmarkflow.core.errors import InputError
+from landmarkflow.core.selection import evenly
 from landmarkflow.methods.salient import metrics
 from landmarkflow.methods.salient.align import drawn, measured_group
 from landmarkflow.methods.salient.choose import choices_of, clusters_of
 from landmarkflow.methods.salient.cluster import Gathered, clustered
 from landmarkflow.methods.salient.discover import labels_of
-from landmarkflow.methods.salient.draw import spread
 from landmarkflow.methods.salient.familiar import (
     described,
     load_familiar,
@@ -486,9 +486,9 @@ def test_baselines_follow_the_papers_order_on_simulated_heads() -> None:
 
 
 def test_pictures_of_figures_are_spread_over_the_study() -> None:
-    assert spread(list(range(10)), 3) == [1, 5, 8]
-    assert spread(["a", "b"], 3) == ["a", "b"]
-    assert spread([], 3) == []
+    assert evenly(list(range(10)), 3) == [1, 5, 8]
+    assert evenly(["a", "b"], 3) == ["a", "b"]
+    assert evenly([], 3) == []
 
 
 def test_tables_are_printed_with_dashes_for_what_is_unknown() -> None:

@@ -255,6 +255,17 @@ def test_what_is_alike_in_several_runs_is_made_once(pictures_flow: Workflow) -> 
     assert not {"regions", "parts", "joint"} & set(told["train"])
 
 
+def test_a_run_that_files_lie_with_is_said_with_its_stage() -> None:
+    parser = argparse.ArgumentParser()
+    add_stage_arguments(parser, zoomin.POOL)
+    words = ["--results", "results/mine", "--run", "parts", "coarse"]
+    with pytest.raises(InputError, match=r"^--run: 'coarse' follows the run, expected STAGE=RUN$"):
+        batch_of(zoomin.POOL, parser.parse_args(words))
+    words[-1] = "coarse=third"
+    read = batch_of(zoomin.POOL, parser.parse_args(words)).places.path(zoomin.POOL.reads["misses"])
+    assert str(read) == "results/mine/third/work/coarse/.json"
+
+
 @pytest.mark.parametrize("stage", [s for s in STAGES if s.once], ids=lambda stage: stage.name)
 def test_what_runs_share_lies_in_its_stage_s_own_folder(stage: Stage) -> None:
     assert {stage_of(pattern) for pattern in stage.writes.values()} == {stage.name}

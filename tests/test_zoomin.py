@@ -467,7 +467,7 @@ def test_hypotheses_are_judged_for_cameras_of_another_scale() -> None:
     places = [np.array([[0.3, 0.5], [0.42, 0.5]]), np.array([[0.72, 0.5]])]
     scores = [np.array([0.8, 0.01]), np.array([0.9])]
     strict = Shape.of(points, both_ways=False)
-    wide = Shape.of(points, both_ways=False, other_scale=0.25)
+    wide = replace(strict, other_scale=0.25)
     assert strict.chosen(places, scores) == [1, 0] and wide.chosen(places, scores) == [0, 0]
     # Doubts are not judged so: such a picture is one.
     assert wide.deviations(np.array([[0.3, 0.5], [0.72, 0.5]])).max() > 3.5
@@ -484,7 +484,7 @@ def test_a_landmark_out_of_sight_draws_no_other_one_away() -> None:
     places = [np.array([[0.5, 0.5], [0.1, 0.3]]), np.array([[0.4, 0.3]])]
     scores = [np.array([0.9, 0.0005]), np.array([0.1])]
     assert Shape.of(points, both_ways=False).chosen(places, scores) == [1, 0]
-    robust = Shape.of(points, both_ways=False, most_deviations=3.7)
+    robust = replace(Shape.of(points, both_ways=False), most_deviations=3.7)
     again = Shape.of_data(robust.as_data())
     assert robust.chosen(places, scores) == again.chosen(places, scores) == [0, 0]
 

@@ -102,6 +102,9 @@ def batch_of(stage: Stage, arguments: argparse.Namespace) -> Batch:
     """The batch that a stage's command was given."""
     sheet = rows_of(getattr(arguments, "sheet", "{}"))
     run, *others = getattr(arguments, "run", [""])
+    for other in others:
+        if "=" not in other:
+            raise InputError(f"--run: {other!r} follows the run, expected STAGE=RUN")
     places = Places(
         arguments.results,
         run,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from landmarkflow.core.errors import InputError
 from landmarkflow.core.points import Landmarks, PointList
 from landmarkflow.core.records import Record, read_record
+from landmarkflow.core.selection import evenly
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.evaluation.lists import read_lists
@@ -210,12 +211,11 @@ def choose_landmarks(
     worst = ranked[: settings.worst_rows]
     others = [i for i in range(count) if i not in worst]
     wanted = min(settings.selected_rows - len(worst), len(others))
-    spread = [others[int((k + 0.5) * len(others) / wanted)] for k in range(wanted)]
     how = f"{wanted} spread evenly"
     if worst:
         first = "the worst" if len(worst) == 1 else f"the {len(worst)} worst"
         how = f"{first}, then {wanted} of the others"
-    return worst + spread, f"{len(worst) + wanted} of {count} landmarks, {how}"
+    return worst + evenly(others, wanted), f"{len(worst) + wanted} of {count} landmarks, {how}"
 
 
 def _first_list(path: Path) -> PointList:

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from landmarkflow.core.files import read_text, replacing
 from landmarkflow.core.records import read_record
+from landmarkflow.core.selection import evenly
 from landmarkflow.engine.batch import Batch
 from landmarkflow.engine.store import Task
 from landmarkflow.formats.slicer import read_point_lists
@@ -27,7 +28,6 @@ from landmarkflow.methods.salient.shown import shown_by_group
 from landmarkflow.methods.salient.similarity import Similarity
 
 Image = NDArray[np.uint8]
-T = TypeVar("T")
 
 # Pictures of a figure, and inches of each.
 PICTURES, SIDE = 6, 2.2
@@ -75,19 +75,13 @@ def blank(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=9, wrap=True)
 
 
-def spread(values: Sequence[T], count: int) -> list[T]:
-    """So many of the values, evenly spread over them, in their order; all where there are fewer."""
-    count = min(count, len(values))
-    return [values[int((number + 0.5) * len(values) / count)] for number in range(count)]
-
-
 def chosen_tasks(tasks: Sequence[Task]) -> list[Task]:
     """Some pictures spread over the study, as many of each group as can be, in its order."""
     groups = list(dict.fromkeys(task.row.get("group", "") for task in tasks))
     each = max(1, PICTURES // max(1, len(groups)))
     found = []
     for group in groups:
-        found += spread([task for task in tasks if task.row.get("group", "") == group], each)
+        found += evenly([task for task in tasks if task.row.get("group", "") == group], each)
     return found[:PICTURES]
 
 
@@ -154,7 +148,7 @@ def draw_aligned(
             pairs.append((group, source, target, align(source, target)))
     by_group = [[pair for pair in pairs if pair[0] == group] for group in groups]
     each = max(1, PICTURES // max(1, len(groups)))
-    drawn = [pair for own in by_group for pair in spread(own, each)]
+    drawn = [pair for own in by_group for pair in evenly(own, each)]
     figure = new_figure(SIDE * max(2, len(drawn)), 3 * SIDE)
     if not drawn:
         blank(figure.subplots(), "the study states no landmarks to align by (align.landmarks)")

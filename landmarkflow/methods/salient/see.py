@@ -125,13 +125,13 @@ def see(
 
     Features are means over all looks: a structure has the same ones on either side.
     """
-    total = torch.zeros(())
-    first: Looks | None = None
-    for number, network in enumerate(networks):
-        found = looks(network, frame, picture, device, mirror=mirror, views=0 if number else views)
-        total = total + torch.stack(found.maps).mean(dim=0)
-        first = first or found
-    assert first is not None
+    first, *others = (
+        looks(network, frame, picture, device, mirror=mirror, views=0 if number else views)
+        for number, network in enumerate(networks)
+    )
+    total = torch.stack(first.maps).mean(dim=0)
+    for other in others:
+        total = total + torch.stack(other.maps).mean(dim=0)
     rows, columns = frame.cells
     kept = total[:rows, :columns].numpy()
     saliency = (kept / kept.sum()).astype(np.float32)

@@ -41,7 +41,7 @@ class Opening:
     radius: float
     tall: float
 
-    def holds(self, places: Array) -> NDArray[np.bool_]:
+    def holds(self, places: NDArray[np.floating]) -> NDArray[np.bool_]:
         """(...) whether places (..., 2) are shown; no unknown one (NaN) is."""
         away = np.hypot(places[..., 0] - self.x, places[..., 1] - self.y)
         return np.asarray((away < self.radius) & (np.abs(places[..., 1] - self.y) < self.tall))
@@ -107,10 +107,7 @@ class Appearance:
         generator = torch.Generator().manual_seed(noise_seed)
         changed += self.noise * torch.randn(changed.shape, generator=generator)
         if self.opening is not None:
-            shown = self.opening
-            away = torch.hypot(places[..., 0] - shown.x, places[..., 1] - shown.y)
-            inside = inside * (away < shown.radius)
-            inside = inside * ((places[..., 1] - shown.y).abs() < shown.tall)
+            inside = inside * torch.from_numpy(self.opening.holds(places.numpy()))
         return changed * inside * torch.from_numpy(self.gain != 0)[:, None, None]
 
 

@@ -106,9 +106,8 @@ def load_examples(path: Path) -> Examples:
 def shape_of(examples: Sequence[Example], search: ZoomSettings, *, both_ways: bool) -> Shape:
     """How the landmarks of some examples lie to each other, and how a search judges by that."""
     points = np.array([example.points / example.channels.shape[1] for example in examples])
-    return Shape.of(
-        points,
-        both_ways=both_ways,
+    return replace(
+        Shape.of(points, both_ways=both_ways),
         other_scale=search.other_scale,
         most_deviations=search.judged_deviations,
     )

@@ -41,17 +41,13 @@ class Shape:
     most_deviations: float = 8.0
 
     @staticmethod
-    def of(
-        points: Array, *, both_ways: bool, other_scale: float = 0.0, most_deviations: float = 8.0
-    ) -> "Shape":
+    def of(points: Array, *, both_ways: bool) -> "Shape":
         """That of annotated pictures.
 
         Args:
             points: (pictures, k, 2) shares of the field, NaN for a missing landmark.
             both_ways: whether they may be mirrored; all are then turned the way of the pair whose
                 landmarks lie farthest apart along x.
-            other_scale: as above.
-            most_deviations: as above.
         """
         pairs = np.array(
             [(a, b) for a in range(points.shape[1]) for b in range(a + 1, points.shape[1])],
@@ -72,7 +68,7 @@ class Shape:
             least = LEAST_DEVIATION * float(np.linalg.norm(mean[number]))
             known = own.std(axis=0) if len(own) > 3 else np.full(2, 3 * least)
             deviation[number] = np.maximum(known, max(least, 1e-3))
-        return Shape(pairs, mean, deviation, both_ways, other_scale, most_deviations)
+        return Shape(pairs, mean, deviation, both_ways)
 
     def deviations(self, points: Array) -> Array:
         """(n,) how many deviations each pair of a picture's landmarks (k, 2) is off."""
